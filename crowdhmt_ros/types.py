@@ -411,6 +411,31 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class InputSpec:
+    """
+    What a model expects: ``x = (rgb * scale - mean) / std`` of the whole frame, stretched.
+
+    :param name: tensor name in every whole graph
+    :param dtype: numpy type name, 'float32'
+    :param shape: (1, 3, height, width)
+    :param color: order of the channels, 'rgb'
+    :param resize: 'area', cv2.INTER_AREA on 8-bit channels
+    :param scale: factor that is applied to 8-bit values first
+    :param mean: per channel, in the order of `color`
+    :param std: per channel, in the order of `color`
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    color: str
+    resize: str
+    scale: float
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Segment:
     """
     One prebuilt graph, materialised on this device and ready to compile.
@@ -420,6 +445,7 @@ class Segment:
     :param path: ONNX file on this device, its weights beside it
     :param inputs: fixed-shape inputs
     :param outputs: fixed-shape outputs
+    :param weight_bytes: of the initialisers that it reads, 0 where nobody counted them
     """
 
     segment_id: str
@@ -427,6 +453,7 @@ class Segment:
     path: str
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True)
