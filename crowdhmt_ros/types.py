@@ -169,6 +169,8 @@ class FrontEntry:
     :param memory_bytes: what the candidate takes while it runs, engine state included
     :param energy_j: one frame, formula (1) of P III-D1 without the idle power
     :param macs: multiply-accumulates of one frame
+    :param words: memory accesses of one frame, for formula (1) under another cache-hit ratio
+    :param coefficients: of formula (1); None leaves `energy_j` as it is, without idle power
     """
 
     candidate: Candidate
@@ -177,6 +179,8 @@ class FrontEntry:
     memory_bytes: Estimate
     energy_j: Estimate
     macs: int
+    words: int = 0
+    coefficients: Optional[EnergyCoefficients] = None
 
 
 @dataclass(frozen=True)
@@ -491,7 +495,7 @@ class EnergyCoefficients:
     :param cache_multiple: s2 / s1, per word
     :param dram_multiple: s3 / s1, per word
     :param shared_multiple: s4 / s1, per word, GPU only
-    :param idle_w: power of the idle processor while a frame is computed
+    :param idle_w: power of one processor core that is awake while a frame is computed
     """
 
     joules_per_mac: float
