@@ -110,6 +110,7 @@ def build_tree():
          f'-DPYTHON_EXECUTABLE={sys.executable}',
          f'-DPython3_INCLUDE_DIR={sysconfig.get_path("include")}',
          '-DBUILD_TESTING=OFF',
+         '-DCROWDHMT_PYTHON_ONLY=ON',
          '-DPYTHON_INSTALL_DIR=python',
          '-DCMAKE_INSTALL_RPATH=$ORIGIN;$ORIGIN/_lib'],
         check=True, env=environment)
