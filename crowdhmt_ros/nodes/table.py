@@ -39,7 +39,7 @@ class NodeEntry:
     @property
     def module(self) -> str:
         """Import path of the module."""
-        return '%s.nodes.%s' % (PACKAGE, self.name)
+        return f'{PACKAGE}.nodes.{self.name}'
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Process:
     @property
     def console_script(self) -> str:
         """Name of the command that pip installs."""
-        return 'crowdhmt-%s' % self.name.replace('_', '-')
+        return f'crowdhmt-{self.name.replace("_", "-")}'
 
 
 NODES: Tuple[NodeEntry, ...] = (
@@ -94,7 +94,9 @@ def node_entry(name: str) -> NodeEntry:
     return {entry.name: entry for entry in NODES}[name]
 
 
-def processes(grouping: str = GROUPED, *, kinds: Tuple[str, ...] = (ROBOT,)) -> Tuple[Process, ...]:
+def processes(
+    grouping: str = GROUPED, *, kinds: Tuple[str, ...] = (ROBOT,),
+) -> Tuple[Process, ...]:
     """
     Return the processes to start.
 
@@ -103,7 +105,7 @@ def processes(grouping: str = GROUPED, *, kinds: Tuple[str, ...] = (ROBOT,)) -> 
     :raises ValueError: unknown grouping
     """
     if grouping not in GROUPINGS:
-        raise ValueError('processes is %r, it must be one of %s' % (grouping, ', '.join(GROUPINGS)))
+        raise ValueError(f'processes is {grouping!r}, it must be one of {", ".join(GROUPINGS)}')
     chosen = tuple(process for process in PROCESSES if process.kind in kinds)
     if grouping == GROUPED:
         return chosen
@@ -130,9 +132,10 @@ def yaml_scalar(value: object) -> str:
     if isinstance(value, float):
         return {'nan': '.nan', 'inf': '.inf', '-inf': '-.inf'}.get(repr(value), repr(value))
     if isinstance(value, str):
-        return "'%s'" % value.replace("'", "''")
+        quoted = value.replace("'", "''")
+        return f"'{quoted}'"
     if isinstance(value, (list, tuple)):
-        return '[%s]' % ', '.join(yaml_scalar(item) for item in value)
+        return f'[{", ".join(yaml_scalar(item) for item in value)}]'
     return str(value)
 
 
@@ -153,16 +156,16 @@ def command(
     :raises KeyError: unknown process
     """
     process_named(process)
-    line = [sys.executable, '-m', '%s.nodes.process' % PACKAGE, process, '--ros-args']
+    line = [sys.executable, '-m', f'{PACKAGE}.nodes.process', process, '--ros-args']
     rules: Dict[str, str] = dict(remappings or {})
     if namespace:
         rules['__ns'] = '/' + namespace.strip('/')
     for source, target in rules.items():
-        line += ['-r', '%s:=%s' % (source, target)]
+        line += ['-r', f'{source}:={target}']
     if params_file:
         line += ['--params-file', str(params_file)]
     for name, value in (parameters or {}).items():
-        line += ['-p', '%s:=%s' % (name, yaml_scalar(value))]
+        line += ['-p', f'{name}:={yaml_scalar(value)}']
     if log_level:
         line += ['--log-level', log_level]
     return line
