@@ -1,0 +1,3 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `crowdhmt`: one module a subcommand."""

@@ -1,0 +1,128 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`crowdhmt reference`: the README's tables of topics, services and parameters, from the code.
+
+A section of the README lies between `<!-- reference:NAME -->` and `<!-- /reference:NAME -->`.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.nodes.params import SPECS
+from crowdhmt_ros.nodes.table import yaml_scalar
+from crowdhmt_ros.nodes.topics import SERVICES, TOPICS
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; a bar in a cell is escaped."""
+    lines = [list(head), ['---'] * len(head), *(list(row) for row in rows)]
+    return '\n'.join('| %s |' % ' | '.join(cell.replace('|', '\\|') for cell in line)
+                     for line in lines)
+
+
+def names(nodes: Sequence[str]) -> str:
+    """Return node names for a cell; a dash where it is nobody of ours."""
+    return ', '.join(nodes) or '-'
+
+
+def topics_section() -> str:
+    """Return the table of topics."""
+    return markdown_table(
+        ('topic', 'type', 'quality of service', 'published by', 'read by', 'carries'),
+        (('`%s`' % t.name, t.type_name, t.profile.label, names(t.publishers),
+          names(t.subscribers), t.text) for t in TOPICS))
+
+
+def services_section() -> str:
+    """Return the table of services."""
+    return markdown_table(('service', 'type', 'node', 'does'),
+                          (('`%s`' % s.name, s.type_name, s.server, s.text) for s in SERVICES))
+
+
+def default_text(value: Any) -> str:
+    """Return a default as it stands in YAML."""
+    if isinstance(value, float) and math.isnan(value):
+        return 'unset'
+    return '`%s`' % yaml_scalar(value)
+
+
+def parameters_section() -> str:
+    """Return one table of parameters a node."""
+    parts: List[str] = []
+    for node, specs in SPECS.items():
+        parts.append('**%s**' % node)
+        parts.append(markdown_table(
+            ('parameter', 'default', 'allowed', 'meaning'),
+            (('`%s`%s' % (s.name, ' *' if s.changeable else ''), default_text(s.default),
+              s.range_text or '-', s.text) for s in specs)))
+    parts.append('\\* may be changed while the node runs.')
+    return '\n\n'.join(parts)
+
+
+SECTIONS: Dict[str, Callable[[], str]] = {
+    'topics': topics_section, 'services': services_section, 'parameters': parameters_section}
+
+
+def section_pattern(name: str) -> 're.Pattern[str]':
+    """Return the pattern of one section with its markers; group 2 is the content."""
+    return re.compile(r'(<!-- reference:%s -->\n)(.*?)(\n<!-- /reference:%s -->)' % (name, name),
+                      re.DOTALL)
+
+
+def section_in(text: str, name: str) -> str:
+    """
+    Return what a document holds for one section.
+
+    :raises ConfigError: when the markers are missing
+    """
+    found = section_pattern(name).search(text)
+    if not found:
+        raise ConfigError('the markers <!-- reference:%s --> and <!-- /reference:%s --> are '
+                          'missing' % (name, name))
+    return found.group(2)
+
+
+def updated(text: str) -> str:
+    """
+    Return a document with all its sections made anew.
+
+    :raises ConfigError: when markers are missing
+    """
+    for name, make in SECTIONS.items():
+        section_in(text, name)
+        made = make()
+        text = section_pattern(name).sub(
+            lambda found, made=made: found.group(1) + made + found.group(3), text)
+    return text
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        'reference', help='print the reference sections of the README')
+    parser.add_argument('section', nargs='?', choices=sorted(SECTIONS),
+                        help='one section; all when left out')
+    parser.add_argument('--update', type=Path, metavar='FILE',
+                        help='write all sections between their markers in FILE')
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print sections, or update a document."""
+    if arguments.update:
+        try:
+            text = arguments.update.read_text(encoding='utf-8')
+            arguments.update.write_text(updated(text), encoding='utf-8')
+        except OSError as error:
+            raise ConfigError('%s cannot be updated: %s' % (arguments.update, error)) from error
+        return 0
+    chosen = [arguments.section] if arguments.section else list(SECTIONS)
+    for name in chosen:
+        print('<!-- reference:%s -->\n%s\n<!-- /reference:%s -->' % (name, SECTIONS[name](), name))
+    return 0
