@@ -53,17 +53,17 @@ def paint_ground(canvas: Canvas, ground: Ground, dice: Dice, *, clutter_ratio: f
         x, y = dice.span(-30, 30), dice.span(-24, 24)
         canvas.convex(ground.rect(x, y, dice.span(6, 30), dice.span(6, 24)),
                       _surface(dice, green_ratio))
-    canvas.grain(0, canvas.height, dice, amplitude=dice.span(0.1, 0.4),
+    canvas.grain(0, canvas.height, dice, amplitude=dice.span(0.08, 0.3),
                  size=(dice.span(.6, 1.8), dice.span(.6, 1.8)))
     if dice.chance(0.55):
         _lane(canvas, ground, dice)
-    for _ in range(int(1 + 6 * clutter_ratio)):
+    for _ in range(int(1 + 4 * clutter_ratio)):
         x, y = dice.span(-32, 32), dice.span(-24, 24)
         if dice.chance(0.6):
             paint_tree(canvas, ground, dice, x, y, dice.span(.8, 2.2), light, sun_azimuth_rad)
         else:
             spot = dice.colour((0, 1), (0, .7), (.15, .95))
-            half = dice.pick((.9, .7, 1.6))
+            half = dice.pick((.9, .7, 1.2))
             canvas.convex(ground.rect(x, y, half, half * 2.0), spot)
 
 
@@ -112,7 +112,7 @@ def paint_tree(canvas: Canvas, ground: Ground, dice: Dice, x: float, y: float, r
 def paint_building(canvas: Canvas, ground: Ground, dice: Dice, *, light: Light,
                    sun_azimuth_rad: float) -> None:
     """A building: one or two wings with facades, windows and a roof."""
-    half_x, half_y = dice.span(4.5, 11.0), dice.span(3.5, 7.0)
+    half_x, half_y = dice.span(5.5, 11.5), dice.span(4.2, 7.5)
     tall = dice.span(3.0, 13.0)
     wall = dice.colour((0.0, 0.16), (0.02, 0.5), (0.35, 0.95))
     roof = _roof_colour(dice)
@@ -274,8 +274,8 @@ def paint_bird(canvas: Canvas, frame: Frame, dice: Dice, *, phase: float, headin
 
 def _plumage(dice: Dice) -> Colour:
     kind = dice.unit()
-    if kind < 0.35:
-        return hsv(0.1, 0.03, dice.span(0.8, 0.97))
-    if kind < 0.65:
+    if kind < 0.42:
+        return hsv(0.1, 0.03, dice.span(0.85, 0.98))
+    if kind < 0.82:
         return hsv(0.65, 0.12, dice.span(0.06, 0.25))
     return dice.colour((0.04, 0.12), (0.05, 0.45), (0.3, 0.7))

@@ -10,7 +10,7 @@ something that is none of them, in either view.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
 from typing import Optional, Tuple
 
@@ -35,12 +35,12 @@ _VIEW_OF = {'pedestrian': 'vehicle', 'bicycle': 'vehicle', 'car': 'vehicle',
 _CLASSES_OF = {'vehicle': ('pedestrian', 'bicycle', 'car', 'other'),
                'drone': ('building', 'green_space', 'bird', 'other')}
 # Nearest and farthest distance in metres at which each actor is shown from the vehicle.
-_DISTANCE_M = {'pedestrian': (2.6, 13.0), 'bicycle': (2.7, 11.0), 'car': (5.0, 21.0),
-               'other': (2.4, 9.0)}
+_DISTANCE_M = {'pedestrian': (2.6, 7.6), 'bicycle': (2.6, 7.0), 'car': (5.0, 14.0),
+               'other': (2.2, 5.6)}
 # Lowest and highest size from the drone: pixels per metre at 192 pixels of width, but for a
 # bird the wingspan in pixels.
-_ALTITUDE_SCALE = {'building': (2.3, 5.2), 'green_space': (2.3, 5.0), 'bird': (25.0, 80.0),
-                   'other': (2.2, 4.6)}
+_ALTITUDE_SCALE = {'building': (2.6, 5.2), 'green_space': (2.4, 5.0), 'bird': (32.0, 88.0),
+                   'other': (2.4, 4.6)}
 
 
 # Share of grass around: what is called 'other' must not be a green space by its surroundings.
@@ -71,6 +71,7 @@ class Scene:
     :param neighbour: a second, smaller thing beside the object, '' for none.
     :param occluder: what hides part of the object, '' for nothing.
     :param occlusion_ratio: how much of the object's width is hidden, 0..1.
+    :param occluder_shift_ratio: how far what hides has moved across, 0 in the middle of its way.
     :param haze_ratio: loss of contrast by weather, 0..1.
     :param gain_ratio: deviation of the automatic gain, about 1.
     :param warmth: deviation of the white balance, about 0.
@@ -99,6 +100,7 @@ class Scene:
     neighbour: str
     occluder: str
     occlusion_ratio: float
+    occluder_shift_ratio: float
     haze_ratio: float
     gain_ratio: float
     warmth: float
@@ -136,7 +138,7 @@ def sample_scene(rng: np.random.Generator, *, view: Optional[str] = None,
     kind = _choose_kind(dice, view, label)
     near, far = _DISTANCE_M.get(label, (3.0, 9.0))
     if kind == 'skip':
-        near, far = 5.0, 14.0
+        near, far = 5.0, 10.0
     small, large = _ALTITUDE_SCALE.get(label, (2.3, 4.6))
     drone = view == 'drone'
     light_ratio = dice.span(low, high)
@@ -152,11 +154,28 @@ def sample_scene(rng: np.random.Generator, *, view: Optional[str] = None,
         sun_azimuth_rad=dice.span(0, 2 * math.pi),
         appearance_seed=int(dice.unit() * 2 ** 31), background_seed=int(dice.unit() * 2 ** 31),
         clutter_ratio=dice.unit(), neighbour=_choose_neighbour(dice, view),
-        occluder=_choose_occluder(dice, view, kind), occlusion_ratio=dice.span(0.1, 0.5),
-        haze_ratio=dice.span(0.0, 0.35) if dice.chance(0.4) else 0.0,
+        occluder=_choose_occluder(dice, view, kind), occlusion_ratio=dice.span(0.1, 0.42), occluder_shift_ratio=0.0,
+        haze_ratio=dice.span(0.0, 0.25) if dice.chance(0.3) else 0.0,
         gain_ratio=math.exp(dice.span(-0.28, 0.22)), warmth=dice.span(-0.08, 0.08),
         noise_ratio=math.exp(dice.span(-0.4, 0.5)), noise_seed=int(dice.unit() * 2 ** 31),
         blur_px=dice.span(0.0, 2.0) * blur, blur_angle_rad=dice.span(0, math.pi))
+
+
+def classes_of(view: str) -> Tuple[str, ...]:
+    """
+    Labels that a view shows.
+
+    :param view: 'vehicle' or 'drone'.
+    :raises ValueError: unknown view.
+    """
+    if view not in VIEWS:
+        raise ValueError(f'unknown view {view!r}: use one of {VIEWS}')
+    return _CLASSES_OF[view]
+
+
+def nearest_m(label: str) -> float:
+    """Nearest distance at which the vehicle meets something of this label."""
+    return _DISTANCE_M.get(label, _DISTANCE_M['other'])[0]
 
 
 def _choose_label(rng: np.random.Generator, view: Optional[str], label: Optional[str]) -> str:
@@ -195,7 +214,7 @@ def _choose_heading(dice: Dice, label: str) -> float:
 
 def _choose_neighbour(dice: Dice, view: str) -> str:
     chance, pick = dice.unit(), dice.unit()
-    if view == 'drone' or chance > 0.35:
+    if view == 'drone' or chance > 0.13:
         return ''
     kinds = tuple(STREET_KINDS)
     return kinds[int(pick * len(kinds))]
@@ -203,7 +222,7 @@ def _choose_neighbour(dice: Dice, view: str) -> str:
 
 def _choose_occluder(dice: Dice, view: str, kind: str) -> str:
     chance, pick = dice.unit(), dice.unit()
-    if chance > 0.38 or kind == 'empty':
+    if chance > 0.26 or kind == 'empty':
         return ''
     options = ('pole', 'hedge', 'branch') if view == 'vehicle' else ('branch', 'cloud', 'strut')
     return options[int(pick * len(options))]
@@ -301,7 +320,7 @@ def _paint_neighbour(canvas: Canvas, scene: Scene, light: Light) -> None:
     dice = Dice(scene.background_seed + 1)
     x = scene.x_ratio + dice.pick((-1.0, 1.0)) * dice.span(0.22, 0.5)
     frame = street.ground_frame(canvas, horizon_ratio=scene.y_ratio, x_ratio=x,
-                                distance_m=max(7.0, scene.distance_m * dice.span(1.7, 2.6)))
+                                distance_m=max(8.0, scene.distance_m * dice.span(2.0, 3.0)))
     paint_distractor(canvas, frame, dice, scene.neighbour, phase=scene.phase_ratio)
 
 
@@ -350,12 +369,12 @@ def _paint_below_bird(canvas: Canvas, ground: aerial.Ground, scene: Scene, light
     """What the bird flies over: open ground, a small house or some trees."""
     dice = Dice(scene.background_seed + 2)
     kind = dice.unit()
-    if kind < 0.25:
-        place = Frame(ground.at(dice.span(-18, 18), dice.span(-14, 14)), ground.scale * .55)
+    if kind < 0.12:
+        place = Frame(ground.at(dice.span(-18, 18), dice.span(-14, 14)), ground.scale * .5)
         aerial.paint_building(canvas, aerial.Ground(place, scene.heading_rad, scene.tilt_rad),
                               dice, light=light, sun_azimuth_rad=scene.sun_azimuth_rad)
-    elif kind < 0.55:
-        for _ in range(dice.count(1, 5)):
+    elif kind < 0.45:
+        for _ in range(dice.count(1, 4)):
             aerial.paint_tree(canvas, ground, dice, dice.span(-24, 24), dice.span(-18, 18),
                               dice.span(1.3, 3.5), light, scene.sun_azimuth_rad)
 
@@ -366,7 +385,9 @@ def _paint_occluder(canvas: Canvas, scene: Scene, box: Optional[Box]) -> None:
         return
     dice = Dice(scene.appearance_seed + 1)
     w, h = canvas.width, canvas.height
-    x0, y0, x1, y1 = box[0] * w, box[1] * h, box[2] * w, box[3] * h
+    shift = scene.occluder_shift_ratio * (box[2] - box[0]) * w
+    x0, x1 = box[0] * w + shift, box[2] * w + shift
+    y0, y1 = box[1] * h, box[3] * h
     hidden = scene.occlusion_ratio * (x1 - x0)
     if scene.occluder in ('pole', 'strut'):
         wide = min(max(0.5 * hidden, 0.015 * w), 0.1 * w)
@@ -379,10 +400,10 @@ def _paint_occluder(canvas: Canvas, scene: Scene, box: Optional[Box]) -> None:
     elif scene.occluder == 'hedge':
         top = y1 - scene.occlusion_ratio * 0.8 * (y1 - y0)
         leaf = dice.colour((.2, .36), (.25, .65), (.2, .5))
-        canvas.convex(((-2, top), (w + 2, top + dice.span(-5, 5)), (w + 2, y1 + .05 * h),
+        canvas.convex(((-2, top), (w + 2, top + dice.span(0, 4)), (w + 2, y1 + .05 * h),
                        (-2, y1 + .05 * h)), leaf)
         for _ in range(9):
-            canvas.ellipse((dice.span(0, w), dice.span(top, y1)), dice.span(5, 14),
+            canvas.ellipse((dice.span(0, w), dice.span(top + 2, y1)), dice.span(5, 14),
                            dice.span(3, 8), tone(leaf, dice.span(.75, 1.25)))
     elif scene.occluder == 'cloud':
         fog = canvas.image.copy()
@@ -398,8 +419,3 @@ def _paint_occluder(canvas: Canvas, scene: Scene, box: Optional[Box]) -> None:
         for _ in range(10):
             canvas.ellipse((side + dice.span(-.6, .6) * hidden, dice.span(y0 - 4, y1 * .8 + y0 * .2)),
                            .25 * hidden + 2, .2 * hidden + 2, tone(leaf, dice.span(.7, 1.2)))
-
-
-def moved(scene: Scene, **changes: object) -> Scene:
-    """Same scene with some numbers changed, as time goes on."""
-    return replace(scene, **changes)  # type: ignore[arg-type]

@@ -67,12 +67,12 @@ def _skyline(canvas: Canvas, dice: Dice, horizon: float, travel_m: float, clutte
     hedge = dice.colour((0.22, 0.38), (0.25, 0.6), (0.2, 0.5))
     canvas.convex(((0, base - dice.span(3, 14) * unit), (width, base - dice.span(3, 14) * unit),
                    (width, base), (0, base)), hedge)
-    for _ in range(int(2 + 7 * clutter_ratio)):
+    for _ in range(int(2 + 6 * clutter_ratio)):
         x = (dice.span(-0.2, 1.2) * width + shift) % (1.6 * width) - 0.3 * width
         kind = dice.unit()
         if kind < 0.42:
             _far_house(canvas, dice, x, base, unit, light)
-        elif kind < 0.85:
+        elif kind < 0.93:
             _far_tree(canvas, dice, x, base, unit)
         else:
             pole = hsv(0.1, 0.1, dice.span(0.2, 0.7))
@@ -128,7 +128,7 @@ def _road(canvas: Canvas, dice: Dice, horizon: float, travel_m: float) -> None:
     if dice.chance(0.7):
         _lane(canvas, vanish, left + (right - left) * dice.span(0.3, 0.7), travel_m,
               hsv(dice.pick((0.1, 0.14)), dice.pick((0.05, 0.6)), dice.span(0.6, 0.95)))
-    canvas.grain(int(horizon), height, dice, amplitude=dice.span(0.06, 0.3), size=(0.8, 0.5))
+    canvas.grain(int(horizon), height, dice, amplitude=dice.span(0.05, 0.24), size=(0.8, 0.5))
     if dice.chance(0.4):
         stain = (dice.span(0.1, 0.9) * width, horizon + (height - horizon) * dice.span(0.2, 0.9))
         canvas.ellipse(stain, dice.span(0.06, 0.25) * width, dice.span(0.01, 0.05) * height,
@@ -247,8 +247,8 @@ def paint_bicycle(canvas: Canvas, frame: Frame, dice: Dice, *, phase: float, hea
         for spoke in range(3 if scale > 28 else 0):
             angle = phase * 2 * math.pi + spoke * math.pi / 3
             dx, dz = radius * math.cos(angle), radius * math.sin(angle)
-            canvas.stroke(bike.at(x - dx, radius - dz), bike.at(x + dx, radius + dz), 0.7,
-                          (150, 150, 150))
+            canvas.stroke(bike.at(x - dx, radius - dz), bike.at(x + dx, radius + dz), 0.4,
+                          (110, 110, 112))
     crank, seat, head = (-0.08, 0.3), (-0.22, 0.85), (0.38, 0.82)
     tube = max(1.3, 0.05 * scale)
     for start, end in ((crank, seat), (crank, head), (seat, head), ((-.53, radius), crank),
