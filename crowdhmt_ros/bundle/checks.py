@@ -1,0 +1,211 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What must hold between the parts of a manifest, one check a function.
+
+Each check is a generator of findings; none raises, so that all problems can be told at once.
+Sizes are compared as Python integers before anything is allocated.
+"""
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    from crowdhmt_ros.bundle.manifest import Manifest, Recipe
+
+ALIGNMENT_BYTES = 64
+MAX_FILE_BYTES = 1 << 30
+MAX_AXES = 8
+ITEM_BYTES = {'float16': 2, 'float32': 4}
+_SHA256 = re.compile('[0-9a-f]{64}')
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Return the number of elements of a shape, 1 for a scalar."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def manifest_problems(manifest: Manifest) -> List[str]:
+    """
+    Return every contradiction within a manifest whose fields have the right types.
+
+    :param manifest: as parsed
+    :returns: findings, empty when the manifest can be trusted to address its files
+    """
+    found: List[str] = []
+    for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _variants):
+        found.extend(check(manifest))
+    return found
+
+
+def path_problem(path: str) -> Optional[str]:
+    """
+    Tell why a path from a manifest may not be opened.
+
+    :param path: as written in the manifest
+    :returns: the reason, or None for a plain relative path inside the bundle
+    """
+    parts = PurePosixPath(path).parts
+    if (not parts or path.startswith('/') or '\\' in path or '\0' in path or ':' in path
+            or any(p == '..' or p.startswith('~') for p in parts)
+            or str(PurePosixPath(path)) != path):
+        return 'the path %.80r may not leave the bundle: use plain relative names' % path
+    return None
+
+
+def overlaps(spans: Iterable[Tuple[int, int, str]]) -> Iterator[str]:
+    """
+    Name neighbours among half-open byte ranges that overlap.
+
+    :param spans: (first byte, end byte, name)
+    """
+    reach, holder = 0, ''
+    for first, end, name in sorted(s for s in spans if s[1] > s[0]):
+        if first < reach:
+            yield '%s overlaps %s' % (name, holder)
+        if end > reach:
+            reach, holder = end, name
+
+
+def _files(manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.files:
+        problem = path_problem(entry.path)
+        if problem:
+            yield problem
+        if entry.size_bytes > MAX_FILE_BYTES:
+            yield '%s claims %d bytes, more than %d' % (
+                entry.path, entry.size_bytes, MAX_FILE_BYTES)
+        if not _SHA256.fullmatch(entry.sha256):
+            yield '%s has no proper sha256' % entry.path
+    names = [entry.path for entry in manifest.files]
+    if len(set(names)) != len(names):
+        yield 'files holds a path more than once'
+    if 'weights.bin' not in names:
+        yield 'files lacks weights.bin'
+    name = manifest.initialisers_file
+    if '/' in name or not name.endswith('.bin') or path_problem(name):
+        yield 'initialisers.file %.80r must be a plain name that ends in .bin' % name
+    if manifest.initialisers_bytes > MAX_FILE_BYTES:
+        yield 'initialisers claim %d bytes, more than %d' % (
+            manifest.initialisers_bytes, MAX_FILE_BYTES)
+
+
+def _classes_and_input(manifest: Manifest) -> Iterator[str]:
+    if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):
+        yield 'classes must be distinct and at least one'
+    spec = manifest.input
+    if len(spec.shape) != 4 or spec.shape[:2] != (1, 3) or max(spec.shape) > 4096:
+        yield 'input.shape is %r, expected [1, 3, height, width] up to 4096' % (spec.shape,)
+    if any(value <= 0.0 for value in spec.std):
+        yield 'input.std must be above 0'
+
+
+def _bands(manifest: Manifest) -> Iterator[str]:
+    bands = sorted(manifest.luminance_bands.values())
+    edges = [0.0] + [high for _, high in bands]
+    joined = all(abs(low - edge) < 1e-9 and low < high
+                 for (low, high), edge in zip(bands, edges))
+    if not bands or not joined or abs(edges[-1] - 1.0) > 1e-9:
+        yield 'luminance_bands must be disjoint and cover 0..1'
+
+
+def _tensors(manifest: Manifest) -> Iterator[str]:
+    size_bytes = {entry.path: entry.size_bytes for entry in manifest.files}.get('weights.bin', 0)
+    for tensor in manifest.tensors.values():
+        place = 'tensor %s' % tensor.name
+        wanted = element_count(tensor.shape) * ITEM_BYTES[tensor.dtype]
+        if len(tensor.shape) > MAX_AXES or wanted != tensor.size_bytes:
+            yield '%s takes %d bytes by its shape, bytes says %d' % (
+                place, wanted, tensor.size_bytes)
+        if tensor.offset + tensor.size_bytes > size_bytes:
+            yield '%s ends beyond weights.bin' % place
+    yield from overlaps((t.offset, t.offset + t.size_bytes, 'tensor %s' % t.name)
+                        for t in manifest.tensors.values())
+
+
+def _recipes(manifest: Manifest) -> Iterator[str]:
+    for index, recipe in enumerate(manifest.recipes):
+        for finding in _recipe(manifest, recipe):
+            yield 'recipe %d: %s' % (index, finding)
+    yield from overlaps((r.offset, r.offset + r.size_bytes, 'recipe %d' % i)
+                        for i, r in enumerate(manifest.recipes))
+
+
+def _recipe(manifest: Manifest, recipe: Recipe) -> Iterator[str]:
+    if recipe.offset % ALIGNMENT_BYTES:
+        yield 'offset %d is no multiple of %d' % (recipe.offset, ALIGNMENT_BYTES)
+    if recipe.offset + recipe.size_bytes > manifest.initialisers_bytes:
+        yield 'it ends beyond the initialisers'
+    if not _SHA256.fullmatch(recipe.sha256):
+        yield 'it has no proper sha256'
+    source = manifest.tensors.get(recipe.tensor)
+    if source is None:
+        yield 'tensor %.80r is not in the store' % recipe.tensor
+    elif (len(recipe.slices) != len(source.shape)
+          or any(not 0 <= start < stop <= extent
+                 for (start, stop), extent in zip(recipe.slices, source.shape))):
+        yield 'slices %r lie outside of tensor %s %r' % (
+            recipe.slices, source.name, source.shape)
+    if tuple(stop - start for start, stop in recipe.slices) != recipe.shape:
+        yield 'shape %r does not follow from slices %r' % (recipe.shape, recipe.slices)
+    if recipe.scale is not None:
+        yield from _scale(manifest, recipe)
+
+
+def _scale(manifest: Manifest, recipe: Recipe) -> Iterator[str]:
+    scale = manifest.tensors.get(recipe.scale or '')
+    if scale is None:
+        yield 'scale %.80r is not in the store' % recipe.scale
+    elif recipe.scale_axis >= len(recipe.shape):
+        yield 'scale_axis %d is none of its axes' % recipe.scale_axis
+    elif scale.dtype != 'float32' or scale.shape != (recipe.shape[recipe.scale_axis],):
+        yield 'scale %s is %s %r, expected float32 (%d,)' % (
+            scale.name, scale.dtype, scale.shape, recipe.shape[recipe.scale_axis])
+
+
+def _segments(manifest: Manifest) -> Iterator[str]:
+    paths = {entry.path for entry in manifest.files}
+    names = set()
+    for segment in manifest.segments.values():
+        place = 'segment %s' % segment.segment_id
+        name = PurePosixPath(segment.file).name
+        if segment.file not in paths:
+            yield '%s: %.80r is not in files' % (place, segment.file)
+        if not name.endswith('.onnx') or name in names:
+            yield '%s: %.80r must be a unique name that ends in .onnx' % (place, segment.file)
+        names.add(name)
+        if segment.variant_id not in manifest.variants:
+            yield '%s: variant %.80r does not exist' % (place, segment.variant_id)
+        if any(index >= len(manifest.recipes) for index in segment.recipes):
+            yield '%s: it names a recipe that does not exist' % place
+        if not segment.inputs or not segment.outputs:
+            yield '%s: it needs inputs and outputs' % place
+        if segment.role == 'whole':
+            yield from _whole(manifest, segment.segment_id)
+
+
+def _whole(manifest: Manifest, segment_id: str) -> Iterator[str]:
+    segment, spec = manifest.segments[segment_id], manifest.input
+    wanted = (spec.name, spec.dtype, spec.shape)
+    if [(i.name, i.dtype, i.shape) for i in segment.inputs] != [wanted]:
+        yield 'segment %s: a whole model takes exactly the input %s' % (segment_id, wanted)
+    shapes = [(o.dtype, o.shape) for o in segment.outputs]
+    if shapes != [('float32', (1, len(manifest.classes)))]:
+        yield 'segment %s: a whole model gives float32 (1, %d), one score a class' % (
+            segment_id, len(manifest.classes))
+
+
+def _variants(manifest: Manifest) -> Iterator[str]:
+    whole = {s.variant_id for s in manifest.segments.values() if s.role == 'whole'}
+    if not manifest.front or len(set(manifest.front)) != len(manifest.front):
+        yield 'front must name distinct variants, at least one'
+    for variant_id in manifest.front:
+        if variant_id not in manifest.variants:
+            yield 'front: variant %.80r does not exist' % variant_id
+        elif variant_id not in whole:
+            yield 'front: variant %s has no whole segment' % variant_id

@@ -1,0 +1,397 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The manifest of a bundle, format version 1: what it holds, checked as a whole.
+
+`load_manifest` answers with a manifest in which every name resolves, every range lies inside
+its tensor and its file, nothing overlaps and no size is absurd, or raises one BundleError
+that lists every problem. The bytes of the other files are `reader`'s concern.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+
+from crowdhmt_ros.bundle import checks
+from crowdhmt_ros.bundle.fields import Fields, is_number, is_text
+from crowdhmt_ros.errors import BundleError, all_problems
+from crowdhmt_ros.types import (
+    InputSpec,
+    LayerCost,
+    OperatorChoice,
+    ParameterValue,
+    TensorSpec,
+    Variant,
+)
+
+FORMAT = 'crowdhmt-bundle'
+FORMAT_VERSION = 1
+MANIFEST_NAME = 'manifest.json'
+DIGEST_NAME = 'manifest.json.sha256'
+WEIGHTS_NAME = 'weights.bin'
+MAX_MANIFEST_BYTES = 64 << 20
+MAX_PROBLEMS = 20
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """
+    One file of the bundle.
+
+    :param path: relative to the bundle, with forward slashes
+    :param size_bytes: exact length
+    :param sha256: of its bytes, hexadecimal
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreTensor:
+    """
+    One tensor of the family in the weight store.
+
+    :param name: unique in the store
+    :param dtype: 'float16' or 'float32', little endian
+    :param shape: extents, C order
+    :param offset: first byte in weights.bin
+    :param size_bytes: length in weights.bin
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    How one initialiser of a graph follows from the store: ``tensor[slices] * scale``.
+
+    :param offset: first byte in the initialisers' file, a multiple of 64
+    :param shape: extents of the initialiser
+    :param tensor: name of the store tensor
+    :param slices: (start, stop) per axis of the store tensor
+    :param scale: name of a one-dimensional float32 store tensor, None for no scale
+    :param scale_axis: axis of the initialiser along which the scale runs
+    :param sha256: of the float32 bytes that result
+    """
+
+    offset: int
+    shape: Tuple[int, ...]
+    tensor: str
+    slices: Tuple[Tuple[int, int], ...]
+    scale: Optional[str]
+    scale_axis: int
+    sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Length in the initialisers' file."""
+        return checks.element_count(self.shape) * 4
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """
+    One prebuilt graph of the bundle.
+
+    :param segment_id: unique name
+    :param file: path of the weightless graph in the bundle
+    :param role: 'whole', 'head', 'tail' or 'piece'
+    :param variant_id: the variant that it belongs to
+    :param fusion_set: name of the passes that were applied
+    :param opset: ONNX operator set
+    :param ir_version: ONNX file version
+    :param inputs: fixed-shape inputs
+    :param outputs: fixed-shape outputs
+    :param recipes: indices into the manifest's recipes that the graph reads
+    :param layers: work per layer, in order
+    """
+
+    segment_id: str
+    file: str
+    role: str
+    variant_id: str
+    fusion_set: str
+    opset: int
+    ir_version: int
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    recipes: Tuple[int, ...]
+    layers: Tuple[LayerCost, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """
+    Right answers under one condition.
+
+    :param value: ratio 0..1; class-balanced for 'photos'
+    :param count: images that it was counted on
+    """
+
+    value: float
+    count: int
+
+
+@dataclass(frozen=True)
+class VariantEntry:
+    """
+    One variant of the family.
+
+    :param variant_id: unique name
+    :param variant: what it is
+    :param macs: multiply-accumulates of one frame
+    :param parameters: number of weights
+    :param accuracy: condition -> right answers
+    """
+
+    variant_id: str
+    variant: Variant
+    macs: int
+    parameters: int
+    accuracy: Mapping[str, Accuracy]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """
+    A checked manifest; `sha256` is the digest of its bytes and names the bundle.
+
+    :param luminance_bands: light band -> (low, high) mean grey of the resized image, 0..1;
+        disjoint and covering 0..1
+    :param initialisers_bytes: length of the initialisers' file once materialised
+    :param front: variant ids, richest first
+    """
+
+    sha256: str
+    name: str
+    task: str
+    classes: Tuple[str, ...]
+    input: InputSpec
+    luminance_bands: Mapping[str, Tuple[float, float]]
+    files: Tuple[FileEntry, ...]
+    tensors: Mapping[str, StoreTensor]
+    initialisers_file: str
+    initialisers_bytes: int
+    recipes: Tuple[Recipe, ...]
+    segments: Mapping[str, SegmentEntry]
+    variants: Mapping[str, VariantEntry]
+    front: Tuple[str, ...]
+    provenance: Mapping[str, object]
+
+
+def load_manifest(directory: Union[str, Path]) -> Manifest:
+    """
+    Read and check the manifest of the bundle in a directory.
+
+    :param directory: the bundle
+    :returns: the manifest, every cross reference resolved
+    :raises BundleError: listing every problem found
+    """
+    folder = Path(directory)
+    content = _read(folder / MANIFEST_NAME)
+    digest = hashlib.sha256(content).hexdigest()
+    raw = _parse(content, folder)
+    _check_version(raw, folder)
+    problems: List[str] = []
+    declared = _read(folder / DIGEST_NAME).decode('ascii', 'replace').strip()
+    if declared != digest:
+        problems.append('%s was changed: its sha256 is %s, %s says %s'
+                        % (MANIFEST_NAME, digest[:12], DIGEST_NAME, declared[:12] or 'nothing'))
+    manifest = _manifest(Fields(raw, '', problems), digest)
+    if not problems:
+        problems.extend(checks.manifest_problems(manifest))
+    if problems:
+        raise BundleError('%s cannot be used: %s; get the bundle again' % (
+            folder, listed(problems)))
+    return manifest
+
+
+def listed(problems: List[str]) -> str:
+    """Join problems into one line, cut short after `MAX_PROBLEMS` of them."""
+    shown = problems[:MAX_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append('and %d more' % (len(problems) - len(shown)))
+    return all_problems(' '.join(p.split()) for p in shown)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, 'rb') as stream:
+            content = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError('%s is no bundle: %s cannot be read (%s); name a directory that '
+                          '`crowdhmt train` wrote' % (path.parent, path.name, error.strerror)
+                          ) from error
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError('%s is larger than %d bytes and is no manifest' % (
+            path, MAX_MANIFEST_BYTES))
+    return content
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise ValueError('%s is no number' % text)
+
+
+def _parse(content: bytes, folder: Path) -> Dict[str, Any]:
+    try:
+        raw = json.loads(content.decode('utf-8'), parse_constant=_not_a_number)
+    except (ValueError, RecursionError) as error:
+        raise BundleError('%s is no bundle: %s is not JSON (%s); get the bundle again'
+                          % (folder, MANIFEST_NAME, ' '.join(str(error).split()))) from error
+    if not isinstance(raw, dict):
+        raise BundleError('%s is no bundle: %s holds no object' % (folder, MANIFEST_NAME))
+    return raw
+
+
+def _check_version(raw: Mapping[str, Any], folder: Path) -> None:
+    if raw.get('format') != FORMAT:
+        raise BundleError('%s is no bundle: format is %.40r, expected %r'
+                          % (folder, raw.get('format'), FORMAT))
+    version = raw.get('format_version')
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        mend = ('update crowdhmt_ros' if isinstance(version, int) and version > FORMAT_VERSION
+                else 'write the bundle again')
+        raise BundleError('%s has format version %.40r, this package reads version %d: %s'
+                          % (folder, version, FORMAT_VERSION, mend))
+
+
+def _manifest(top: Fields, digest: str) -> Manifest:
+    initialisers = top.object('initialisers')
+    segments = tuple(_segment(f) for f in top.objects('segments'))
+    variants = tuple(_variant(f) for f in top.objects('variants'))
+    tensors = tuple(_tensor(f) for f in top.objects('tensors'))
+    _unique(top, 'segments', [s.segment_id for s in segments])
+    _unique(top, 'variants', [v.variant_id for v in variants])
+    _unique(top, 'tensors', [t.name for t in tensors])
+    return Manifest(
+        sha256=digest,
+        name=top.text('name'),
+        task=top.text('task'),
+        classes=top.texts('classes'),
+        input=_input(top.object('input')),
+        luminance_bands=_bands(top.object('luminance_bands')),
+        files=tuple(FileEntry(f.text('path'), f.integer('bytes'), f.text('sha256'))
+                    for f in top.objects('files')),
+        tensors={t.name: t for t in tensors},
+        initialisers_file=initialisers.text('file'),
+        initialisers_bytes=initialisers.integer('bytes'),
+        recipes=tuple(_recipe(f) for f in initialisers.objects('recipes')),
+        segments={s.segment_id: s for s in segments},
+        variants={v.variant_id: v for v in variants},
+        front=top.texts('front'),
+        provenance=dict(top.object('provenance').value),
+    )
+
+
+def _unique(top: Fields, key: str, names: List[str]) -> None:
+    for name in sorted({n for n in names if names.count(n) > 1} if len(set(names)) != len(names)
+                       else ()):
+        top.note('%s holds %r more than once' % (key, name))
+
+
+def _input(fields: Fields) -> InputSpec:
+    return InputSpec(
+        name=fields.text('name'), dtype=fields.text('dtype', ('float32',)),
+        shape=fields.integers('shape', 1), color=fields.text('color', ('rgb',)),
+        resize=fields.text('resize', ('area',)), scale=fields.number('scale', 1e-9, 1e9),
+        mean=fields.numbers('mean', 3), std=fields.numbers('std', 3))
+
+
+def _bands(fields: Fields) -> Mapping[str, Tuple[float, float]]:
+    pairs = {name: fields.numbers(name, 2) for name in fields.value}
+    return {name: (pair[0], pair[1]) for name, pair in pairs.items()}
+
+
+def _tensor(fields: Fields) -> StoreTensor:
+    return StoreTensor(
+        fields.text('name'), fields.text('dtype', ('float16', 'float32')),
+        fields.integers('shape'), fields.integer('offset'), fields.integer('bytes'))
+
+
+def _recipe(fields: Fields) -> Recipe:
+    fields.text('dtype', ('float32',))
+    return Recipe(
+        offset=fields.integer('offset'), shape=fields.integers('shape'),
+        tensor=fields.text('tensor'), slices=_slices(fields),
+        scale=fields.optional_text('scale'), scale_axis=fields.integer('scale_axis', 0, 7),
+        sha256=fields.text('sha256'))
+
+
+def _slices(fields: Fields) -> Tuple[Tuple[int, int], ...]:
+    found: List[Tuple[int, int]] = []
+    for pair in fields.array('slices'):
+        if (not isinstance(pair, list) or len(pair) != 2
+                or not all(isinstance(v, int) and not isinstance(v, bool) for v in pair)):
+            fields.note('slices must hold [start, stop] pairs of integers')
+            return ()
+        found.append((pair[0], pair[1]))
+    return tuple(found)
+
+
+def _specs(fields: Fields, key: str) -> Tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(f.text('name'), f.text('dtype'), f.integers('shape', 1))
+                 for f in fields.objects(key))
+
+
+def _segment(fields: Fields) -> SegmentEntry:
+    return SegmentEntry(
+        segment_id=fields.text('segment_id'), file=fields.text('file'),
+        role=fields.text('role', ('whole', 'head', 'tail', 'piece')),
+        variant_id=fields.text('variant_id'), fusion_set=fields.text('fusion_set'),
+        opset=fields.integer('opset', 1), ir_version=fields.integer('ir_version', 1),
+        inputs=_specs(fields, 'inputs'), outputs=_specs(fields, 'outputs'),
+        recipes=fields.integers('recipes'),
+        layers=tuple(_layer(f) for f in fields.objects('layers')))
+
+
+def _layer(fields: Fields) -> LayerCost:
+    return LayerCost(
+        fields.text('name'), fields.text('operator'), fields.integer('macs'),
+        fields.integer('input_words'), fields.integer('weight_words'),
+        fields.integer('output_words'))
+
+
+def _variant(fields: Fields) -> VariantEntry:
+    accuracy = fields.object('accuracy')
+    figures = {name: accuracy.object(name) for name in accuracy.value}
+    return VariantEntry(
+        variant_id=fields.text('variant_id'),
+        variant=Variant(_stages(fields), fields.integer('exit_index', 0, 1000),
+                        fields.text('precision', PRECISIONS)),
+        macs=fields.integer('macs', 1), parameters=fields.integer('parameters'),
+        accuracy={name: Accuracy(f.number('value', 0.0, 1.0), f.integer('count', 1))
+                  for name, f in figures.items()})
+
+
+def _stages(fields: Fields) -> Tuple[Tuple[OperatorChoice, ...], ...]:
+    stages: List[Tuple[OperatorChoice, ...]] = []
+    for index, stage in enumerate(fields.array('stages')):
+        place = '%s.stages[%d]' % (fields.where, index)
+        if not isinstance(stage, list):
+            fields.note('stages[%d] is not an array' % index)
+            continue
+        stages.append(tuple(_operator(Fields(item, place, fields.problems)) for item in stage))
+    return tuple(stages)
+
+
+def _operator(fields: Fields) -> OperatorChoice:
+    given = fields.object('parameters').value
+    pairs: List[Tuple[str, ParameterValue]] = []
+    for name in sorted(given):
+        value = given[name]
+        if isinstance(value, (int, float, str)) and (is_number(value) or is_text(value)):
+            pairs.append((name, value))
+        else:
+            fields.note('parameter %s is %.40r, expected a number or a text' % (name, value))
+    return OperatorChoice(fields.text('operator'), tuple(pairs))

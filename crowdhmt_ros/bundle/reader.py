@@ -1,0 +1,230 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Open a bundle: every byte checked before anything of it is used.
+
+A bundle is named by its directory or by the name of one that ships with the package
+(`crowdhmt_ros/bundles/NAME`).
+"""
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Dict, Iterator, Mapping, Sequence, Tuple, Union
+
+from crowdhmt_ros.bundle.manifest import (
+    WEIGHTS_NAME,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    VariantEntry,
+    listed,
+    load_manifest,
+)
+from crowdhmt_ros.errors import BundleError
+from crowdhmt_ros.types import (
+    Candidate,
+    EngineOptions,
+    InputSpec,
+    LayerCost,
+    Placement,
+    SegmentPlacement,
+)
+
+SHIPPED = Path(__file__).resolve().parent.parent / 'bundles'
+"""Where the bundles lie that ship with the package."""
+_CHUNK_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+class Bundle:
+    """
+    A verified bundle: what its manifest says, by the words of the planner.
+
+    :param directory: where its files lie
+    :param manifest: checked manifest; the files' digests were compared by `open_bundle`
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._segments: Dict[Tuple[str, str, str], SegmentEntry] = {
+            (s.variant_id, s.role, s.fusion_set): s for s in manifest.segments.values()}
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the manifest, which names every other digest."""
+        return self.manifest.sha256
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """Class names in the order of the scores."""
+        return self.manifest.classes
+
+    @property
+    def input(self) -> InputSpec:
+        """What every whole model of the bundle takes."""
+        return self.manifest.input
+
+    @property
+    def weights_path(self) -> Path:
+        """The store of the family's tensors."""
+        return self.directory / WEIGHTS_NAME
+
+    def file_sha256(self, path: str) -> str:
+        """
+        Return the digest of one file of the bundle.
+
+        :param path: as in the manifest
+        :raises BundleError: when the bundle has no such file
+        """
+        for entry in self.manifest.files:
+            if entry.path == path:
+                return entry.sha256
+        raise BundleError('bundle %s has no file %r' % (self.manifest.name, path))
+
+    def variant(self, variant_id: str) -> VariantEntry:
+        """
+        Return one variant.
+
+        :raises BundleError: when the bundle has no such variant
+        """
+        try:
+            return self.manifest.variants[variant_id]
+        except KeyError:
+            raise BundleError('bundle %s has no variant %r, it has %s' % (
+                self.manifest.name, variant_id, ', '.join(self.manifest.front))) from None
+
+    def segment(self, segment_id: str) -> SegmentEntry:
+        """
+        Return one segment.
+
+        :raises BundleError: when the bundle has no such segment
+        """
+        try:
+            return self.manifest.segments[segment_id]
+        except KeyError:
+            raise BundleError('bundle %s has no segment %r' % (
+                self.manifest.name, segment_id)) from None
+
+    def accuracy(self, variant_id: str) -> Mapping[str, float]:
+        """Return condition -> ratio of right answers of one variant."""
+        return {condition: figure.value
+                for condition, figure in self.variant(variant_id).accuracy.items()}
+
+    def macs(self, variant_id: str) -> int:
+        """Return the multiply-accumulates of one frame."""
+        return self.variant(variant_id).macs
+
+    def layer_costs(self, segment_id: str) -> Tuple[LayerCost, ...]:
+        """Return the work of one segment layer by layer."""
+        return self.segment(segment_id).layers
+
+    def segment_for(self, variant_id: str, role: str = 'whole', *,
+                    fusion_set: str = 'none') -> str:
+        """
+        Return the name of the prebuilt graph of a variant.
+
+        :raises BundleError: when the bundle has none such
+        """
+        try:
+            return self._segments[(variant_id, role, fusion_set)].segment_id
+        except KeyError:
+            raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r' % (
+                self.manifest.name, role, variant_id, fusion_set)) from None
+
+    def candidates(self, threads: Sequence[int] = (1, 2),
+                   memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+        """
+        Return every way to run a variant of the front on this machine.
+
+        :param threads: intra-operator thread counts to offer
+        :param memory_modes: of 'fast' and 'lean'
+        :returns: richest variant first, then by memory mode, then by threads
+        """
+        return tuple(self._candidate(variant_id, EngineOptions(threads=t, memory_mode=mode))
+                     for variant_id in self.manifest.front
+                     for mode in memory_modes for t in threads)
+
+    def _candidate(self, variant_id: str, options: EngineOptions) -> Candidate:
+        segment_id = self.segment_for(variant_id, fusion_set=options.fusion_set)
+        return Candidate(variant_id, self.variant(variant_id).variant,
+                         Placement((SegmentPlacement('whole', segment_id),)), options)
+
+    def light_band(self, luminance_ratio: float) -> str:
+        """
+        Return the light band that a mean brightness belongs to.
+
+        :param luminance_ratio: mean grey of the resized image, 0..1; beyond is clamped
+        """
+        inside = min(max(luminance_ratio, 0.0), 1.0)
+        bands = sorted(self.manifest.luminance_bands.items(), key=lambda band: band[1])
+        for name, (_, high) in bands:
+            if inside < high:
+                return name
+        return bands[-1][0]
+
+
+def open_bundle(path_or_name: Union[str, Path]) -> Bundle:
+    """
+    Open a bundle and compare every file with its digest.
+
+    :param path_or_name: a directory, or the name of a bundle that ships with the package
+    :returns: the bundle, safe to use
+    :raises BundleError: one line with every problem, or why there is no bundle
+    """
+    directory = _resolve(path_or_name)
+    manifest = load_manifest(directory)
+    problems = [found for entry in manifest.files for found in _file_problems(directory, entry)]
+    if problems:
+        raise BundleError('%s is damaged: %s; get the bundle again' % (
+            directory, listed(problems)))
+    _log.debug('bundle %s %s opened from %s', manifest.name, manifest.sha256[:16], directory)
+    return Bundle(directory, manifest)
+
+
+def shipped_names() -> Tuple[str, ...]:
+    """Return the names of the bundles that ship with the package."""
+    if not SHIPPED.is_dir():
+        return ()
+    return tuple(sorted(p.parent.name for p in SHIPPED.glob('*/manifest.json')))
+
+
+def _resolve(path_or_name: Union[str, Path]) -> Path:
+    text = str(path_or_name)
+    given = Path(text).expanduser()
+    shipped = SHIPPED / text
+    if text and not given.is_dir() and given.name == text and shipped.is_dir():
+        return shipped
+    if not text or not given.is_dir():
+        raise BundleError('there is no bundle %r: name a directory, or one that ships with the '
+                          'package (%s)' % (text, ', '.join(shipped_names()) or 'none here'))
+    return given.absolute()
+
+
+def _file_problems(directory: Path, entry: FileEntry) -> Iterator[str]:
+    path = directory / entry.path
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != entry.size_bytes:
+            yield '%s has %d bytes, expected %d' % (entry.path, size_bytes, entry.size_bytes)
+        elif file_sha256(path) != entry.sha256:
+            yield '%s was changed: its sha256 does not match' % entry.path
+    except FileNotFoundError:
+        yield '%s is missing' % entry.path
+    except OSError as error:
+        yield '%s cannot be read (%s)' % (entry.path, error.strerror)
+
+
+def file_sha256(path: Path) -> str:
+    """
+    Return the sha256 of a file, hexadecimal.
+
+    :raises OSError: when it cannot be read
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b''):
+            digest.update(chunk)
+    return digest.hexdigest()

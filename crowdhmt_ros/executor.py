@@ -1,0 +1,132 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+ACT: one frame through the plan in force.
+
+What runs is one reference. A switch replaces it; a frame takes it once and finishes on what
+it took, so no frame is lost or mixed however often plans change.
+"""
+from __future__ import annotations
+
+import math
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+from crowdhmt_ros.engine.backend import Executable, make_buffers
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.errors import BackendError
+from crowdhmt_ros.types import Candidate, Inference
+from crowdhmt_ros.vision.frame import Frame
+from crowdhmt_ros.vision.preprocess import Preprocessor
+
+
+@dataclass(frozen=True, eq=False)
+class Active:
+    """
+    What answers frames now.
+
+    :param candidate: as the plan chose it
+    :param executable: ready to run
+    :param plan_seq: the plan that chose it
+    :param outputs: buffers that the executable writes to, (1, classes) float32
+    """
+
+    candidate: Candidate
+    executable: Executable
+    plan_seq: int
+    outputs: Tuple[np.ndarray, ...] = ()
+
+
+class Executor:
+    """
+    Answers frames. `infer` belongs to one worker thread, `switch` may come from any.
+
+    :param classes: class names, in the order of the model's scores
+    :param preprocessor: frame to tensor
+    :param pool: what is ready to run
+    """
+
+    def __init__(self, classes: Sequence[str], preprocessor: Preprocessor, pool: Pool) -> None:
+        self.classes = tuple(classes)
+        self.pool = pool
+        self._preprocessor = preprocessor
+        self._input = np.zeros(preprocessor.spec.shape, np.float32)
+        self._active: Optional[Active] = None
+        # Buffers stay with their executable: an engine binds them by address once.
+        self._outputs: weakref.WeakKeyDictionary[Executable, Tuple[np.ndarray, ...]] = (
+            weakref.WeakKeyDictionary())
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> Optional[Active]:
+        """What answers the next frame; None before the first switch."""
+        return self._active
+
+    def switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> None:
+        """
+        Let another executable answer from the next frame on.
+
+        :raises BackendError: when it takes or gives something else; nothing changes then
+        """
+        with self._lock:
+            outputs = self._outputs.get(executable)
+            if outputs is None:
+                self._check(candidate, executable)
+                outputs = self._outputs[executable] = make_buffers(executable.outputs)
+            self._active = Active(candidate, executable, plan_seq, outputs)
+
+    def infer(self, frame: Frame) -> Inference:
+        """
+        Answer one frame.
+
+        :param frame: any size, colour or grey
+        :returns: scores and times of what was in force when the frame was taken
+        :raises FrameError: the image cannot be used
+        :raises BackendError: no plan yet, or the engine failed
+        """
+        active = self._active
+        if active is None:
+            raise BackendError('no plan is in force yet, so nothing can answer a frame')
+        start_s = time.perf_counter()
+        self._preprocessor.into(frame.image, self._input)
+        ready_s = time.perf_counter()
+        active.executable.run((self._input,), active.outputs)
+        end_s = time.perf_counter()
+        return Inference(
+            candidate_id=active.candidate.candidate_id, plan_seq=active.plan_seq,
+            scores=softmax(active.outputs[0]), exit_index=active.candidate.variant.exit_index,
+            preprocess_s=ready_s - start_s, infer_s=end_s - ready_s)
+
+    def luminance(self) -> Optional[float]:
+        """Return the mean grey of the last frame, 0..1; None before the first."""
+        return self._preprocessor.luminance()
+
+    def _check(self, candidate: Candidate, executable: Executable) -> None:
+        takes = [(s.shape, s.dtype) for s in executable.inputs]
+        gives = [(s.shape, s.dtype) for s in executable.outputs]
+        if (takes != [(self._input.shape, 'float32')]
+                or gives != [((1, len(self.classes)), 'float32')]):
+            raise BackendError('%s takes %r and gives %r, the camera gives float32 %r and there '
+                               'are %d classes' % (candidate.candidate_id, takes, gives,
+                                                   self._input.shape, len(self.classes)))
+
+
+def softmax(logits: np.ndarray) -> Tuple[float, ...]:
+    """
+    Return class probabilities.
+
+    :param logits: (1, classes) float32
+    :returns: probabilities that sum to 1
+    :raises BackendError: when the model gave no finite numbers
+    """
+    values = logits.reshape(-1).astype(np.float64)
+    powers = np.exp(values - values.max())
+    total = float(powers.sum())
+    if not math.isfinite(total) or total <= 0.0:
+        raise BackendError('the model gave no finite scores')
+    return tuple((powers / total).tolist())
