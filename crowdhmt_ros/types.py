@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Mapping, Optional, Tuple, Union
 
 ParameterValue = Union[int, float, str]
@@ -144,7 +145,7 @@ class Candidate:
     placement: Placement
     engine: EngineOptions
 
-    @property
+    @cached_property
     def candidate_id(self) -> str:
         """Stable, readable name; equal for equal candidates of one bundle."""
         e = self.engine
