@@ -1,0 +1,3 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""DECIDE: the choice among candidates under budgets (P III-D2)."""

@@ -1,0 +1,100 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which budgets hold at this moment, and by how much a candidate would break them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from crowdhmt_ros.types import CostEstimate, Requirements, ResourceSnapshot, Violation
+
+ACCURACY_TOLERANCE = 1e-9
+AVAILABLE_SHARE = 0.5
+"""Of the machine's available memory, where nobody stated a budget."""
+HEADROOM = 0.94
+"""
+A candidate that is not in force must keep this share of a budget that wavers.
+
+Figures that waver by 3 % cannot then push a new choice out again: 0.94 x 1.03 / 0.97 < 1.
+"""
+
+CONSTRAINTS = ('latency_s', 'memory_bytes', 'accuracy')
+"""In the order in which they are given up when not all can be met."""
+
+Excess = Tuple[float, float, float]
+"""By how much each of `CONSTRAINTS` is broken, relative to its limit; 0 where it holds."""
+NO_EXCESS: Excess = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """
+    The limits in force; None limits nothing.
+
+    :param latency_s: for the 95th percentile
+    :param memory_bytes: for the model and its engine
+    :param accuracy: lowest ratio of right answers
+    :param memory_wavers: True where the memory limit is a share of a fluctuating reading
+    """
+
+    latency_s: Optional[float] = None
+    memory_bytes: Optional[float] = None
+    accuracy: Optional[float] = None
+    memory_wavers: bool = False
+
+
+def budgets_now(requirements: Requirements, snapshot: ResourceSnapshot) -> Budgets:
+    """
+    Return the limits in force.
+
+    Memory is the smaller of what the user grants and what is allotted to inference; where both
+    are unknown, half of what the machine has available.
+
+    :param requirements: wishes of the user
+    :param snapshot: resources of the moment
+    """
+    stated = [b for b in (requirements.memory_budget_bytes, snapshot.memory_allotted_bytes.value)
+              if b is not None]
+    available = snapshot.memory_available_bytes.value
+    wavers = not stated and available is not None
+    if stated:
+        memory: Optional[float] = min(stated)
+    else:
+        memory = None if available is None else AVAILABLE_SHARE * available
+    return Budgets(requirements.latency_budget_s, memory, requirements.accuracy_floor, wavers)
+
+
+def _over(value: float, limit: Optional[float]) -> float:
+    if limit is None or value <= limit:
+        return 0.0
+    return value / limit - 1.0 if limit > 0.0 else float('inf')
+
+
+def excess(estimate: CostEstimate, budgets: Budgets) -> Excess:
+    """Return by how much `estimate` breaks each budget, relative to it."""
+    floor, accuracy = budgets.accuracy, estimate.accuracy.mean
+    short = 0.0
+    if floor is not None and accuracy < floor - ACCURACY_TOLERANCE:
+        short = 1.0 - accuracy / floor
+    return (_over(estimate.latency_s.p95, budgets.latency_s),
+            _over(estimate.memory_bytes.mean, budgets.memory_bytes), short)
+
+
+def has_room(estimate: CostEstimate, budgets: Budgets) -> bool:
+    """Return whether `estimate` keeps its distance from every budget that wavers."""
+    latency, memory = budgets.latency_s, budgets.memory_bytes
+    if latency is not None and estimate.latency_s.p95 > HEADROOM * latency:
+        return False
+    return not (budgets.memory_wavers and memory is not None
+                and estimate.memory_bytes.mean > HEADROOM * memory)
+
+
+def violations(estimate: CostEstimate, budgets: Budgets) -> Tuple[Violation, ...]:
+    """Return the budgets that `estimate` breaks, with the limit and the figure expected."""
+    figures = (estimate.latency_s.p95, estimate.memory_bytes.mean, estimate.accuracy.mean)
+    limits = (budgets.latency_s, budgets.memory_bytes, budgets.accuracy)
+    return tuple(
+        Violation(name, limit, figure)
+        for name, limit, figure, over in zip(CONSTRAINTS, limits, figures,
+                                             excess(estimate, budgets))
+        if over > 0.0 and limit is not None)

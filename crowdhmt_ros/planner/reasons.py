@@ -1,0 +1,148 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What people read: why a plan was chosen, and what spoke against every other candidate."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+from crowdhmt_ros.planner.budgets import CONSTRAINTS, Budgets, budgets_now, violations
+from crowdhmt_ros.planner.scoring import ENERGY, Rated, rate, weights_now
+from crowdhmt_ros.profiling.cost_model import estimate_all
+from crowdhmt_ros.types import (
+    CostEstimate,
+    FrontEntry,
+    Plan,
+    Requirements,
+    ResourceSnapshot,
+    Violation,
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """
+    Every candidate of the front under one plan, best first.
+
+    :param candidates: their figures
+    :param scores: under the plan's weights, None where a budget forbids the candidate
+    :param objections: budgets that it would break, '' where it is allowed
+    :param text: the same for people, one line a candidate
+    """
+
+    candidates: Tuple[CostEstimate, ...]
+    scores: Tuple[Optional[float], ...]
+    objections: Tuple[str, ...]
+    text: str
+
+
+def _bytes(value: float) -> str:
+    return '%.1f' % (value / 1e6)
+
+
+def _violation(v: Violation) -> str:
+    if v.constraint == 'latency_s':
+        return 'latency %.1f of %.1f ms' % (v.predicted * 1e3, v.limit * 1e3)
+    if v.constraint == 'memory_bytes':
+        return 'memory %s of %s MB' % (_bytes(v.predicted), _bytes(v.limit))
+    return 'accuracy %.1f of %.1f %%' % (v.predicted * 100, v.limit * 100)
+
+
+def describe(violated: Sequence[Violation]) -> str:
+    """Return broken budgets as text, '' when all hold."""
+    return ', '.join(_violation(v) for v in violated)
+
+
+def _preference(requirements: Requirements, snapshot: ResourceSnapshot) -> str:
+    energy = weights_now(requirements, snapshot)[ENERGY]
+    battery = snapshot.battery_ratio.value
+    if requirements.accuracy_weight is not None:
+        return 'accuracy weight %.2f asked for: energy weighs %.2f' % (1.0 - energy, energy)
+    if battery is None:
+        return 'battery unknown: energy weighs %.2f' % energy
+    return 'battery %.0f %%: energy weighs %.2f' % (battery * 100, energy)
+
+
+def _against(pick: CostEstimate, other: Optional[Rated]) -> str:
+    if other is None:
+        return 'no other candidate is allowed'
+    joules = other.estimate.energy_j.mean
+    energy = '%.0f %% of the energy' % (100 * pick.energy_j.mean / joules) if joules > 0 else ''
+    points = (pick.accuracy.mean - other.estimate.accuracy.mean) * 100
+    gain = '%+.1f points of accuracy' % points if abs(points) >= 0.05 else 'equal accuracy'
+    parts = ' and '.join(p for p in (energy, gain) if p)
+    return '%s against the runner-up %s' % (parts, other.candidate_id)
+
+
+def _margins(estimate: CostEstimate, budgets: Budgets) -> List[str]:
+    parts = []
+    if budgets.latency_s is not None:
+        parts.append('latency %.1f of %.1f ms' % (
+            estimate.latency_s.p95 * 1e3, budgets.latency_s * 1e3))
+    if budgets.memory_bytes is not None:
+        parts.append('memory %s of %s MB' % (
+            _bytes(estimate.memory_bytes.mean), _bytes(budgets.memory_bytes)))
+    if budgets.accuracy is not None:
+        parts.append('accuracy %.1f %%, floor %.1f %%' % (
+            estimate.accuracy.mean * 100, budgets.accuracy * 100))
+    return parts
+
+
+def _unmet(rated: Sequence[Rated], pick: Rated, budgets: Budgets) -> str:
+    """Say which budget nobody can meet, or that only their combination cannot be met."""
+    hopeless = [name for i, name in enumerate(CONSTRAINTS)
+                if all(r.excess[i] > 0.0 for r in rated)]
+    broken = describe(violations(pick.estimate, budgets))
+    if hopeless:
+        names = ' and '.join(n.split('_')[0] for n in hopeless)
+        return 'no candidate can meet the %s asked for; least violation: %s' % (names, broken)
+    return 'no candidate can meet all budgets together; least violation: %s' % broken
+
+
+def reason_for(rated: Sequence[Rated], pick: Rated, current: Optional[Rated],
+               runner_up: Optional[Rated], rival: Optional[Rated], *, budgets: Budgets,
+               snapshot: ResourceSnapshot, requirements: Requirements) -> str:
+    """
+    Return one line that says why `pick` is in force.
+
+    :param rated: all candidates
+    :param pick: the choice
+    :param current: what was in force before
+    :param runner_up: best other allowed candidate
+    :param rival: better one that has not won yet
+    """
+    parts = [_preference(requirements, snapshot)]
+    if not pick.allowed:
+        parts.append('%s: %s' % (pick.candidate_id, _unmet(rated, pick, budgets)))
+        return '; '.join(parts)
+    parts.append('%s: %s' % (pick.candidate_id, _against(pick.estimate, runner_up)))
+    if current is not None and current is not pick:
+        broken = describe(violations(current.estimate, budgets))
+        parts.append('left %s%s' % (current.candidate_id, ': ' + broken if broken else ''))
+    if rival is not None:
+        parts.append('%s is better and must stay so' % rival.candidate_id)
+    return '; '.join(parts + _margins(pick.estimate, budgets))
+
+
+def explain(plan: Plan, front: Sequence[FrontEntry]) -> Explanation:
+    """
+    Return every candidate as the planner saw it when it made `plan`, best first.
+
+    :param plan: as made, or as read back from a recording
+    :param front: the front that the plan was made over
+    """
+    budgets = budgets_now(plan.requirements, plan.snapshot)
+    estimates = estimate_all(front, plan.state, plan.snapshot)
+    items = rate(estimates, weights_now(plan.requirements, plan.snapshot), budgets).items
+    order = sorted(items, key=lambda r: (r.excess, -r.score, r.candidate_id))
+    scores = tuple(r.score if r.allowed else None for r in order)
+    objections = tuple(describe(violations(r.estimate, budgets)) for r in order)
+    chosen = plan.chosen.candidate.candidate_id
+    lines = [plan.reason]
+    for r, score, objection in zip(order, scores, objections):
+        verdict = 'score %+.3f' % score if score is not None else objection
+        lines.append('%s %s: accuracy %.1f %%, latency %.1f ms, memory %s MB, %.2f mJ; %s' % (
+            '*' if r.candidate_id == chosen else '-', r.candidate_id,
+            r.estimate.accuracy.mean * 100, r.estimate.latency_s.mean * 1e3,
+            _bytes(r.estimate.memory_bytes.mean), r.estimate.energy_j.mean * 1e3, verdict))
+    return Explanation(tuple(r.estimate for r in order), scores, objections, '\n'.join(lines))

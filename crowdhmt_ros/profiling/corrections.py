@@ -1,0 +1,152 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What feedback teaches about the latency table (the online correction of P III-D1).
+
+A correction is a ratio: measured over tabulated. Three things move it:
+
+1. The candidate ran: its ratio follows the median of the window, its spread the 95th percentile.
+2. Another candidate ran and its own, already settled ratio changed: whatever changed it (a
+   neighbour, a lower clock) slows all, so every other ratio is scaled by the same change at once.
+3. Time: a candidate that does not run drifts towards the ratio of those that do, and the frames
+   that its correction rests on fade, until it is forgotten. So a verdict of one bad minute does
+   not last for ever, and is not revised every other second either.
+
+A candidate without a correction is taken to be as slow as the measured ones (`common_ratio`).
+"""
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from crowdhmt_ros.profiling.latency import spread, summarise
+from crowdhmt_ros.types import CostCorrection, Feedback, FrontEntry
+
+LOWEST_RATIO, HIGHEST_RATIO = 0.25, 20.0
+"""No correction leaves this range: beyond it the table is wrong, not the moment."""
+WARM_UP_FRAMES = 2
+"""First frames of a new candidate: cold caches and page faults, not its latency."""
+SLOWEST_GAIN = 0.3
+"""Weight of a window of `FULL_WINDOW` frames against all that was learned before."""
+FULL_WINDOW = 5
+SPREAD_GAIN = 0.15
+SETTLED_SAMPLES = 20
+"""Frames after which a change of a ratio is the machine's, not the table's."""
+MOST_SAMPLES = 1000
+FADE = 0.97
+"""What remains of an unused correction's weight, and of its distance from the common ratio."""
+
+
+def common_ratio(corrections: Sequence[CostCorrection]) -> Optional[float]:
+    """
+    Return the slowdown that all candidates share: the median ratio, weighted by frames.
+
+    :param corrections: what is known; unused ones weigh less with time
+    :returns: None while nothing was measured
+    """
+    ordered = sorted(corrections, key=lambda c: (c.latency_ratio, c.candidate_id))
+    half, seen = sum(c.samples for c in ordered) / 2.0, 0
+    for correction in ordered:
+        seen += correction.samples
+        if seen >= half and correction.samples > 0:
+            return correction.latency_ratio
+    return None
+
+
+def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
+           front: Sequence[FrontEntry], *, current_id: str = '',
+           current_since_s: float = -math.inf) -> Tuple[CostCorrection, ...]:
+    """
+    Return the corrections after these feedbacks.
+
+    A feedback teaches about the candidate that it names, whichever plan is in force now.
+    Candidates outside the front and windows without usable frames teach nothing.
+
+    :param corrections: known so far
+    :param feedbacks: windows in any order
+    :param front: holds the tabulated latencies
+    :param current_id: candidate in force
+    :param current_since_s: since when, node clock; a window that begins earlier holds its warm-up
+    :returns: in order of candidate_id
+    """
+    wanted = {f.candidate_id for f in feedbacks}
+    table = _tabulated(front, wanted)
+    known = {c.candidate_id: c for c in corrections}
+    measured: List[str] = []
+    for feedback in sorted(feedbacks, key=lambda f: (f.stamp_s, f.plan_seq, f.candidate_id)):
+        before = known.get(feedback.candidate_id)
+        began_s = feedback.stamp_s - feedback.window_s
+        fresh = before is None or (feedback.candidate_id == current_id
+                                   and began_s <= current_since_s)
+        times = _usable_times(feedback, skip=WARM_UP_FRAMES if fresh else 0)
+        if feedback.candidate_id not in table or not times:
+            continue
+        after = _learn(feedback.candidate_id, before, common_ratio(tuple(known.values())),
+                       times, table[feedback.candidate_id])
+        if before is not None and before.samples >= SETTLED_SAMPLES:
+            known = _scale_others(known, after, after.latency_ratio / before.latency_ratio)
+        known[after.candidate_id] = after
+        measured.append(after.candidate_id)
+    return _age(known, measured) if measured else _ordered(known)
+
+
+def _tabulated(front: Sequence[FrontEntry], wanted: set[str]) -> Mapping[str, float]:
+    if not wanted:
+        return {}
+    named = ((e.candidate.candidate_id, e.latency_s.mean) for e in front)
+    return {name: mean_s for name, mean_s in named if name in wanted and mean_s > 0.0}
+
+
+def _usable_times(feedback: Feedback, *, skip: int) -> List[float]:
+    times = [a + b for a, b in zip(feedback.preprocess_s, feedback.infer_s)]
+    return [t for t in times[skip:] if math.isfinite(t) and t > 0.0]
+
+
+def _clamp(ratio: float) -> float:
+    return min(HIGHEST_RATIO, max(LOWEST_RATIO, ratio))
+
+
+def _learn(candidate_id: str, before: Optional[CostCorrection], common: Optional[float],
+           times: Sequence[float], tabulated_s: float) -> CostCorrection:
+    seen = summarise(times)
+    count = len(times)
+    ratio, spread_ratio = _clamp(seen.mean / tabulated_s), spread(seen.mean, seen.p95)
+    if before is None:
+        start = common if common is not None else ratio
+        gain = count / (count + float(FULL_WINDOW))
+        return CostCorrection(candidate_id, _clamp(start + gain * (ratio - start)),
+                              spread_ratio, count)
+    settled = SLOWEST_GAIN * min(1.0, count / FULL_WINDOW)
+    gain = max(settled, count / float(count + before.samples + FULL_WINDOW))
+    gained = SPREAD_GAIN * min(1.0, count / FULL_WINDOW)
+    return CostCorrection(
+        candidate_id,
+        _clamp(before.latency_ratio + gain * (ratio - before.latency_ratio)),
+        before.spread_ratio + gained * (spread_ratio - before.spread_ratio),
+        min(MOST_SAMPLES, before.samples + count))
+
+
+def _scale_others(known: Mapping[str, CostCorrection], cause: CostCorrection,
+                  change: float) -> Dict[str, CostCorrection]:
+    return {name: c if name == cause.candidate_id else CostCorrection(
+        name, _clamp(c.latency_ratio * change), c.spread_ratio, c.samples)
+        for name, c in known.items()}
+
+
+def _age(known: Mapping[str, CostCorrection], measured: Sequence[str]
+         ) -> Tuple[CostCorrection, ...]:
+    common = common_ratio([known[name] for name in sorted(set(measured))])
+    kept = {}
+    for name, c in known.items():
+        if name in measured or common is None:
+            kept[name] = c
+            continue
+        samples = int(c.samples * FADE)
+        if samples > 0:
+            ratio = common + FADE * (c.latency_ratio - common)
+            kept[name] = CostCorrection(name, ratio, c.spread_ratio, samples)
+    return _ordered(kept)
+
+
+def _ordered(known: Mapping[str, CostCorrection]) -> Tuple[CostCorrection, ...]:
+    return tuple(known[name] for name in sorted(known))
