@@ -10,8 +10,8 @@ would. The energy of inference is an estimate (profiling), so the ratio is one a
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 import math
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)

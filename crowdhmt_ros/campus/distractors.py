@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import Callable, Dict
 
-from crowdhmt_ros.campus.paint import Canvas, Dice, Frame, hsv, tone
+from crowdhmt_ros.campus.paint import Canvas, Colour, Dice, Frame, Point, hsv, tone
 
 Painter = Callable[[Canvas, Frame, Dice, float], None]
 
@@ -137,11 +137,11 @@ def _hydrant(canvas: Canvas, frame: Frame, dice: Dice, phase: float) -> None:
     canvas.stroke(frame.at(-.2, .05), frame.at(.2, .05), .12 * s, tone(red, .7))
 
 
-def _quad(canvas: Canvas, frame: Frame, w: float, h: float, colour: object, turn: float) -> None:
+def _quad(canvas: Canvas, frame: Frame, w: float, h: float, colour: Colour, turn: float) -> None:
     cos, sin = math.cos(turn), math.sin(turn)
     points = [(x * cos - y * sin, x * sin + y * cos)
               for x, y in ((-w, -h), (w, -h), (w, h), (-w, h))]
-    canvas.convex(frame.all(points), colour)  # type: ignore[arg-type]
+    canvas.convex(frame.all(points), colour)
 
 
 def _parking(canvas: Canvas, frame: Frame, dice: Dice, phase: float) -> None:
@@ -229,15 +229,15 @@ def _kite(canvas: Canvas, frame: Frame, dice: Dice, phase: float) -> None:
     turn = dice.span(-.7, .7)
     cos, sin = math.cos(turn), math.sin(turn)
 
-    def spin(x: float, y: float) -> object:
+    def spin(x: float, y: float) -> Point:
         return frame.at(x * cos - y * sin, x * sin + y * cos)
-    canvas.convex([spin(0, 3.4), spin(2.2, .8), spin(0, -3.4), spin(-2.2, .8)],  # type: ignore
+    canvas.convex([spin(0, 3.4), spin(2.2, .8), spin(0, -3.4), spin(-2.2, .8)],
                   cloth)
-    canvas.convex([spin(0, 3.4), spin(2.2, .8), spin(0, -3.4)], tone(cloth, .7))  # type: ignore
+    canvas.convex([spin(0, 3.4), spin(2.2, .8), spin(0, -3.4)], tone(cloth, .7))
     for index in range(4):
         a = spin(.5 * math.sin(index + phase * 6), -3.4 - index * 1.2)
         b = spin(.5 * math.sin(index + 1 + phase * 6), -4.6 - index * 1.2)
-        canvas.stroke(a, b, max(1.0, .25 * s), cloth)  # type: ignore[arg-type]
+        canvas.stroke(a, b, max(1.0, .25 * s), cloth)
 
 
 def _rocks(canvas: Canvas, frame: Frame, dice: Dice, phase: float) -> None:

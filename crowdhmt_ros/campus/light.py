@@ -9,8 +9,8 @@ keyframes of this one number. The curves are hand-made, not photometric measurem
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
+from dataclasses import dataclass
 from typing import Sequence, Tuple
 
 import numpy as np

@@ -149,8 +149,8 @@ class Canvas:
         """Darken the hull of points by a ratio: a cast shadow."""
         if ratio <= 0.01:
             return
-        hull = cv2.convexHull(_fixed(points))
-        x, y, w, h = cv2.boundingRect((hull >> _SHIFT).astype(np.int32))
+        hull: npt.NDArray[np.int32] = np.asarray(cv2.convexHull(_fixed(points)), np.int32)
+        x, y, w, h = cv2.boundingRect(np.right_shift(hull, _SHIFT))
         x0, y0 = max(0, x - 1), max(0, y - 1)
         x1, y1 = min(self.width, x + w + 2), min(self.height, y + h + 2)
         if x0 >= x1 or y0 >= y1:
@@ -177,7 +177,8 @@ class Canvas:
         x, y = dice.count(0, _TILE - wide), dice.count(0, _TILE - tall)
         patch = soft_tile()[y:y + tall, x:x + wide]
         if (tall, wide) != (rows, self.width):
-            patch = cv2.resize(patch, (self.width, rows), interpolation=cv2.INTER_LINEAR)
+            patch = np.asarray(cv2.resize(patch, (self.width, rows),
+                                          interpolation=cv2.INTER_LINEAR), np.uint8)
         region = self.image[max(0, top):max(0, top) + rows]
         region[:] = cv2.addWeighted(region, 1.0, cv2.merge((patch, patch, patch)), amplitude,
                                     -128.0 * amplitude)
@@ -235,7 +236,7 @@ def mix(first: Colour, second: Colour, ratio: float) -> Colour:
             first[2] * keep + second[2] * ratio)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def soft_tile() -> Image:
     """Fixed tile (512, 512) of noise with four octaves, mean 128."""
     rng = np.random.Generator(np.random.PCG64(20260101))
@@ -244,10 +245,10 @@ def soft_tile() -> Image:
         octave = rng.standard_normal((cells, cells), np.float32)
         total += weight * cv2.resize(octave, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
     total = (total - total.mean()) / total.std()
-    return np.clip(128.0 + 36.0 * total, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(128.0 + 36.0 * total, 0, 255), np.uint8)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def white_tile() -> npt.NDArray[np.float32]:
     """Fixed tile (512, 512, 3) of unit Gaussian noise."""
     rng = np.random.Generator(np.random.PCG64(20260102))

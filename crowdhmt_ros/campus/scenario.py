@@ -9,15 +9,16 @@ the same scenario can be played in a minute or in an hour.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import itertools
 import math
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import yaml
 
-from crowdhmt_ros.errors import all_problems, ScenarioError
+from crowdhmt_ros.errors import ScenarioError, all_problems
 
 _VIEWS = ('vehicle', 'drone')
 _PLACE = Path('config') / 'scenarios'
@@ -122,7 +123,7 @@ class Scenario:
         if self.memory_interpolation == 'step' or not after:
             return before.bytes
         share = (now - before.from_ratio) / (after[0].from_ratio - before.from_ratio)
-        return int(round(before.bytes + share * (after[0].bytes - before.bytes)))
+        return round(before.bytes + share * (after[0].bytes - before.bytes))
 
 
 def scenario_dirs() -> Tuple[Path, ...]:
@@ -141,7 +142,7 @@ def scenario_dirs() -> Tuple[Path, ...]:
     return tuple(place for place in places if place.is_dir())
 
 
-def load_scenario(path_or_name: Union[str, 'os.PathLike[str]']) -> Scenario:
+def load_scenario(path_or_name: Union[str, os.PathLike[str]]) -> Scenario:
     """
     Load a scenario from a file, or by the name of a packaged one.
 
@@ -161,7 +162,7 @@ def load_scenario(path_or_name: Union[str, 'os.PathLike[str]']) -> Scenario:
     return _Reader(path).scenario(data)
 
 
-def _find(path_or_name: Union[str, 'os.PathLike[str]']) -> Path:
+def _find(path_or_name: Union[str, os.PathLike[str]]) -> Path:
     path = Path(path_or_name)
     if path.suffix in ('.yaml', '.yml') or path.is_file():
         if not path.is_file():
@@ -231,7 +232,7 @@ class _Reader:
             else:
                 amount = richest * self._number(entry, f'{where}.of_richest_ratio', 0.001, 100.0)
             keys.append(MemoryKey(self._number(entry, f'{where}.from_ratio', 0.0, 1.0),
-                                  int(round(amount))))
+                                  round(amount)))
         self._rising('memory.keyframes', [key.from_ratio for key in keys])
         return tuple(keys)
 
@@ -264,7 +265,7 @@ class _Reader:
         if not isinstance(entries, list) or not entries:
             self._problems.append(f'{where} must be a list with at least one entry')
             return []
-        found = []
+        found: List[Tuple[str, Mapping[str, Any]]] = []
         for index, entry in enumerate(entries):
             if isinstance(entry, dict):
                 self._unknown(where, entry, f'{where}[{index}]')
@@ -276,7 +277,7 @@ class _Reader:
     def _rising(self, where: str, ratios: Sequence[float]) -> None:
         if ratios and ratios[0] != 0.0:
             self._problems.append(f'{where}: the first from_ratio must be 0')
-        if any(after <= before for before, after in zip(ratios, ratios[1:])):
+        if any(after <= before for before, after in itertools.pairwise(ratios)):
             self._problems.append(f'{where}: from_ratio must rise')
 
     def _mapping(self, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -42,13 +42,13 @@ def _affine(image: Image, contrast: float, lift: float,
     """Per channel (value * contrast + lift) * tint, by one table look-up."""
     levels = (np.arange(256, dtype=np.float32) * contrast + lift)[:, None]
     table = (levels * np.asarray(tint, np.float32)).reshape(1, 256, 3)
-    return cv2.LUT(image, table)  # type: ignore[return-value]
+    return np.asarray(cv2.LUT(image, table), np.float32)
 
 
 def _add_lamps(picture: npt.NDArray[np.float32], canvas: Canvas, strength: float) -> None:
     for x, y, radius, colour in canvas.lamps:
-        reach = int(math.ceil(2.2 * radius)) + 1
-        cx, cy = int(round(x)), int(round(y))
+        reach = math.ceil(2.2 * radius) + 1
+        cx, cy = round(x), round(y)
         x0, x1 = max(0, cx - reach), min(canvas.width, cx + reach + 1)
         y0, y1 = max(0, cy - reach), min(canvas.height, cy + reach + 1)
         if x0 >= x1 or y0 >= y1:
@@ -62,7 +62,8 @@ def _add_lamps(picture: npt.NDArray[np.float32], canvas: Canvas, strength: float
 def _glow(reach: int, diameter: int) -> npt.NDArray[np.float32]:
     axis = np.arange(-reach, reach + 1, dtype=np.float32)
     square = axis[:, None] ** 2 + axis[None, :] ** 2
-    return np.exp(-square / (2.0 * (diameter / 3.0) ** 2 + 0.5))[:, :, None].astype(np.float32)
+    falloff = np.exp(-square / (2.0 * (diameter / 3.0) ** 2 + 0.5))
+    return np.asarray(falloff[:, :, None], np.float32)
 
 
 def record(picture: npt.NDArray[np.float32], light: Light, *, noise_seed: int,
@@ -82,13 +83,13 @@ def record(picture: npt.NDArray[np.float32], light: Light, *, noise_seed: int,
                      dst=picture, borderType=cv2.BORDER_REPLICATE)
     height, width = picture.shape[:2]
     noise = _noise_patch(noise_seed, height, width)
-    deviation = cv2.max(picture, 0.0)
-    deviation = cv2.addWeighted(deviation, light.shot_noise, deviation, 0.0,
-                                light.read_noise ** 2)
+    deviation = np.maximum(picture, 0.0)
+    deviation *= light.shot_noise
+    deviation += light.read_noise ** 2
     cv2.sqrt(deviation, deviation)
     cv2.multiply(deviation, noise, deviation, noise_ratio)
     cv2.add(picture, deviation, picture)
-    return cv2.convertScaleAbs(cv2.max(picture, 0.0))  # type: ignore[return-value]
+    return np.asarray(cv2.convertScaleAbs(np.maximum(picture, 0.0)), np.uint8)
 
 
 def _noise_patch(seed: int, height: int, width: int) -> npt.NDArray[np.float32]:
@@ -109,11 +110,11 @@ def _noise_patch(seed: int, height: int, width: int) -> npt.NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=256)
 def _blur_kernel(length: float, sixteenth: int) -> npt.NDArray[np.float32]:
-    size = 2 * int(math.ceil(length / 2)) + 1
+    size = 2 * math.ceil(length / 2) + 1
     kernel = np.zeros((size, size), np.float32)
     angle = sixteenth * math.pi / 8
     middle = size // 2
     for step in np.linspace(-length / 2, length / 2, 9):
         x, y = middle + step * math.cos(angle), middle + step * math.sin(angle)
-        kernel[min(size - 1, max(0, int(round(y)))), min(size - 1, max(0, int(round(x))))] += 1
-    return kernel / kernel.sum()
+        kernel[min(size - 1, max(0, round(y))), min(size - 1, max(0, round(x)))] += 1
+    return np.asarray(kernel / kernel.sum(), np.float32)

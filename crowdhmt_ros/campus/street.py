@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 from crowdhmt_ros.campus.light import Light
-from crowdhmt_ros.campus.paint import (
-    Canvas, Colour, Dice, Frame, hsv, mix, Point, tone)
+from crowdhmt_ros.campus.paint import Canvas, Colour, Dice, Frame, Point, hsv, mix, tone
 
 FOCAL_RATIO = 0.95
 CAMERA_HEIGHT_M = 1.3
+
+Projection = Callable[[float, float, float], Point]
 
 _SKIN = (0.02, 0.10)
 _CAR_SHAPES = {
@@ -181,12 +182,12 @@ def paint_pedestrian(canvas: Canvas, frame: Frame, dice: Dice, *, phase: float,
     swing = math.sin(2 * math.pi * phase) * (0.25 + 0.3 * side)
     coat = dice.chance(0.25)
     backpack = dice.colour() if dice.chance(0.25) else None
-    _leg(canvas, body, -swing, 0.8 * trousers[0], trousers, build, side, -1)
+    _leg(canvas, body, -swing, trousers, build, side, -1)
     _arm(canvas, body, swing, tone(top, 0.75), skin, build, side, -1)
     if backpack is not None:
         x = -0.22 * side if side > 0.4 else 0.0
         canvas.ellipse(body.at(x, 1.2), 0.17 * body.scale, 0.26 * body.scale, backpack)
-    _leg(canvas, body, swing, 1.0, trousers, build, side, 1)
+    _leg(canvas, body, swing, trousers, build, side, 1)
     shoulder, hip = (0.13 + 0.09 * (1 - side)) * build, (0.11 + 0.05 * (1 - side)) * build
     hem = 0.55 if coat else 0.84
     canvas.convex(body.all(((-shoulder, 1.43), (shoulder, 1.43), (hip, 0.95), (hip * 1.15, hem),
@@ -196,8 +197,8 @@ def paint_pedestrian(canvas: Canvas, frame: Frame, dice: Dice, *, phase: float,
     _head(canvas, body, dice, skin, side)
 
 
-def _leg(canvas: Canvas, body: Frame, swing: float, shade: float, trousers: Colour, build: float,
-         side: float, which: int) -> None:
+def _leg(canvas: Canvas, body: Frame, swing: float, trousers: Colour, build: float, side: float,
+         which: int) -> None:
     colour = trousers if which > 0 else tone(trousers, 0.75)
     hip_x = which * 0.08 * (1 - side)
     knee = (hip_x + 0.42 * math.sin(swing) * side, 0.9 - 0.42 * math.cos(swing))
@@ -308,7 +309,7 @@ def paint_car(canvas: Canvas, frame: Frame, dice: Dice, *, heading_rad: float,
     bottom = [(x, y) for x in (body_line[0][0], body_line[-1][0]) for y in (-half, half)]
     canvas.shade([at(x * 1.03, y * 1.08, 0.0) for x, y in bottom], 0.55)
     for x in (-1.35, 1.35):
-        _wheel(canvas, at(x, -half * 0.9, 0.34), 0.32 * frame.scale, cos, dice)
+        _wheel(canvas, at(x, -half * 0.9, 0.34), 0.32 * frame.scale, cos)
     for y in (half, -half):
         canvas.hull([at(x, y, z) for x, z in body_line] +
                     [at(x, -y, z) for x, z in body_line], tone(paint, 0.68))
@@ -318,21 +319,22 @@ def paint_car(canvas: Canvas, frame: Frame, dice: Dice, *, heading_rad: float,
     _cabin(canvas, at, cabin_line, half, glass, paint)
     _end(canvas, at, body_line, cabin_line, half, face, glass, paint, light)
     for x in (-1.35, 1.35):
-        _wheel(canvas, at(x, half, 0.33), 0.34 * frame.scale, cos, dice)
+        _wheel(canvas, at(x, half, 0.33), 0.34 * frame.scale, cos)
 
 
-def _cabin(canvas: Canvas, at, line, half: float, glass: Colour, paint: Colour) -> None:
+def _cabin(canvas: Canvas, at: Projection, line: Sequence[Point], half: float, glass: Colour,
+           paint: Colour) -> None:
     low = sum(z for _, z in line) / len(line)
     mid = sum(x for x, _ in line) / len(line)
     canvas.poly([at(x, half * .9, z) for x, z in line], tone(paint, 0.9))
     inner = [(mid + (x - mid) * 0.86, low + (z - low) * 0.74) for x, z in line]
     canvas.poly([at(x, half * .91, z) for x, z in inner], glass)
     canvas.stroke(at(mid, half * .92, inner[0][1]), at(mid, half * .92, inner[1][1]),
-                  max(1.0, 1.5), tone(paint, 0.8))
+                  1.5, tone(paint, 0.8))
 
 
-def _end(canvas: Canvas, at, body, cabin, half: float, face: float, glass: Colour, paint: Colour,
-         light: Light) -> None:
+def _end(canvas: Canvas, at: Projection, body: Sequence[Point], cabin: Sequence[Point],
+         half: float, face: float, glass: Colour, paint: Colour, light: Light) -> None:
     """Bonnet or boot end with windscreen and lights; it turns towards the camera."""
     index = (-1, -2) if face > 0 else (0, 1)
     bottom, top = body[index[0]], body[index[1]]
@@ -356,7 +358,7 @@ def _end(canvas: Canvas, at, body, cabin, half: float, face: float, glass: Colou
     canvas.ellipse(plate, max(1.0, size * 0.13), max(0.8, size * 0.035), (215, 225, 225))
 
 
-def _wheel(canvas: Canvas, centre: Point, radius: float, cos: float, dice: Dice) -> None:
+def _wheel(canvas: Canvas, centre: Point, radius: float, cos: float) -> None:
     squeeze = max(0.25, abs(cos))
     canvas.ellipse(centre, radius * squeeze, radius, (22, 22, 24))
     canvas.ellipse(centre, radius * squeeze * 0.55, radius * 0.55, (135, 135, 138))

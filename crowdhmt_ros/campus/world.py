@@ -11,18 +11,25 @@ follows the scenario.
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, replace
 import math
+from dataclasses import dataclass, replace
 from typing import List, Optional, Tuple
 
 import numpy as np
 
 from crowdhmt_ros.campus.light import band_of, light_ratio_at
 from crowdhmt_ros.campus.paint import Dice, Image
+from crowdhmt_ros.campus.sampling import nearest_m, sample_scene
 from crowdhmt_ros.campus.scenario import Scenario
 from crowdhmt_ros.campus.scene import (
-    Box, CLASSES, classes_of, FRAME_HEIGHT, FRAME_WIDTH, nearest_m, render_with_box, sample_scene,
-    Scene)
+    CLASSES,
+    FRAME_HEIGHT,
+    FRAME_WIDTH,
+    Box,
+    Scene,
+    classes_of,
+    render_with_box,
+)
 
 SHORTEST_S = 1.0
 LONGEST_S = 4.0
@@ -120,7 +127,7 @@ class World:
             phase_ratio=(scene.phase_ratio + encounter.cycles_hz * since_s) % 1.0,
             travel_m=scene.travel_m + encounter.speed_m_s * since_s,
             occluder_shift_ratio=_between(-1.4, 1.4, u),
-            noise_seed=(scene.noise_seed + int(round(t_s * 1000.0)) * 7919) % 2 ** 31)
+            noise_seed=(scene.noise_seed + round(t_s * 1000.0) * 7919) % 2 ** 31)
 
     def _light_ratio(self, t_s: float) -> float:
         return light_ratio_at(self.scenario.fraction(t_s), self.scenario.light)

@@ -36,7 +36,7 @@ def test_it_stops_at_empty() -> None:
     assert Battery(10.0, 0.1).drain(1e6, 0.0, 1.0).ratio == 0.0
 
 
-@pytest.mark.parametrize('capacity_j, ratio, compression', [
+@pytest.mark.parametrize(('capacity_j', 'ratio', 'compression'), [
     (0.0, 0.5, 1.0), (math.nan, 0.5, 1.0), (10.0, 1.2, 1.0), (10.0, math.nan, 1.0),
     (10.0, 0.5, 0.0)])
 def test_impossible_batteries_are_refused(capacity_j: float, ratio: float,

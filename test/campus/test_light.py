@@ -3,16 +3,17 @@
 """The day of light runs one way."""
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from crowdhmt_ros.campus.light import (
-    band_of, band_range, light_at, LIGHT_BANDS, light_ratio_at)
+from crowdhmt_ros.campus.light import LIGHT_BANDS, band_of, band_range, light_at, light_ratio_at
 
 
 def test_the_day_is_monotone() -> None:
     day = [light_at(ratio) for ratio in np.linspace(0.0, 1.0, 101)]
-    for before, after in zip(day, day[1:]):
+    for before, after in itertools.pairwise(day):
         assert after.sun_elevation_deg < before.sun_elevation_deg
         assert after.gain_ratio < before.gain_ratio
         assert after.contrast_ratio <= before.contrast_ratio
@@ -38,8 +39,9 @@ def test_bands_and_ratios_agree(band: str) -> None:
 
 def test_bands_cover_the_day() -> None:
     edges = [band_range(band) for band in LIGHT_BANDS]
-    assert edges[0][0] == 0.0 and edges[-1][1] == 1.0
-    assert all(one[1] == two[0] for one, two in zip(edges, edges[1:]))
+    assert edges[0][0] == 0.0
+    assert edges[-1][1] == 1.0
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(edges))
     assert band_of(1.0) == 'dusk'
 
 

@@ -3,6 +3,7 @@
 """The player turns time and energy into the state of the world."""
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -25,7 +26,7 @@ def test_start_and_end_of_the_minute() -> None:
 
 def test_light_and_memory_only_fall() -> None:
     states = [ScenarioPlayer(SCENARIO).at(t, 0.0) for t in range(61)]
-    for before, after in zip(states, states[1:]):
+    for before, after in itertools.pairwise(states):
         assert after.light_ratio >= before.light_ratio
         assert after.memory_allotted_bytes <= before.memory_allotted_bytes
         assert after.battery_ratio < before.battery_ratio
@@ -54,7 +55,8 @@ def test_time_outside_is_held_and_the_end_is_known() -> None:
     player = ScenarioPlayer(SCENARIO)
     assert player.at(-5.0, 0.0) == player.at(0.0, 0.0)
     assert player.at(1e6, 50.0) == player.at(60.0, 50.0)
-    assert not player.finished(59.9) and player.finished(60.0)
+    assert not player.finished(59.9)
+    assert player.finished(60.0)
 
 
 def test_unknown_energy_is_refused() -> None:

@@ -29,7 +29,8 @@ def _write(folder: Path, content: object) -> Path:
 
 def test_packaged_minute_has_the_story_of_the_demo() -> None:
     scenario = load_scenario('campus_minute')
-    assert scenario.duration_s == 60.0 and scenario.frame_rate_hz == 10.0
+    assert scenario.duration_s == 60.0
+    assert scenario.frame_rate_hz == 10.0
     assert [phase.name for phase in scenario.phases] == [
         'noon', 'memory_tight', 'evening_low_battery']
     shares = [key.bytes / scenario.richest_plan_bytes for key in scenario.memory]
@@ -65,7 +66,7 @@ def test_compressed_keeps_the_course_of_memory_and_battery() -> None:
         long.compressed(0.0)
 
 
-@pytest.mark.parametrize('edit, message', [
+@pytest.mark.parametrize(('edit', 'message'), [
     (lambda c: c.pop('name'), 'name must be a text'),
     (lambda c: c.update(duration_s='long'), 'duration_s must be a number'),
     (lambda c: c.update(duration_s=float('nan')), 'duration_s must be'),

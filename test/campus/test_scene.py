@@ -3,9 +3,9 @@
 """Scenes: the same numbers give the same picture, and the set is balanced and fast."""
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
-import time
 
 import cv2
 import numpy as np
@@ -13,7 +13,13 @@ import pytest
 
 from crowdhmt_ros.campus.light import LIGHT_BANDS
 from crowdhmt_ros.campus.scene import (
-    CLASSES, independent_scene, render, render_with_box, sample_scene, scene_at)
+    CLASSES,
+    independent_scene,
+    render,
+    render_with_box,
+    sample_scene,
+    scene_at,
+)
 
 
 def test_independent_scene_does_not_depend_on_call_order() -> None:
@@ -30,7 +36,7 @@ def test_picture_is_bgr_bytes_of_the_asked_size() -> None:
     assert render(scene, 96, 64).shape == (64, 96, 3)
 
 
-@pytest.mark.parametrize('width, height', [(640, 480), (32, 24), (1280, 720)])
+@pytest.mark.parametrize(('width', 'height'), [(640, 480), (32, 24), (1280, 720)])
 def test_any_size_shows_the_same_place(width: int, height: int) -> None:
     scene = replace(scene_at(1, 3, 'noon'), noise_ratio=0.0, blur_px=0.0)
     small = cv2.resize(render(scene), (32, 24), interpolation=cv2.INTER_AREA)
@@ -68,7 +74,8 @@ def test_object_lies_in_the_picture(band: str) -> None:
             continue
         assert box is not None
         x0, y0, x1, y1 = box
-        assert 0.0 <= x0 < x1 <= 1.0 and 0.0 <= y0 < y1 <= 1.0
+        assert 0.0 <= x0 < x1 <= 1.0
+        assert 0.0 <= y0 < y1 <= 1.0
         assert (x1 - x0) * (y1 - y0) > 0.001
 
 

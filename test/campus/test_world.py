@@ -3,8 +3,8 @@
 """The world as a film: repeatable, continuous, balanced."""
 from __future__ import annotations
 
-from collections import Counter
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -43,7 +43,8 @@ def test_encounters_last_one_to_four_seconds_and_are_balanced(view: str) -> None
             runs.append((start, index))
             start = index
     lengths_s = [(end - begin) / 10.0 for begin, end in runs]
-    assert min(lengths_s) >= 0.9 and max(lengths_s) <= 4.1
+    assert min(lengths_s) >= 0.9
+    assert max(lengths_s) <= 4.1
     seen = Counter(scenes[begin].label for begin, _ in runs)
     assert set(seen) == set(classes_of(view))
     assert max(seen.values()) - min(seen.values()) <= 1
