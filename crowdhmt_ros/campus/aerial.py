@@ -60,11 +60,11 @@ def paint_ground(canvas: Canvas, ground: Ground, dice: Dice, *, clutter_ratio: f
         _lane(canvas, ground, dice)
     for _ in range(int(1 + 4 * clutter_ratio)):
         x, y = dice.span(-32, 32), dice.span(-24, 24)
-        if dice.chance(0.6):
+        if dice.chance(0.68):
             paint_tree(canvas, ground, dice, x, y, dice.span(.8, 2.2), light, sun_azimuth_rad)
         else:
             spot = dice.colour((0, 1), (0, .7), (.15, .95))
-            half = dice.pick((.9, .7, 1.2))
+            half = dice.pick((.9, .7, .8))
             canvas.convex(ground.rect(x, y, half, half * 2.0), spot)
 
 

@@ -122,11 +122,11 @@ def _paint_below_bird(canvas: Canvas, ground: aerial.Ground, scene: Scene, light
     """What the bird flies over: open ground, a small house or some trees."""
     dice = Dice(scene.background_seed + 2)
     kind = dice.unit()
-    if kind < 0.12:
+    if kind < 0.08:
         place = Frame(ground.at(dice.span(-18, 18), dice.span(-14, 14)), ground.scale * .5)
         aerial.paint_building(canvas, aerial.Ground(place, scene.heading_rad, scene.tilt_rad),
                               dice, light=light, sun_azimuth_rad=scene.sun_azimuth_rad)
-    elif kind < 0.45:
+    elif kind < 0.4:
         for _ in range(dice.count(1, 4)):
             aerial.paint_tree(canvas, ground, dice, dice.span(-24, 24), dice.span(-18, 18),
                               dice.span(1.3, 3.5), light, scene.sun_azimuth_rad)
@@ -165,7 +165,7 @@ def _paint_occluder(canvas: Canvas, scene: Scene, box: Optional[Box]) -> None:
         for _ in range(4):
             haze.ellipse((dice.span(x0, x1), dice.span(y0, y1)), .5 * hidden + 6, .3 * hidden + 5,
                          (228, 228, 226))
-        cv2.addWeighted(canvas.image, 0.6, fog, 0.4, 0.0, dst=canvas.image)
+        cv2.addWeighted(canvas.image, 0.68, fog, 0.32, 0.0, dst=canvas.image)
     else:
         side = dice.pick((x0, x1))
         leaf = dice.colour((.18, .36), (.25, .7), (.18, .5))

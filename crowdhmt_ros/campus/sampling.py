@@ -20,7 +20,7 @@ _DISTANCE_M = {'pedestrian': (2.6, 7.6), 'bicycle': (2.6, 7.0), 'car': (5.0, 14.
                'other': (2.2, 5.6)}
 # Lowest and highest size from the drone: pixels per metre at 192 pixels of width, but for a
 # bird the wingspan in pixels.
-_ALTITUDE_SCALE = {'building': (2.6, 5.2), 'green_space': (2.4, 5.0), 'bird': (32.0, 88.0),
+_ALTITUDE_SCALE = {'building': (2.8, 5.2), 'green_space': (2.4, 5.0), 'bird': (36.0, 92.0),
                    'other': (2.4, 4.6)}
 
 
