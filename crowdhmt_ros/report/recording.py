@@ -3,8 +3,8 @@
 """
 A recorded run: the recorder's JSON lines and the source's own log, as frozen values.
 
-The recorder writes one JSON object a line: `topic` (relative name), `received_s` (monotonic) and
-`message` (the ROS message as nested objects; null is unknown). The source log is a CSV file
+The recorder writes one JSON object a line: `topic` (relative name), `received_ns` (node clock)
+and `message` (the ROS message as nested objects; null is unknown). The source log is a CSV file
 with the header `stamp_ns,label,light_band`. A line that a crash cut short is skipped.
 """
 from __future__ import annotations

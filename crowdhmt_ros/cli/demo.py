@@ -1,0 +1,186 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`crowdhmt demo`: one robot on its real nodes, in the built-in campus or on real input."""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from crowdhmt_ros.cli import outcome
+from crowdhmt_ros.cli.live import make_view
+from crowdhmt_ros.cli.processes import Ended
+from crowdhmt_ros.cli.robot_run import (
+    BAG,
+    CAMERA,
+    CAMPUS,
+    DEFAULT_SCENARIO,
+    VIDEO,
+    RobotRun,
+    RunSettings,
+)
+from crowdhmt_ros.errors import ConfigError, CrowdHMTError, SourceError
+
+SHOW_EVERY_S = 0.1
+PHASE_EVERY_S = 2.0
+FOLDER_NAME = 'crowdhmt-report-%d'
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        'demo', help='one robot on real ROS 2 nodes', description='Runs one robot on its real '
+        'nodes, shows what it does, and writes report.json and report.html.')
+    parser.add_argument('--seconds', type=float, metavar='N', help='length of the run; the '
+                        "campus day is compressed to it. Default: the scenario's, or all input")
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the report; must be '
+                        'empty or new. Default: the next free crowdhmt-report-N here')
+    parser.add_argument('--robot', choices=('vehicle', 'drone'), default='vehicle')
+    parser.add_argument('--bundle', default='campus7', help='name or directory of a bundle')
+    parser.add_argument('--static', metavar='CANDIDATE', default='', help='keep one plan '
+                        '(candidate_id or variant_id) instead of adapting, for comparison')
+    parser.add_argument('--no-live', action='store_true', help='plain lines instead of a table')
+    campus = parser.add_argument_group('built-in campus')
+    campus.add_argument('--scenario', default=DEFAULT_SCENARIO, help='name or YAML file')
+    campus.add_argument('--seed', type=int, help="of the world; default: the scenario's")
+    given = parser.add_argument_group('real input').add_mutually_exclusive_group()
+    given.add_argument('--video', metavar='FILE', help='a video file')
+    given.add_argument('--camera', type=int, metavar='N', help='a camera of this machine')
+    given.add_argument('--bag', metavar='PATH', help='a rosbag2 directory, .mcap or .db3')
+    bag = parser.add_argument_group('bag')
+    bag.add_argument('--pace', choices=('original', 'lockstep'), default='original',
+                     help='recorded times, or the next frame when the last was answered')
+    bag.add_argument('--image-topic', default='', metavar='TOPIC', help='its camera')
+    bag.add_argument('--battery-topic', default='', metavar='TOPIC', help='its battery')
+    bag.add_argument('--rate', type=float, default=1.0, metavar='X', help='speed of the recording')
+    return parser
+
+
+def choose_folder(wished: Optional[Path]) -> Path:
+    """
+    Return the folder of this run, existing and empty.
+
+    :param wished: None for the next free name here
+    :raises ConfigError: when it holds something already or cannot be made
+    """
+    if wished is None:
+        number = 1
+        while Path(FOLDER_NAME % number).exists():
+            number += 1
+        wished = Path(FOLDER_NAME % number)
+    try:
+        wished.mkdir(parents=True, exist_ok=True)
+        if any(wished.iterdir()):
+            raise ConfigError('%s is not empty: name another folder with --out' % wished)
+    except OSError as error:
+        raise ConfigError('%s cannot be used (%s): name another folder with --out' % (
+            wished, error.strerror)) from error
+    return wished.resolve()
+
+
+def source_of(arguments: argparse.Namespace) -> Tuple[str, str]:
+    """
+    Return (kind, target) of the input.
+
+    :raises SourceError: when a named file does not exist
+    """
+    for kind, name in ((VIDEO, arguments.video), (BAG, arguments.bag)):
+        if name is not None:
+            if not Path(name).exists():
+                raise SourceError('there is no %s %s: check the path' % (kind, name))
+            return kind, name
+    if arguments.camera is not None:
+        return CAMERA, str(arguments.camera)
+    return CAMPUS, ''
+
+
+def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
+    """
+    Translate the options.
+
+    :raises CrowdHMTError: when one cannot be used
+    """
+    if arguments.seconds is not None and not arguments.seconds >= 1.0:
+        raise ConfigError('--seconds is %g, it must be at least 1' % arguments.seconds)
+    kind, target = source_of(arguments)
+    parameters: Dict[str, object] = {'bundle': arguments.bundle}
+    if arguments.static:
+        parameters['adaptation_planner:pinned_candidate'] = arguments.static
+    if kind == BAG:
+        parameters.update({
+            'bag_player:pace': arguments.pace, 'bag_player:rate': arguments.rate,
+            'bag_player:image_topic': arguments.image_topic,
+            'bag_player:battery_topic': arguments.battery_topic})
+    return RunSettings(
+        out=folder, source=kind, target=target, seconds=arguments.seconds, seed=arguments.seed,
+        scenario=arguments.scenario, robot=arguments.robot, parameters=parameters)
+
+
+def watch(run: RobotRun, view: Any) -> bool:
+    """
+    Show the run until it ends.
+
+    :returns: False when Ctrl-C ended it
+    :raises ProcessError: when a process crashed
+    """
+    said_s, said = 0.0, ''
+    try:
+        while run.step():
+            if run.answering:
+                view.show(run.board.view())
+            elif time.monotonic() - said_s >= PHASE_EVERY_S:
+                said_s, words = time.monotonic(), run.phase()
+                if words != said:
+                    said = words
+                    view.say(words)
+            time.sleep(SHOW_EVERY_S)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def about_run(settings: RunSettings) -> Dict[str, Any]:
+    """Return what report.json says about the run itself."""
+    what = {CAMPUS: 'built-in campus, scenario %s' % settings.scenario,
+            VIDEO: 'video %s' % Path(settings.target).name,
+            CAMERA: 'camera %s' % settings.target,
+            BAG: 'bag %s' % Path(settings.target).name}[settings.source]
+    pinned = settings.parameters.get('adaptation_planner:pinned_candidate', '')
+    return {'title': 'One robot: %s' % settings.robot,
+            'subtitle': '%s%s' % (what, ', plan pinned to %s' % pinned if pinned else ''),
+            'source': what, 'seed': settings.seed, 'seconds_asked': settings.seconds,
+            'pinned': pinned, 'bundle': settings.parameters.get('bundle', ''),
+            'machine': outcome.machine(),
+            'energy': 'estimated by the energy model of the device profile, not measured'}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo; exit 1 when a process crashed or a report could not be written."""
+    bundle = outcome.bundle_named(arguments.bundle)
+    folder = choose_folder(arguments.out)
+    settings = settings_of(arguments, folder)
+    robot = RobotRun(settings)
+    failure = ''
+    ended: Tuple[Ended, ...] = ()
+    try:
+        with make_view('crowdhmt %s' % settings.robot, live=not arguments.no_live) as view:
+            robot.start()
+            watch(robot, view)
+    except CrowdHMTError as error:
+        failure = str(error)
+    finally:
+        ended = robot.stop()
+    frames = settings.frames if settings.source != BAG else None
+    _, report = outcome.make_report(settings.events, frames, bundle=bundle,
+                                    about=about_run(settings))
+    print('\n'.join(outcome.summary_lines(report, ended)))
+    try:
+        outcome.save(report, folder, bundle)
+        print('report: %s' % (folder / 'report.html'))
+    except CrowdHMTError as error:
+        failure = failure or str(error)
+    if failure:
+        print('crowdhmt: %s' % failure, file=sys.stderr)
+    return 1 if failure or any(e.crashed for e in ended) else 0

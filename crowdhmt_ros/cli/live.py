@@ -1,0 +1,149 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The live table on a terminal, and one line a second where there is none."""
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, List, Optional, Tuple
+
+from crowdhmt_ros.cli.board import MB, View
+
+LINE_EVERY_S = 1.0
+BAR_CELLS = 24
+UNKNOWN = '-'
+
+
+def figure(value: Optional[float], form: str, scale: float = 1.0) -> str:
+    """Return a number as text, a dash when unknown."""
+    return UNKNOWN if value is None else form % (value / scale)
+
+
+def line_of(view: View) -> str:
+    """Return one line for logs."""
+    return ('%5.1f s | battery %s | memory %s of %s MB | %s | p95 %s of %s ms | %s Hz | '
+            'lost %d, superseded %d, late %d | %s | right %s' % (
+                view.time_s, figure(view.battery_ratio, '%.0f %%', 0.01),
+                figure(view.memory_bytes, '%.1f', MB), figure(view.allotted_bytes, '%.1f', MB),
+                view.plan, figure(view.latency_p95_s, '%.1f', 1e-3),
+                figure(view.latency_budget_s, '%.0f', 1e-3), figure(view.rate_hz, '%.1f'),
+                view.lost, view.superseded, view.late, view.light_band or UNKNOWN,
+                figure(view.accuracy_ratio, '%.0f %%', 0.01)))
+
+
+def bar(value: Optional[float], limit: Optional[float]) -> str:
+    """Return a bar of value against limit, empty when one is unknown."""
+    if value is None or not limit:
+        return ''
+    filled = round(BAR_CELLS * min(1.0, max(0.0, value / limit)))
+    return '#' * filled + '.' * (BAR_CELLS - filled)
+
+
+def rows_of(view: View) -> List[Tuple[str, str, str, str]]:
+    """Return (name, value, bar, style) of each row of the table."""
+    def judged(value: Optional[float], limit: Optional[float], *, above: bool = False) -> str:
+        if value is None or limit is None:
+            return ''
+        return 'green' if (value >= limit if above else value <= limit) else 'red'
+
+    return [
+        ('battery', figure(view.battery_ratio, '%.0f %%', 0.01), bar(view.battery_ratio, 1.0),
+         'yellow' if (view.battery_ratio or 1.0) < 0.25 else ''),
+        ('memory', '%s of %s MB allotted' % (figure(view.memory_bytes, '%.1f', MB),
+                                             figure(view.allotted_bytes, '%.1f', MB)),
+         bar(view.memory_bytes, view.allotted_bytes),
+         judged(view.memory_bytes, view.allotted_bytes)),
+        ('latency p95', '%s of %s ms' % (figure(view.latency_p95_s, '%.1f', 1e-3),
+                                         figure(view.latency_budget_s, '%.0f', 1e-3)),
+         bar(view.latency_p95_s, view.latency_budget_s),
+         judged(view.latency_p95_s, view.latency_budget_s)),
+        ('right answers', '%s, floor %s' % (figure(view.accuracy_ratio, '%.0f %%', 0.01),
+                                            figure(view.accuracy_floor, '%.0f %%', 0.01)),
+         bar(view.accuracy_ratio, 1.0),
+         judged(view.accuracy_ratio, view.accuracy_floor, above=True)),
+        ('plan', view.plan, '', 'bold'),
+        ('because', view.reason or UNKNOWN, '', ''),
+        ('cannot meet', ', '.join(view.violated) or 'nothing', '',
+         'red' if view.violated else ''),
+        ('frames', '%s Hz, %d answered, %d lost, %d superseded, %d late, %d degraded' % (
+            figure(view.rate_hz, '%.1f'), view.answered, view.lost, view.superseded, view.late,
+            view.degraded), '', 'red' if view.lost else ''),
+        ('light', view.light_band or UNKNOWN, '', ''),
+    ]
+
+
+class LineView:
+    """One line a second on standard output."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Print one line of news."""
+        print(text, flush=True)
+
+    def show(self, view: View) -> None:
+        """Print the line when a second has passed."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + LINE_EVERY_S
+            print(line_of(view), flush=True)
+
+
+class QuietView(LineView):
+    """News only."""
+
+    def show(self, view: View) -> None:
+        """Show nothing."""
+
+
+class TableView:
+    """A table on the terminal, redrawn in place."""
+
+    def __init__(self, title: str) -> None:
+        from rich.live import Live
+        self._title = title
+        self._news = 'starting'
+        self._live = Live(refresh_per_second=8, transient=False)
+
+    def __enter__(self) -> TableView:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._live.__exit__(*details)
+
+    def say(self, text: str) -> None:
+        """Show one line of news under the table."""
+        from rich.text import Text
+        self._news = text
+        self._live.update(Text(text))
+
+    def show(self, view: View) -> None:
+        """Redraw the table."""
+        from rich.table import Table
+        from rich.text import Text
+        table = Table(title='%s   %.0f s' % (self._title, view.time_s), title_justify='left',
+                      show_header=False, min_width=76)
+        for name, value, strip, style in rows_of(view):
+            cell = Text(value, style=style)
+            if strip:
+                cell.append('  ' + strip, style='dim')
+            table.add_row(name, cell)
+        self._live.update(table)
+
+
+def make_view(title: str, *, live: bool) -> Any:
+    """
+    Return the view that fits this terminal.
+
+    :param title: above the table
+    :param live: False asks for plain lines
+    """
+    return TableView(title) if live and sys.stdout.isatty() else LineView()

@@ -1,0 +1,246 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One run of one robot on real nodes: which processes, with which parameters, for how long.
+
+`crowdhmt demo`, `crowdhmt replay` and the benches start their robots here.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import yaml
+
+from crowdhmt_ros.campus.scenario import Scenario, load_scenario, scenario_dirs
+from crowdhmt_ros.cli.board import Board
+from crowdhmt_ros.cli.processes import (
+    POLL_S,
+    Ended,
+    Fleet,
+    ProcessError,
+    ros_environment,
+    wait_until,
+)
+from crowdhmt_ros.errors import ScenarioError
+from crowdhmt_ros.nodes import table
+
+CAMPUS, VIDEO, CAMERA, BAG = 'campus', 'video', 'camera', 'bag'
+START_TIMEOUT_S = 150.0
+"""Longest wait for the first answer: the measurement at first start takes up to 60 s."""
+RECORDER_TIMEOUT_S = 30.0
+DRAIN_S = 1.5
+"""The last feedback and the last plan are still on their way when the source has ended."""
+DEFAULT_SCENARIO = 'campus_minute'
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """
+    What to run.
+
+    :param out: folder of the run, existing
+    :param source: 'campus', 'video', 'camera' or 'bag'
+    :param target: video file, camera number or bag
+    :param seconds: length; None for the scenario's own, or to the end of the input
+    :param seed: of the campus, None for the scenario's
+    :param scenario: name or file, of the campus
+    :param robot: namespace and view
+    :param parameters: 'node:name' -> value, they win
+    :param environment: variables that win over those of this process
+    """
+
+    out: Path
+    source: str = CAMPUS
+    target: str = ''
+    seconds: Optional[float] = None
+    seed: Optional[int] = None
+    scenario: str = DEFAULT_SCENARIO
+    robot: str = 'vehicle'
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    remappings: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = ''
+
+    @property
+    def events(self) -> Path:
+        """The recorder's file."""
+        return self.out / 'events.jsonl'
+
+    @property
+    def frames(self) -> Path:
+        """The source's own log."""
+        return self.out / 'frames.csv'
+
+
+def scenario_path(name_or_path: str) -> Path:
+    """
+    Return the file of a scenario.
+
+    :raises ScenarioError: when there is none
+    """
+    load_scenario(name_or_path)
+    given = Path(name_or_path)
+    if given.is_file():
+        return given
+    return next(folder / (name_or_path + '.yaml') for folder in scenario_dirs()
+                if (folder / (name_or_path + '.yaml')).is_file())
+
+
+def write_scenario(settings: RunSettings) -> Scenario:
+    """
+    Write the scenario as it will be played, compressed to the wished length, into the run.
+
+    :returns: the scenario
+    :raises ScenarioError: when it cannot be used or written
+    """
+    path = scenario_path(settings.scenario)
+    content: Dict[str, Any] = yaml.safe_load(path.read_text(encoding='utf-8'))
+    scenario = load_scenario(path)
+    if settings.seconds is not None:
+        scenario = scenario.compressed(settings.seconds)
+        content['duration_s'] = scenario.duration_s
+        content.setdefault('battery', {})['time_compression_ratio'] = \
+            scenario.time_compression_ratio
+    if settings.seed is not None:
+        content['seed'] = settings.seed
+    content['view'] = settings.robot
+    try:
+        (settings.out / 'scenario.yaml').write_text(yaml.safe_dump(content, sort_keys=False),
+                                                    encoding='utf-8')
+    except OSError as error:
+        raise ScenarioError('%s cannot be written: %s' % (
+            settings.out / 'scenario.yaml', error.strerror)) from error
+    return load_scenario(settings.out / 'scenario.yaml')
+
+
+def source_parameters(settings: RunSettings) -> Dict[str, object]:
+    """Return the parameters that the kind of input asks for."""
+    log: Dict[str, object] = {'camera_inference:source_log': str(settings.frames)}
+    if settings.source == CAMPUS:
+        scenario = write_scenario(settings)
+        path = str(settings.out / 'scenario.yaml')
+        return {**log, 'camera_inference:source': CAMPUS, 'camera_inference:scenario': path,
+                'camera_inference:view': settings.robot, 'camera_inference:seed': scenario.seed,
+                'camera_inference:rate_hz': scenario.frame_rate_hz,
+                'camera_inference:start_timeout_s': 600.0,
+                'scenario_player:scenario': path, 'scenario_player:view': settings.robot,
+                'scenario_player:exit_at_end': True, 'scenario_player:start_delay_s': 0.5}
+    if settings.source == VIDEO:
+        return {**log, 'camera_inference:source': VIDEO,
+                'camera_inference:video_path': str(Path(settings.target).resolve()),
+                'camera_inference:rate_hz': 0.0, 'camera_inference:stop_at_end': True}
+    if settings.source == CAMERA:
+        return {**log, 'camera_inference:source': CAMERA,
+                'camera_inference:camera_index': int(settings.target)}
+    return {'camera_inference:source': 'topic', 'use_sim_time': True,
+            'bag_player:bag': str(Path(settings.target).resolve()), 'bag_player:clock': True,
+            'bag_player:exit_at_end': True, 'bag_player:use_sim_time': False}
+
+
+DRIVERS = {CAMPUS: 'world', VIDEO: 'engine', CAMERA: '', BAG: 'bag_player'}
+"""The process whose clean end is the end of the run; '' when only time ends it."""
+
+
+class RobotRun:
+    """
+    The processes of one run.
+
+    :param settings: what to run
+    :raises CrowdHMTError: when the input cannot be used
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self._driver = DRIVERS[settings.source]
+        self._parameters = {**source_parameters(settings),
+                            'recorder:out': str(settings.events), **settings.parameters}
+        self._fleet = Fleet(ros_environment({**ros_environment(), **settings.environment}),
+                            settings.out / 'logs')
+        frames = settings.frames if settings.source != BAG else None
+        self.board = Board(settings.events, frames)
+        self._limit_s = settings.seconds if settings.source != CAMPUS else None
+        self._first_answer_s: Optional[float] = None
+        self._started_s = time.monotonic()
+
+    @property
+    def commands(self) -> Dict[str, List[str]]:
+        """Process name -> command line, in the order of the start."""
+        names = ['recorder', *(p.name for p in table.processes())]
+        if self._driver and self._driver not in names:
+            names.append(self._driver)
+        return {name: table.command(
+            name, namespace=self.settings.robot, parameters=self._parameters,
+            remappings=self.settings.remappings, log_level=self.settings.log_level)
+            for name in names}
+
+    def start(self) -> None:
+        """
+        Start everything; the recorder first, so that it misses nothing.
+
+        :raises ProcessError: when a process cannot be started
+        """
+        self._started_s = time.monotonic()
+        for name, command in self.commands.items():
+            child = self._fleet.start(name, command)
+            if name == 'recorder' and not wait_until(
+                    lambda child=child: self.settings.events.exists()  # type: ignore[misc]
+                    or child.poll() is not None, RECORDER_TIMEOUT_S):
+                raise ProcessError('the recorder did not start: %s' % child.last_words())
+            self._raise_crash()
+
+    def _raise_crash(self) -> None:
+        words = {name: child for name, child in self._fleet.children.items()}
+        for ended in self._fleet.newly_ended():
+            if ended.code:
+                raise ProcessError('process %s ended with exit code %d: %s' % (
+                    ended.name, ended.code, words[ended.name].last_words() or 'see its log'))
+
+    def step(self) -> bool:
+        """
+        Look once: read what was recorded, see who has ended.
+
+        :returns: whether the run goes on
+        :raises ProcessError: when a process crashed, or nothing was answered in time
+        """
+        self.board.update()
+        self._raise_crash()
+        now_s = time.monotonic()
+        if self.board.answered and self._first_answer_s is None:
+            self._first_answer_s = now_s
+        if self._first_answer_s is None and now_s - self._started_s > START_TIMEOUT_S:
+            raise ProcessError('no frame was answered within %.0f s: see %s' % (
+                START_TIMEOUT_S, self.settings.out / 'logs'))
+        if self._driver and self._driver not in self._fleet.children:
+            return False
+        return not (self._limit_s is not None and self._first_answer_s is not None
+                    and self.board.elapsed_s >= self._limit_s)
+
+    @property
+    def answering(self) -> bool:
+        """Whether the first answer has come."""
+        return self._first_answer_s is not None
+
+    def phase(self) -> str:
+        """Return what the robot is doing before its first answer: the last line of a log."""
+        for name in ('mind', 'engine'):
+            child = self._fleet.children.get(name)
+            words = child.last_words(1) if child else ''
+            if words:
+                return words
+        return 'starting'
+
+    def stop(self) -> Tuple[Ended, ...]:
+        """End the source first, the recorder last; returns how each process ended."""
+        self._fleet.stop('bag_player')
+        if self.settings.source != BAG:
+            self._fleet.stop('engine')
+        deadline_s = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline_s:
+            self.board.update()
+            time.sleep(POLL_S)
+        ended = self._fleet.stop_all(('engine', 'mind', 'world', 'recorder'))
+        self.board.update()
+        return ended

@@ -1,0 +1,89 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import argparse
+import json
+import types
+
+import pytest
+
+from benchmarks import timing
+from crowdhmt_ros.cli import bench
+from crowdhmt_ros.cli.figures import HIGHER, LOWER, claim, falls_short, inform, table_text
+from crowdhmt_ros.errors import ConfigError
+
+
+def test_a_claim_holds_on_its_better_side_only():
+    assert claim('a', 1.0, 1.0, better=LOWER, how='').holds
+    assert not claim('a', 1.1, 1.0, better=LOWER, how='').holds
+    assert claim('a', 1.1, 1.0, better=HIGHER, how='').holds
+    assert not claim('a', 0.9, 1.0, better=HIGHER, how='').holds
+
+
+@pytest.mark.parametrize('value', [None, float('nan')])
+def test_what_was_not_measured_does_not_hold(value):
+    figure = claim('a', value, 1.0, better=LOWER, how='')
+    assert figure.holds is False
+    assert figure.as_dict()['value'] is None
+
+
+def test_a_figure_that_only_informs_cannot_fall_short():
+    figures = [inform('a', 5.0, how='x'), claim('b', 2.0, 1.0, better=LOWER, how='y')]
+    assert falls_short(figures) == ['b']
+    assert 'FALLS SHORT' in table_text(figures)
+
+
+def run_fake(monkeypatch, tmp_path, figures):
+    monkeypatch.setattr(bench, 'load_bench',
+                        lambda name: types.SimpleNamespace(run=lambda options: figures))
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    arguments = argparse.Namespace(name='fake', json=tmp_path / 'b.json', quick=True)
+    return bench.run(arguments), json.loads((tmp_path / 'b.json').read_text())
+
+
+def test_a_bench_exits_with_1_when_a_figure_falls_short(monkeypatch, tmp_path):
+    code, content = run_fake(monkeypatch, tmp_path, [claim('b', 2.0, 1.0, better=LOWER, how='y')])
+    assert code == 1
+    assert content['bench'] == 'fake'
+    assert content['machine']['cores'] >= 1
+    assert content['figures'] == [{'key': 'b', 'value': 2.0, 'target': 1.0, 'better': 'lower',
+                                   'holds': False, 'how': 'y'}]
+
+
+def test_a_bench_exits_with_0_when_all_hold(monkeypatch, tmp_path):
+    assert run_fake(monkeypatch, tmp_path, [claim('b', 1.0, 1.0, better=LOWER, how='')])[0] == 0
+
+
+def test_an_unknown_bench_is_named():
+    with pytest.raises(ConfigError, match='no bench nonsense.*robot'):
+        bench.load_bench('nonsense')
+
+
+def test_an_installed_package_says_where_the_benches_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, 'FOLDER', tmp_path / 'none')
+    with pytest.raises(ConfigError, match='clone the repository'):
+        bench.load_bench('robot')
+
+
+def test_the_interval_of_a_ratio_holds_its_median():
+    ratio = timing.median_ratio([(1.0, 1.1 + 0.001 * (i % 7)) for i in range(200)])
+    assert ratio.low <= ratio.value <= ratio.high
+    assert ratio.value == pytest.approx(1.103, abs=0.002)
+    assert ratio.pairs == 200
+
+
+def test_a_wide_control_is_inconclusive():
+    good = timing.Ratio(1.0, 0.99, 1.01, 200)
+    assert timing.holds_at_most(good, 1.15, timing.Ratio(1.0, 0.99, 1.01, 200))
+    assert not timing.holds_at_most(good, 1.15, timing.Ratio(1.0, 0.98, 1.02, 200))
+
+
+def test_the_worse_end_decides_with_the_controls_half_width_as_allowance():
+    control = timing.Ratio(1.0, 0.99, 1.01, 200)
+    assert timing.holds_at_most(timing.Ratio(1.1, 1.05, 1.155, 200), 1.15, control)
+    assert not timing.holds_at_most(timing.Ratio(1.1, 1.05, 1.17, 200), 1.15, control)
+
+
+def test_pairs_alternate_their_order():
+    order = []
+    timing.interleave(lambda: order.append('a') or 1.0, lambda: order.append('b') or 2.0, 2)
+    assert order == ['a', 'b', 'b', 'a']
