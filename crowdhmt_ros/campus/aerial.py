@@ -3,7 +3,6 @@
 """What a drone sees: the ground under it, buildings, green space and birds."""
 from __future__ import annotations
 
-import itertools
 import math
 from typing import List, Sequence, Tuple
 
@@ -229,8 +228,8 @@ def paint_green(canvas: Canvas, ground: Ground, dice: Dice, *, light: Light,
         bend = dice.span(-6, 6)
         points = [ground.at(t * reach_x, bend * (1 - t * t) + 2 * t) for t in
                   (-1.0, -.5, 0.0, .5, 1.0)]
-        for start, end in itertools.pairwise(points):
-            canvas.stroke(start, end, max(1.5, 1.4 * ground.scale), path)
+        for index in range(1, len(points)):
+            canvas.stroke(points[index - 1], points[index], max(1.5, 1.4 * ground.scale), path)
     for _ in range(dice.count(3, 9)):
         angle, far = dice.span(0, 2 * math.pi), dice.span(0, .95)
         paint_tree(canvas, ground, dice, reach_x * far * math.cos(angle),

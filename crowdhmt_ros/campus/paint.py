@@ -236,7 +236,7 @@ def mix(first: Colour, second: Colour, ratio: float) -> Colour:
             first[2] * keep + second[2] * ratio)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def soft_tile() -> Image:
     """Fixed tile (512, 512) of noise with four octaves, mean 128."""
     rng = np.random.Generator(np.random.PCG64(20260101))
@@ -248,7 +248,7 @@ def soft_tile() -> Image:
     return np.asarray(np.clip(128.0 + 36.0 * total, 0, 255), np.uint8)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def white_tile() -> npt.NDArray[np.float32]:
     """Fixed tile (512, 512, 3) of unit Gaussian noise."""
     rng = np.random.Generator(np.random.PCG64(20260102))

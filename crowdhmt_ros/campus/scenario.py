@@ -9,7 +9,6 @@ the same scenario can be played in a minute or in an hour.
 """
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from dataclasses import dataclass, replace
@@ -277,7 +276,7 @@ class _Reader:
     def _rising(self, where: str, ratios: Sequence[float]) -> None:
         if ratios and ratios[0] != 0.0:
             self._problems.append(f'{where}: the first from_ratio must be 0')
-        if any(after <= before for before, after in itertools.pairwise(ratios)):
+        if list(ratios) != sorted(set(ratios)):
             self._problems.append(f'{where}: from_ratio must rise')
 
     def _mapping(self, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

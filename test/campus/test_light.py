@@ -3,8 +3,6 @@
 """The day of light runs one way."""
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,8 @@ from crowdhmt_ros.campus.light import LIGHT_BANDS, band_of, band_range, light_at
 
 def test_the_day_is_monotone() -> None:
     day = [light_at(ratio) for ratio in np.linspace(0.0, 1.0, 101)]
-    for before, after in itertools.pairwise(day):
+    for index in range(1, len(day)):
+        before, after = day[index - 1], day[index]
         assert after.sun_elevation_deg < before.sun_elevation_deg
         assert after.gain_ratio < before.gain_ratio
         assert after.contrast_ratio <= before.contrast_ratio
@@ -41,7 +40,7 @@ def test_bands_cover_the_day() -> None:
     edges = [band_range(band) for band in LIGHT_BANDS]
     assert edges[0][0] == 0.0
     assert edges[-1][1] == 1.0
-    assert all(one[1] == two[0] for one, two in itertools.pairwise(edges))
+    assert [low for low, _ in edges[1:]] == [high for _, high in edges[:-1]]
     assert band_of(1.0) == 'dusk'
 
 

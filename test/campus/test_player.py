@@ -3,7 +3,6 @@
 """The player turns time and energy into the state of the world."""
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -26,7 +25,8 @@ def test_start_and_end_of_the_minute() -> None:
 
 def test_light_and_memory_only_fall() -> None:
     states = [ScenarioPlayer(SCENARIO).at(t, 0.0) for t in range(61)]
-    for before, after in itertools.pairwise(states):
+    for index in range(1, len(states)):
+        before, after = states[index - 1], states[index]
         assert after.light_ratio >= before.light_ratio
         assert after.memory_allotted_bytes <= before.memory_allotted_bytes
         assert after.battery_ratio < before.battery_ratio
