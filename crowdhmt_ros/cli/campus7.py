@@ -1,0 +1,256 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The task `campus7`: which data, which network, which front, and how it is measured.
+
+Here the campus (scenes), `elastic` (training) and `bundle` (writing) meet.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdhmt_ros.bundle.materialise import materialise
+from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.bundle.writer import Description, write_bundle
+from crowdhmt_ros.campus.scene import CLASSES, independent_scene
+from crowdhmt_ros.elastic.backbones import Backbone, residual_backbone
+from crowdhmt_ros.elastic.data import Images, PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES
+from crowdhmt_ros.elastic.training import Normalisation, Recipe, uniform
+from crowdhmt_ros.graph.family import Family
+from crowdhmt_ros.types import InputSpec, Variant
+
+EDGE = 64
+TRAIN_BANDS = ('noon', 'afternoon')
+TEST_BANDS = ('noon', 'afternoon', 'dusk')
+TRAIN_SCENE_SEED = 71001
+TEST_SCENE_SEED = 71002
+NORMALISATION = Normalisation()
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """
+    How much data.
+
+    :param photos_per_epoch: images
+    :param scenes_per_epoch: images
+    :param train_scenes: rendered once, per band of `TRAIN_BANDS`
+    :param test_scenes: per band of `TEST_BANDS`
+    :param test_photo_limit: per test file, 0 for all
+    """
+
+    photos_per_epoch: int = 15360
+    scenes_per_epoch: int = 10240
+    train_scenes: int = 7000
+    test_scenes: int = 6006
+    test_photo_limit: int = 0
+
+
+FULL = (Amounts(), Recipe())
+QUICK = (Amounts(2560, 1536, 1050, 3003),
+         Recipe(epochs=3, sizes=((0.0, 40), (0.6, 64)), learning_rate=0.08))
+
+
+def backbone() -> Backbone:
+    """Describe the largest network."""
+    return residual_backbone(len(CLASSES))
+
+
+def front() -> Dict[str, Variant]:
+    """Name the variants of the front, richest first: width in %, depth, exit."""
+    net = backbone()
+    return {
+        'w100d2': uniform(net, 1.0, 2),
+        'w075d2': uniform(net, 0.75, 2),
+        'w050d2': uniform(net, 0.5, 2),
+        'w050d1': uniform(net, 0.5, 1),
+        'w038d1': uniform(net, 0.375, 1),
+        'w038d1e0': uniform(net, 0.375, 1, 0),
+    }
+
+
+def _render(work: Tuple[int, str, int, int]) -> Tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Render scenes start..stop of a band as the robot's network sees them."""
+    seed, band, start, stop = work
+    pixels = np.empty((stop - start, EDGE, EDGE, 3), np.uint8)
+    labels = np.empty(stop - start, np.int64)
+    for row, index in enumerate(range(start, stop)):
+        image, labels[row] = independent_scene(seed, index, band)
+        resized = cv2.resize(image, (EDGE, EDGE), interpolation=cv2.INTER_AREA)
+        pixels[row] = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
+    return pixels, labels
+
+
+def _renderer_digest() -> str:
+    """Name the renderer by pictures, so that a cache never outlives a change of it."""
+    digest = hashlib.sha256()
+    for band in TEST_BANDS:
+        digest.update(_render((1, band, 0, 4 * len(CLASSES)))[0].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def scenes(seed: int, band: str, count: int, cache: Path, progress: Progress) -> Images:
+    """
+    Render a balanced set of independent scenes, or take it from the cache.
+
+    :param seed: names the set
+    :param band: light band
+    :param count: scenes
+    :param cache: folder for rendered sets
+    :param progress: called with (done, total)
+    """
+    path = cache / ('scenes-%s-%d-%s-%d.npz' % (_renderer_digest(), seed, band, count))
+    if path.exists():
+        with np.load(path) as archive:
+            return Images(archive['pixels'], archive['labels'])
+    chunk = 250
+    work = [(seed, band, i, min(i + chunk, count)) for i in range(0, count, chunk)]
+    parts: List[Tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(_render, work):
+            parts.append(part)
+            progress(len(parts), len(work))
+    images = Images(np.concatenate([p for p, _ in parts]), np.concatenate([y for _, y in parts]))
+    cache.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix('.part.npz')
+    np.savez(beside, pixels=images.pixels, labels=images.labels)
+    os.replace(beside, path)
+    return images
+
+
+def luminance(images: Images) -> NDArray[np.float64]:
+    """Mean grey of each image, 0..1."""
+    return np.array([cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).mean() / 255.0 for p in images.pixels])
+
+
+def _border(darker: NDArray[np.float64], brighter: NDArray[np.float64]) -> float:
+    """Brightness that tells two bands apart with the fewest mistakes."""
+    steps = np.linspace(0.0, 1.0, 1001)[1:-1]
+    wrong = [np.mean(darker >= s) + np.mean(brighter < s) for s in steps]
+    best = np.flatnonzero(np.isclose(wrong, np.min(wrong)))
+    return float(round(steps[best].mean(), 3))
+
+
+def luminance_bands(sets: Mapping[str, Images]) -> Dict[str, Tuple[float, float]]:
+    """Divide 0..1 among the light bands, as measured on scenes."""
+    values = {band: luminance(images) for band, images in sets.items()}
+    low = _border(values['dusk'], values['afternoon'])
+    high = max(low + 0.001, _border(values['afternoon'], values['noon']))
+    return {'noon': (high, 1.0), 'afternoon': (low, high), 'dusk': (0.0, low)}
+
+
+def input_spec() -> InputSpec:
+    """Describe the input of every whole graph."""
+    n = NORMALISATION
+    return InputSpec('image', 'float32', (1, 3, EDGE, EDGE), 'rgb', 'area', n.scale, n.mean, n.std)
+
+
+def _answers(path: str, images: Images) -> NDArray[np.int64]:
+    """Run a materialised graph as the robot does, one image at a time."""
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    spec = input_spec()
+    mean = np.array(spec.mean, np.float32).reshape(1, 3, 1, 1)
+    std = np.array(spec.std, np.float32).reshape(1, 3, 1, 1)
+    answers = np.empty(len(images.labels), np.int64)
+    for i, pixels in enumerate(images.pixels):
+        planes = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+        x = np.ascontiguousarray((planes * np.float32(spec.scale) - mean) / std)
+        answers[i] = int(session.run(None, {spec.name: x})[0].argmax())
+    return answers
+
+
+def balanced_accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Mean over the classes of the ratio of right answers."""
+    return float(np.mean([np.mean(answers[labels == c] == c) for c in np.unique(labels)]))
+
+
+def measure(directory: Path, sets: Mapping[str, Images], cache: Path, progress: Progress
+            ) -> Dict[str, Dict[str, Tuple[float, int]]]:
+    """
+    Measure every variant of a bundle through ONNX Runtime.
+
+    :param directory: the bundle
+    :param sets: condition -> images; 'photos' is balanced over the classes, scenes are so drawn
+    :param cache: folder for the materialised graphs
+    :returns: variant_id -> condition -> (accuracy, count)
+    """
+    bundle = open_bundle(directory)
+    segments = materialise(bundle, cache)
+    variants, found = list(bundle.manifest.front), {}
+    for done, variant_id in enumerate(variants):
+        path = segments[bundle.segment_for(variant_id)].path
+        figures = {}
+        for condition, images in sets.items():
+            answers = _answers(path, images)
+            value = (balanced_accuracy(answers, images.labels) if condition == 'photos'
+                     else float(np.mean(answers == images.labels)))
+            figures[condition] = (value, len(images.labels))
+        found[variant_id] = figures
+        progress(done + 1, len(variants))
+    return found
+
+
+def provenance(command: str, seed: int, amounts: Amounts, recipe: Recipe) -> Dict[str, Any]:
+    """Say how to make the bundle again."""
+    return {
+        'command': command, 'seed': seed,
+        'recipe': {**asdict(recipe), 'sizes': [list(s) for s in recipe.sizes]},
+        'data': {
+            **asdict(amounts),
+            'photos': 'CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)',
+            'photo_files': {
+                'train': [name for name, _ in TRAIN_FILES],
+                'test': [name for name, _ in TEST_FILES]},
+            'photo_classes': {
+                name: {c: list(s) for c, s in mapping.items()} for name, mapping in TRAIN_FILES},
+            'photo_weights': dict(PHOTO_WEIGHTS),
+            'scenes': {'train_seed': TRAIN_SCENE_SEED, 'train_bands': list(TRAIN_BANDS),
+                       'test_seed': TEST_SCENE_SEED, 'renderer': _renderer_digest()}}}
+
+
+def write_measured(
+        family: Family, directory: Path, sets: Mapping[str, Images], *, cache: Path,
+        origin: Mapping[str, Any], progress: Progress) -> str:
+    """
+    Write the bundle, measure it, and write it again with what was measured.
+
+    :param sets: condition -> test images, with a set for each light band
+    :param origin: provenance
+    :returns: sha256 of the manifest
+    """
+    bands = {c.split('/')[1]: s for c, s in sets.items() if c.startswith('scenes/')}
+    plain = Description('campus7', 'image_classification', tuple(CLASSES), input_spec(),
+                        luminance_bands(bands), {}, origin)
+    unmeasured = cache / 'unmeasured-campus7'
+    write_bundle(family, plain, unmeasured)
+    accuracy = measure(unmeasured, sets, cache / 'measured', progress)
+    return write_bundle(family, Description(
+        plain.name, plain.task, plain.classes, plain.input, plain.luminance_bands, accuracy,
+        origin), directory)
+
+
+def table(directory: Path) -> Sequence[Sequence[str]]:
+    """Rows of (variant, MMAC, accuracy per condition) of a bundle, headings first."""
+    manifest = open_bundle(directory).manifest
+    conditions = list(next(iter(manifest.variants.values())).accuracy)
+    rows: List[List[str]] = [['variant', 'MMAC', *conditions]]
+    for variant_id in manifest.front:
+        entry = manifest.variants[variant_id]
+        rows.append([variant_id, '%.1f' % (entry.macs / 1e6)]
+                    + ['%.3f' % entry.accuracy[c].value for c in conditions])
+    return rows
