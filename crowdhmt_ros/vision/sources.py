@@ -131,8 +131,9 @@ class _Capture:
 def _silence_decoders() -> None:
     """Keep the decoder libraries from writing to the terminal; our one line says it."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    if hasattr(cv2, 'setLogLevel'):
-        cv2.setLogLevel(0)
+    logging_module = getattr(getattr(cv2, 'utils', None), 'logging', cv2)
+    if hasattr(logging_module, 'setLogLevel'):  # its place differs between releases
+        logging_module.setLogLevel(0)
 
 
 def _checked_rate(rate_hz: Optional[float], what: str) -> Optional[float]:
@@ -247,8 +248,9 @@ class VideoSource:
         return first
 
     def _report_end(self) -> None:
-        # Containers that count by duration announce up to two frames that do not exist.
-        if self._read_in_pass + 2 < self._announced:
+        # Containers announce a few frames that never come: edit lists skip some at the start.
+        tolerated = max(2, self._announced // 20)
+        if self._read_in_pass + tolerated < self._announced:
             _log.warning('%s is cut short or damaged: %d of %d frames could be read', self.path,
                          self._read_in_pass, self._announced)
         elif not self.loop:
@@ -292,9 +294,10 @@ class CameraSource:
         capture = _Capture(self.index)
         if not capture.is_open():
             capture.close()
-            raise SourceError('camera %s cannot be opened: this machine has %s; is it in use, or '
-                              'are you not in the group video?' % (
-                                  self.index, ', '.join(camera_devices()) or 'no camera'))
+            devices = camera_devices()
+            raise SourceError('camera %s cannot be opened: this machine has %s' % (
+                self.index, '%s; is it in use, or are you not in the group video?' % (
+                    ', '.join(devices)) if devices else 'no camera; plug one in'))
         # One buffered image: older ones would only make answers late.
         capture.set_property(cv2.CAP_PROP_BUFFERSIZE, 1)
         own_hz = capture.property(cv2.CAP_PROP_FPS)
