@@ -37,15 +37,15 @@ class Explanation:
 
 
 def _bytes(value: float) -> str:
-    return '%.1f' % (value / 1e6)
+    return f'{value / 1e6:.1f}'
 
 
 def _violation(v: Violation) -> str:
     if v.constraint == 'latency_s':
-        return 'latency %.1f of %.1f ms' % (v.predicted * 1e3, v.limit * 1e3)
+        return f'latency {v.predicted * 1e3:.1f} of {v.limit * 1e3:.1f} ms'
     if v.constraint == 'memory_bytes':
-        return 'memory %s of %s MB' % (_bytes(v.predicted), _bytes(v.limit))
-    return 'accuracy %.1f of %.1f %%' % (v.predicted * 100, v.limit * 100)
+        return f'memory {_bytes(v.predicted)} of {_bytes(v.limit)} MB'
+    return f'accuracy {v.predicted * 100:.1f} of {v.limit * 100:.1f} %'
 
 
 def describe(violated: Sequence[Violation]) -> str:
@@ -57,10 +57,10 @@ def _preference(requirements: Requirements, snapshot: ResourceSnapshot) -> str:
     energy = weights_now(requirements, snapshot)[ENERGY]
     battery = snapshot.battery_ratio.value
     if requirements.accuracy_weight is not None:
-        return 'accuracy weight %.2f asked for: energy weighs %.2f' % (1.0 - energy, energy)
+        return f'accuracy weight {1.0 - energy:.2f} asked for: energy weighs {energy:.2f}'
     if battery is None:
-        return 'battery unknown: energy weighs %.2f' % energy
-    return 'battery %.0f %%: energy weighs %.2f' % (battery * 100, energy)
+        return f'battery unknown: energy weighs {energy:.2f}'
+    return f'battery {battery * 100:.0f} %: energy weighs {energy:.2f}'
 
 
 def _against(pick: CostEstimate, other: Optional[Rated]) -> str:
@@ -69,22 +69,21 @@ def _against(pick: CostEstimate, other: Optional[Rated]) -> str:
     joules = other.estimate.energy_j.mean
     energy = '%.0f %% of the energy' % (100 * pick.energy_j.mean / joules) if joules > 0 else ''
     points = (pick.accuracy.mean - other.estimate.accuracy.mean) * 100
-    gain = '%+.1f points of accuracy' % points if abs(points) >= 0.05 else 'equal accuracy'
+    gain = f'{points:+.1f} points of accuracy' if abs(points) >= 0.05 else 'equal accuracy'
     parts = ' and '.join(p for p in (energy, gain) if p)
-    return '%s against the runner-up %s' % (parts, other.candidate_id)
+    return f'{parts} against the runner-up {other.candidate_id}'
 
 
 def _margins(estimate: CostEstimate, budgets: Budgets) -> List[str]:
     parts = []
     if budgets.latency_s is not None:
-        parts.append('latency %.1f of %.1f ms' % (
-            estimate.latency_s.p95 * 1e3, budgets.latency_s * 1e3))
+        parts.append(_violation(Violation('latency_s', budgets.latency_s, estimate.latency_s.p95)))
     if budgets.memory_bytes is not None:
-        parts.append('memory %s of %s MB' % (
-            _bytes(estimate.memory_bytes.mean), _bytes(budgets.memory_bytes)))
+        parts.append(_violation(
+            Violation('memory_bytes', budgets.memory_bytes, estimate.memory_bytes.mean)))
     if budgets.accuracy is not None:
-        parts.append('accuracy %.1f %%, floor %.1f %%' % (
-            estimate.accuracy.mean * 100, budgets.accuracy * 100))
+        parts.append(f'accuracy {estimate.accuracy.mean * 100:.1f} %, '
+                     f'floor {budgets.accuracy * 100:.1f} %')
     return parts
 
 
@@ -95,8 +94,8 @@ def _unmet(rated: Sequence[Rated], pick: Rated, budgets: Budgets) -> str:
     broken = describe(violations(pick.estimate, budgets))
     if hopeless:
         names = ' and '.join(n.split('_')[0] for n in hopeless)
-        return 'no candidate can meet the %s asked for; least violation: %s' % (names, broken)
-    return 'no candidate can meet all budgets together; least violation: %s' % broken
+        return f'no candidate can meet the {names} asked for; least violation: {broken}'
+    return f'no candidate can meet all budgets together; least violation: {broken}'
 
 
 def reason_for(rated: Sequence[Rated], pick: Rated, current: Optional[Rated],
@@ -113,15 +112,20 @@ def reason_for(rated: Sequence[Rated], pick: Rated, current: Optional[Rated],
     """
     parts = [_preference(requirements, snapshot)]
     if not pick.allowed:
-        parts.append('%s: %s' % (pick.candidate_id, _unmet(rated, pick, budgets)))
+        parts.append(f'{pick.candidate_id}: {_unmet(rated, pick, budgets)}')
         return '; '.join(parts)
-    parts.append('%s: %s' % (pick.candidate_id, _against(pick.estimate, runner_up)))
+    parts.append(f'{pick.candidate_id}: {_against(pick.estimate, runner_up)}')
     if current is not None and current is not pick:
         broken = describe(violations(current.estimate, budgets))
-        parts.append('left %s%s' % (current.candidate_id, ': ' + broken if broken else ''))
+        parts.append('left {}{}'.format(current.candidate_id, ': ' + broken if broken else ''))
     if rival is not None:
-        parts.append('%s is better and must stay so' % rival.candidate_id)
+        parts.append(f'{rival.candidate_id} is better and must stay so')
     return '; '.join(parts + _margins(pick.estimate, budgets))
+
+
+def _figures(e: CostEstimate) -> str:
+    return (f'accuracy {e.accuracy.mean * 100:.1f} %, latency {e.latency_s.mean * 1e3:.1f} ms, '
+            f'memory {_bytes(e.memory_bytes.mean)} MB, {e.energy_j.mean * 1e3:.2f} mJ')
 
 
 def explain(plan: Plan, front: Sequence[FrontEntry]) -> Explanation:
@@ -140,9 +144,7 @@ def explain(plan: Plan, front: Sequence[FrontEntry]) -> Explanation:
     chosen = plan.chosen.candidate.candidate_id
     lines = [plan.reason]
     for r, score, objection in zip(order, scores, objections):
-        verdict = 'score %+.3f' % score if score is not None else objection
-        lines.append('%s %s: accuracy %.1f %%, latency %.1f ms, memory %s MB, %.2f mJ; %s' % (
-            '*' if r.candidate_id == chosen else '-', r.candidate_id,
-            r.estimate.accuracy.mean * 100, r.estimate.latency_s.mean * 1e3,
-            _bytes(r.estimate.memory_bytes.mean), r.estimate.energy_j.mean * 1e3, verdict))
+        mark = '*' if r.candidate_id == chosen else '-'
+        verdict = objection if score is None else f'score {score:+.3f}'
+        lines.append(f'{mark} {r.candidate_id}: {_figures(r.estimate)}; {verdict}')
     return Explanation(tuple(r.estimate for r in order), scores, objections, '\n'.join(lines))

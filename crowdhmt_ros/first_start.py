@@ -1,0 +1,137 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+All that a robot needs before its first plan, in one call: graphs, tables, front.
+
+Used by every process that plans or runs; the first one to come does the work, the others wait
+for it and read the result.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Tuple
+
+import numpy as np
+
+from crowdhmt_ros.bundle.materialise import materialise
+from crowdhmt_ros.bundle.reader import Bundle
+from crowdhmt_ros.calibrate_child import memory_of
+from crowdhmt_ros.engine.backend import Backend
+from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.profiling.calibration import (
+    LONGEST_S,
+    Progress,
+    Settings,
+    Tables,
+    calibrate,
+    load_tables,
+)
+from crowdhmt_ros.profiling.devices import load_device
+from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
+from crowdhmt_ros.resources.machine import device_key, energy_profile, last_level_cache_bytes
+from crowdhmt_ros.types import FrontEntry, InputSpec, Segment
+from crowdhmt_ros.vision.preprocess import Preprocessor
+
+MEASURED_TABLES, COUNTED_TABLES = 'measured', 'counted'
+DEFAULT_DEVICE = 'default'
+TYPICAL_FRAME = (480, 640, 3)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """
+    What may be chosen from, and what it is measured with.
+
+    :param threads: engine thread counts to consider
+    :param memory_modes: engine memory modes to consider
+    :param device: 'default', a name in config/devices, or a YAML file
+    :param tables: 'measured', 'counted', or a file of tables
+    :param longest_s: for measuring
+    :param repeat: how often the backend repeats each inference (a slow device)
+    """
+
+    threads: Tuple[int, ...] = (1, 2)
+    memory_modes: Tuple[str, ...] = ('fast', 'lean')
+    device: str = DEFAULT_DEVICE
+    tables: str = MEASURED_TABLES
+    longest_s: float = LONGEST_S
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Ready:
+    """
+    What `first_start` returns.
+
+    :param segments: segment_id -> graph on this device
+    :param tables: of this device
+    :param front: what the planner chooses from
+    :param front_sha256: its digest
+    :param memory_bytes: candidate_id -> bytes, for the pool
+    """
+
+    segments: Mapping[str, Segment]
+    tables: Tables
+    front: Tuple[FrontEntry, ...]
+    front_sha256: str
+    memory_bytes: Mapping[str, int]
+
+
+def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wishes,
+                progress: Optional[Progress] = None) -> Ready:
+    """
+    Return everything that precedes the first plan; seconds at the first start, then at once.
+
+    :param bundle: what to run
+    :param backend: what runs it
+    :param cache_dir: where graphs and tables are kept
+    :param wishes: what to consider
+    :param progress: told (part done 0..1, what is being done)
+    :raises BundleError: when the graphs cannot be made
+    :raises CalibrationError: when nothing can be measured
+    :raises ConfigError: when the energy profile is not usable
+    """
+    name = energy_profile() if wishes.device == DEFAULT_DEVICE else wishes.device
+    coefficients = load_device(name)
+    segments = materialise(bundle, cache_dir)
+    tables = _tables(bundle, backend, segments, Path(cache_dir), wishes, progress)
+    front = build_front(bundle, tables, coefficients, segments=segments, threads=wishes.threads,
+                        memory_modes=wishes.memory_modes, cache_bytes=last_level_cache_bytes())
+    return Ready(segments, tables, front, front_sha256(front),
+                 {e.candidate.candidate_id: int(e.memory_bytes.mean) for e in front})
+
+
+def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], cache_dir: Path,
+            wishes: Wishes, progress: Optional[Progress]) -> Tables:
+    if wishes.tables == COUNTED_TABLES:
+        return counted_tables(bundle, segments, threads=wishes.threads,
+                              memory_modes=wishes.memory_modes)
+    if wishes.tables != MEASURED_TABLES:
+        tables = load_tables(Path(wishes.tables))
+        if tables.bundle_sha256 != bundle.sha256:
+            raise CalibrationError(f'{wishes.tables} was measured for another bundle: measure '
+                                   'anew (tables: measured) or name the right file')
+        return tables
+    settings = Settings(device_key(_engine(backend.name, wishes.repeat)), wishes.threads,
+                        wishes.memory_modes, wishes.longest_s)
+    return calibrate(bundle, backend, segments, cache_dir, settings=settings,
+                     measure_memory=memory_of, preprocess=_typical_preprocess(bundle.input),
+                     progress=progress)
+
+
+def _engine(name: str, repeat: int) -> str:
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        version = 'of unknown version'
+    return f'{name} {version}' + (f' repeated {repeat} times' if repeat > 1 else '')
+
+
+def _typical_preprocess(spec: InputSpec) -> Callable[[], None]:
+    """Return what prepares one camera image of usual size."""
+    preprocessor = Preprocessor(spec)
+    image = np.random.default_rng(0).integers(0, 256, TYPICAL_FRAME).astype(np.uint8)
+    out = np.zeros(spec.shape, np.float32)
+    return lambda: preprocessor.into(image, out)

@@ -1,0 +1,169 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The front that the planner chooses from: every way to run that nothing else beats in everything.
+
+Criteria are accuracy (mean over conditions), latency, memory and energy. Every variant stays
+with at least its fastest way, so that a person finds all of them in an explanation.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.profiling.accuracy import mean_accuracy
+from crowdhmt_ros.profiling.energy import (
+    awake_energy_j,
+    modelled_cache_hit_ratio,
+    work_energy_j,
+    working_set_bytes,
+)
+from crowdhmt_ros.profiling.seams import CandidateSource, whole_segment
+from crowdhmt_ros.profiling.tables import Row, Tables, row_key
+from crowdhmt_ros.types import (
+    ESTIMATED,
+    Candidate,
+    EnergyCoefficients,
+    Estimate,
+    FrontEntry,
+    Segment,
+)
+
+
+def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoefficients, *,
+                segments: Mapping[str, Segment], threads: Sequence[int] = (1, 2),
+                memory_modes: Sequence[str] = ('fast', 'lean'),
+                cache_bytes: Optional[float] = None) -> Tuple[FrontEntry, ...]:
+    """
+    Return the candidates worth choosing from, in the order of the bundle.
+
+    :param bundle: candidates, accuracies and counts
+    :param tables: measured on this device
+    :param coefficients: unit energies of this device
+    :param segments: segment_id -> graph on this device
+    :param threads: thread counts to offer
+    :param memory_modes: memory modes to offer
+    :param cache_bytes: share of the last-level cache, for the working-set model
+    :raises CalibrationError: when a candidate has no row
+    """
+    entries = []
+    for candidate in bundle.candidates(threads, memory_modes):
+        key = row_key(segments[whole_segment(candidate)].sha256, candidate.engine)
+        if key not in tables.rows:
+            raise CalibrationError(f'the tables have no row for {candidate.candidate_id}: '
+                                   'delete them and they are measured anew')
+        entries.append(_entry(bundle, candidate, tables.rows[key], tables.preprocess_s,
+                              coefficients, cache_bytes))
+    return worth_choosing(entries)
+
+
+def _entry(bundle: CandidateSource, candidate: Candidate, row: Row, preprocess_s: Estimate,
+           coefficients: EnergyCoefficients, cache_bytes: Optional[float]) -> FrontEntry:
+    layers = bundle.layer_costs(whole_segment(candidate))
+    words, macs = sum(layer.words for layer in layers), bundle.macs(candidate.variant_id)
+    hits = modelled_cache_hit_ratio(working_set_bytes(layers), cache_bytes)
+    joules = work_energy_j(macs, words, coefficients, cache_hit_ratio=hits)
+    latency = Estimate(row.infer_s.mean + preprocess_s.mean, row.infer_s.p95 + preprocess_s.p95,
+                       row.infer_s.source)
+    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), latency,
+                      row.memory_bytes, Estimate(joules, joules, ESTIMATED), macs, words,
+                      coefficients)
+
+
+LATENCY_NOISE = 1.03
+_Costs = Tuple[float, float, float, float]
+
+
+def _costs(entry: FrontEntry) -> _Costs:
+    """Return the criteria of the front, all to be small."""
+    joules = entry.energy_j.mean
+    if entry.coefficients is not None:
+        joules += awake_energy_j(entry.latency_s.mean, entry.candidate.engine.threads,
+                                 entry.coefficients)
+    return (-mean_accuracy(entry.accuracy), entry.latency_s.mean, entry.memory_bytes.mean, joules)
+
+
+def worth_choosing(entries: Sequence[FrontEntry]) -> Tuple[FrontEntry, ...]:
+    """
+    Return the entries that no other beats or equals in everything, in their order.
+
+    A latency counts as better only by more than `LATENCY_NOISE`, else two measurements of the
+    same thing would both stay. Of equals the one that takes less energy stays, then the first;
+    of each variant at least the fastest.
+    """
+    costs = [_costs(e) for e in entries]
+    kept: List[int] = []
+    for i in sorted(range(len(entries)), key=lambda i: (costs[i][3], i)):
+        if not any(_covers(costs[k], costs[i]) for k in kept):
+            kept = [k for k in kept if not _beats(costs[i], costs[k])] + [i]
+    have = {entries[i].candidate.variant_id for i in kept}
+    fastest: Dict[str, int] = {}
+    for i, entry in enumerate(entries):
+        name = entry.candidate.variant_id
+        if name not in have and (name not in fastest or costs[i][1] < costs[fastest[name]][1]):
+            fastest[name] = i
+    return tuple(entries[i] for i in sorted([*kept, *fastest.values()]))
+
+
+def _beats(costs: _Costs, others: _Costs) -> bool:
+    return costs != others and all(a <= b for a, b in zip(costs, others))
+
+
+def _covers(costs: _Costs, others: _Costs) -> bool:
+    """Return whether `costs` is as good as `others`, noise in the latency forgiven."""
+    eased = (others[0], others[1] * LATENCY_NOISE, others[2], others[3])
+    return all(a <= b for a, b in zip(costs, eased))
+
+
+def front_sha256(front: Sequence[FrontEntry]) -> str:
+    """Return the digest of all candidates with all their figures, in their order."""
+    items: List[Mapping[str, object]] = []
+    for entry in front:
+        items.append({
+            'candidate': entry.candidate.candidate_id,
+            'segments': [asdict(s) for s in entry.candidate.placement.segments],
+            'accuracy': dict(entry.accuracy),
+            'latency_s': asdict(entry.latency_s),
+            'memory_bytes': asdict(entry.memory_bytes),
+            'energy_j': asdict(entry.energy_j),
+            'macs': entry.macs,
+            'words': entry.words,
+            'coefficients': asdict(entry.coefficients) if entry.coefficients else None,
+        })
+    text = json.dumps(items, sort_keys=True, separators=(',', ':'))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+COUNTED_MACS_PER_S = 10e9
+"""A nominal core, for figures that must not depend on the machine."""
+COUNTED_THREAD_GAIN = 0.8
+"""What a further thread adds to the rate of the first."""
+COUNTED_MEMORY = {'fast': (3.0, 3.0), 'lean': (1.0, 1.5)}
+"""Memory mode -> (multiple of the weights, multiple of the widest layer)."""
+
+
+def counted_tables(bundle: CandidateSource, segments: Mapping[str, Segment], *,
+                   threads: Sequence[int] = (1, 2),
+                   memory_modes: Sequence[str] = ('fast', 'lean')) -> Tables:
+    """
+    Return tables from operation counts alone: equal on every machine, true on none.
+
+    For replays that must repeat exactly, and for looking at plans where nothing can be measured.
+    Every figure is marked as estimated.
+    """
+    rows: Dict[str, Row] = {}
+    for candidate in bundle.candidates(threads, memory_modes):
+        options, name = candidate.engine, whole_segment(candidate)
+        layers = bundle.layer_costs(name)
+        rate = COUNTED_MACS_PER_S * (1.0 + COUNTED_THREAD_GAIN * (options.threads - 1))
+        infer_s = bundle.macs(candidate.variant_id) / rate
+        weights = 4 * sum(layer.weight_words for layer in layers)
+        per_weight, per_layer = COUNTED_MEMORY.get(options.memory_mode, COUNTED_MEMORY['fast'])
+        widest = working_set_bytes(layers) - weights
+        memory = per_weight * weights + per_layer * widest
+        rows[row_key(segments[name].sha256, options)] = Row(
+            Estimate(infer_s, infer_s, ESTIMATED), Estimate(memory, memory, ESTIMATED), 0)
+    return Tables('counted', bundle.sha256, Estimate(0.0, 0.0, ESTIMATED), rows)

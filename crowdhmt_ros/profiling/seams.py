@@ -1,0 +1,64 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What calibration needs of engines and bundles, which are not imported here."""
+from __future__ import annotations
+
+from typing import Mapping, Protocol, Sequence, Tuple
+
+import numpy as np
+
+from crowdhmt_ros.types import Candidate, EngineOptions, LayerCost, Segment, TensorSpec
+
+
+class Executable(Protocol):
+    """One compiled segment, as in `engine.backend`."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes while it is resident, as far as known."""
+
+    @property
+    def inputs(self) -> Tuple[TensorSpec, ...]:
+        """What `run` reads."""
+
+    @property
+    def outputs(self) -> Tuple[TensorSpec, ...]:
+        """What `run` writes."""
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Compute outputs from inputs, in buffers of the caller."""
+
+
+class Backend(Protocol):
+    """One inference engine."""
+
+    def compile(self, segment: Segment, options: EngineOptions) -> Executable:
+        """Make a segment ready to run."""
+
+
+class CandidateSource(Protocol):
+    """The part of a bundle that says what can run and what it counts."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the manifest."""
+
+    def candidates(self, threads: Sequence[int] = (1, 2),
+                   memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+        """Return every way to run a variant on this machine."""
+
+    def accuracy(self, variant_id: str) -> Mapping[str, float]:
+        """Return condition -> ratio of right answers."""
+
+    def macs(self, variant_id: str) -> int:
+        """Return the multiply-accumulates of one frame."""
+
+    def layer_costs(self, segment_id: str) -> Tuple[LayerCost, ...]:
+        """Return the work of one segment layer by layer."""
+
+
+def whole_segment(candidate: Candidate) -> str:
+    """Return the one segment of a candidate that runs on this robot alone."""
+    segments = candidate.placement.segments
+    assert len(segments) == 1, 'only whole segments are calibrated'
+    return segments[0].segment_id
