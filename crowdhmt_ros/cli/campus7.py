@@ -51,8 +51,8 @@ class Amounts:
     :param test_photo_limit: per test file, 0 for all
     """
 
-    photos_per_epoch: int = 15360
-    scenes_per_epoch: int = 10240
+    photos_per_epoch: int = 16000
+    scenes_per_epoch: int = 8000
     train_scenes: int = 7000
     test_scenes: int = 6006
     test_photo_limit: int = 0
@@ -60,7 +60,7 @@ class Amounts:
 
 FULL = (Amounts(), Recipe())
 QUICK = (Amounts(2560, 1536, 1050, 3003),
-         Recipe(epochs=3, sizes=((0.0, 40), (0.6, 64)), learning_rate=0.08))
+         Recipe(epochs=3, sizes=((0.0, 40), (0.6, 64)), learning_rate=0.03))
 
 
 def backbone() -> Backbone:

@@ -153,9 +153,7 @@ class Supernet(nn.Module):
         shape = (conv.outputs, conv.inputs, conv.kernel, conv.kernel)
         spread = math.sqrt(2.0 / (conv.outputs * conv.kernel ** 2))
         self._add(conv.name + '.weight', torch.randn(shape, generator=generator) * spread)
-        # A residual branch starts at zero: the block is the identity at first.
-        start = 0.0 if conv.name.endswith('.second') else 1.0
-        self._add(conv.name + '.gain', torch.full((conv.outputs,), start))
+        self._add(conv.name + '.gain', torch.ones(conv.outputs))
         self._add(conv.name + '.shift', torch.zeros(conv.outputs))
 
     def _add_exit(self, index: int, features: int, generator: torch.Generator) -> None:

@@ -63,13 +63,13 @@ class Recipe:
     :param hard_share: share of the label loss in a distilled loss
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    learning_rate: float = 0.12
+    epochs: int = 11
+    batch_size: int = 64
+    learning_rate: float = 0.03
     weight_decay: float = 5e-4
     momentum: float = 0.9
-    warm_up: float = 0.1
-    sizes: Tuple[Tuple[float, int], ...] = ((0.0, 40), (0.4, 48), (0.75, 64))
+    warm_up: float = 0.08
+    sizes: Tuple[Tuple[float, int], ...] = ((0.0, 40), (0.45, 48), (0.72, 64))
     early_exit_weight: float = 0.5
     label_smoothing: float = 0.05
     hard_share: float = 0.3
@@ -307,9 +307,24 @@ class Trainer:
         self.net.train()
         loss = train_step(self.net, variants, self._normalisation.apply(pixels),
                           torch.from_numpy(images.labels), self._recipe)
-        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
         self._optimizer.step()
         return loss
+
+
+def calibration_batches(
+        mixture: Mixture, count: int, seed: int, normalisation: Normalisation,
+        batch_size: int = 256) -> List[torch.Tensor]:
+    """
+    Draw training images as they are, without variation, for `recalibrate`.
+
+    :param count: about how many images
+    :param seed: of the draw
+    """
+    domain, index = mixture.order(np.random.default_rng((seed, 2 ** 20)))
+    rows = range(0, min(count, len(domain)), batch_size)
+    return [normalisation.apply(
+        mixture.take(domain[r:r + batch_size], index[r:r + batch_size]).pixels) for r in rows]
 
 
 @torch.no_grad()

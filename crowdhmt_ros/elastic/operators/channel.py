@@ -10,8 +10,8 @@ from crowdhmt_ros.elastic.backbones import StageShape
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, ParameterValue
 
-CHANNEL_MULTIPLE = 4
-"""Widths are rounded to this, so that vector units stay full."""
+CHANNEL_MULTIPLE = 8
+"""Widths are rounded to this: vector units stay full (and oneDNN fails on fewer than 8)."""
 
 
 class Channel:

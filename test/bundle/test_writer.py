@@ -1,0 +1,154 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip('onnx', reason='writing bundles needs the extra train')
+torch = pytest.importorskip('torch', reason='training needs the extra train')
+ort = pytest.importorskip('onnxruntime')
+
+from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
+from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
+from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
+from crowdhmt_ros.elastic.backbones import residual_backbone  # noqa: E402
+from crowdhmt_ros.elastic.export import export_family, to_onnx  # noqa: E402
+from crowdhmt_ros.elastic.supernet import Supernet  # noqa: E402
+from crowdhmt_ros.elastic.training import recalibrate, round_weights, uniform  # noqa: E402
+from crowdhmt_ros.errors import ExportError  # noqa: E402
+from crowdhmt_ros.graph.counts import layer_costs  # noqa: E402
+from crowdhmt_ros.graph.family import Family  # noqa: E402
+from crowdhmt_ros.types import InputSpec  # noqa: E402
+
+TINY = residual_backbone(3, widths=(16, 16, 24), blocks=2)
+EDGE = 32
+VARIANTS = {'rich': uniform(TINY, 1.0, 2), 'slim': uniform(TINY, 0.5, 2),
+            'shallow': uniform(TINY, 0.5, 1), 'early': uniform(TINY, 0.5, 1, 0)}
+DESCRIPTION = Description(
+    'tiny', 'image_classification', ('a', 'b', 'c'),
+    InputSpec('image', 'float32', (1, 3, EDGE, EDGE), 'rgb', 'area', 1 / 255, (0.5,) * 3,
+              (0.25,) * 3),
+    {'noon': (0.4, 1.0), 'dusk': (0.0, 0.4)}, {'rich': {'photos': (0.9, 10)}}, {'seed': 1})
+
+
+@pytest.fixture(scope='module')
+def trained():
+    torch.manual_seed(0)
+    net = Supernet(TINY, seed=2)
+    with torch.no_grad():
+        for name in net.names():
+            if name.endswith(('.gain', '.shift')):
+                net.weight(name).uniform_(0.3, 1.3)
+    round_weights(net)
+    statistics = recalibrate(net, VARIANTS, [torch.randn(16, 3, EDGE, EDGE)])
+    return net, statistics, export_family(net, VARIANTS, statistics, edge=EDGE)
+
+
+@pytest.fixture(scope='module')
+def written(trained, tmp_path_factory):
+    directory = tmp_path_factory.mktemp('bundle') / 'tiny'
+    digest = write_bundle(trained[2], DESCRIPTION, directory)
+    return directory, digest
+
+
+def test_materialised_graphs_answer_as_the_network(trained, written, tmp_path):
+    net, statistics, _ = trained
+    bundle = open_bundle(written[0])
+    segments = materialise(bundle, tmp_path)
+    image = torch.randn(1, 3, EDGE, EDGE)
+    for variant_id, variant in VARIANTS.items():
+        session = ort.InferenceSession(
+            segments[bundle.segment_for(variant_id)].path, providers=['CPUExecutionProvider'])
+        logits = session.run(['logits'], {'image': image.numpy()})[0]
+        wanted = net.extract(variant, statistics)(image).detach().numpy()
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(logits, wanted, atol=1e-4)
+
+
+def test_reader_finds_what_was_written(written):
+    bundle = open_bundle(written[0])
+    assert bundle.sha256 == written[1]
+    assert bundle.classes == ('a', 'b', 'c')
+    assert bundle.input == DESCRIPTION.input
+    assert bundle.accuracy('rich') == {'photos': 0.9}
+    assert {v: e.variant for v, e in bundle.manifest.variants.items()} == VARIANTS
+
+
+def test_front_is_ordered_by_work(written):
+    bundle = open_bundle(written[0])
+    macs = [bundle.macs(v) for v in bundle.manifest.front]
+    assert macs == sorted(macs, reverse=True)
+
+
+def test_weights_are_stored_once(written):
+    manifest = json.loads((written[0] / 'manifest.json').read_text())
+    apart = sum(2 * v['parameters'] for v in manifest['variants'])
+    assert (written[0] / 'weights.bin').stat().st_size < apart
+    names = [t['name'] for t in manifest['tensors']]
+    assert len(names) == len(set(names))
+
+
+def test_graphs_carry_no_weights(written, trained):
+    for path in (written[0] / 'graphs').iterdir():
+        model = onnx.load(path, load_external_data=False)
+        floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+        assert floats
+        assert all(t.data_location == onnx.TensorProto.EXTERNAL for t in floats)
+        assert not any(t.raw_data for t in floats)
+        assert path.stat().st_size < 20000
+
+
+def test_two_writings_are_equal_byte_by_byte(trained, written, tmp_path):
+    assert write_bundle(trained[2], DESCRIPTION, tmp_path / 'tiny') == written[1]
+
+
+def test_writing_again_replaces_the_bundle_and_leaves_nothing_else(trained, tmp_path):
+    target = tmp_path / 'tiny'
+    write_bundle(trained[2], DESCRIPTION, target)
+    other = dataclasses.replace(DESCRIPTION, provenance={'seed': 2})
+    digest = write_bundle(trained[2], other, target)
+    assert open_bundle(target).sha256 == digest
+    assert [p.name for p in tmp_path.iterdir()] == ['tiny']
+
+
+def test_failed_writing_leaves_the_old_bundle(trained, tmp_path):
+    target = tmp_path / 'tiny'
+    digest = write_bundle(trained[2], DESCRIPTION, target)
+    broken = {k: np.zeros_like(v) for k, v in trained[2].tensors.items()}
+    with pytest.raises(ExportError, match='differs from its recipe'):
+        write_bundle(Family(broken, trained[2].graphs), DESCRIPTION, target)
+    assert open_bundle(target).sha256 == digest
+    assert [p.name for p in tmp_path.iterdir()] == ['tiny']
+
+
+def test_too_new_a_graph_is_refused(trained, tmp_path):
+    graph = trained[2].graphs[0]
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    model.opset_import[0].version = 18
+    family = Family(trained[2].tensors, (dataclasses.replace(graph, model=model),))
+    with pytest.raises(ExportError, match='opset 18'):
+        write_bundle(family, DESCRIPTION, tmp_path / 'tiny')
+
+
+def test_counts_agree_with_pencil_and_paper(written):
+    layers = {(c.operator, c.macs): c
+              for c in open_bundle(written[0]).layer_costs('rich-whole')}
+    stem = layers['Conv', 16 * 16 * 16 * 27]
+    assert (stem.input_words, stem.weight_words, stem.output_words) == (
+        3 * 32 * 32, 16 * 27 + 16, 16 * 16 * 16)
+    head = layers['Gemm', 3 * 24]
+    assert (head.input_words, head.weight_words, head.output_words) == (24, 3 * 24 + 3, 3)
+    assert all(macs == 0 for operator, macs in layers if operator in ('Relu', 'Add'))
+
+
+def test_exported_model_is_readable_by_old_robots():
+    model = to_onnx(torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), 16)
+    assert max(o.version for o in model.opset_import) <= 17
+    assert model.ir_version <= 8
+    assert sum(c.macs for c in layer_costs(model)) == 14 * 14 * 4 * 27
