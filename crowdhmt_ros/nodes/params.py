@@ -189,12 +189,16 @@ class CameraInferenceParameters:
                               'takes the one of the view')
     view: str = parameter('vehicle', 'whose eyes in the built-in campus',
                           choices=('vehicle', 'drone'))
-    seed: int = parameter(0, 'of the built-in campus', low=0, high=2**31 - 1)
+    seed: int = parameter(-1, "of the built-in campus; -1 takes the scenario's",
+                          low=-1, high=2**31 - 1)
+    seconds: float = parameter(
+        UNSET, "length to compress the scenario to, s; unset takes the file's",
+        low=1.0, high=86400.0)
     start_timeout_s: float = parameter(
         10.0, 'with source campus: wait this long for scenario_start, then start alone',
         low=0.0, high=600.0)
-    rate_hz: float = parameter(10.0, 'frames a second of an own source; 0 for video takes the '
-                               "file's", low=0.0, high=1000.0)
+    rate_hz: float = parameter(
+        0.0, "frames a second of an own source; 0 takes the source's own", low=0.0, high=1000.0)
     stop_at_end: bool = parameter(False, 'end the process when an own source ends')
     backend: str = parameter('onnxruntime', 'engine backend')
     backend_repeat: int = parameter(

@@ -1,0 +1,159 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From an inference to messages. This runs for every frame, so nothing is built twice: one result
+message is kept and refilled, texts are looked up, sequences are arrays.
+"""
+from __future__ import annotations
+
+import array
+import time
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from crowdhmt_ros.msg import InferenceResult
+from crowdhmt_ros.nodes import topics
+from crowdhmt_ros.nodes.convert import NAN, ns_to_time
+from crowdhmt_ros.nodes.feedback_window import FeedbackWindow
+from crowdhmt_ros.nodes.frame_age import FrameAges
+from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
+from crowdhmt_ros.types import Candidate, Inference
+from crowdhmt_ros.vision.frame import Frame
+from crowdhmt_ros.vision.overlay import draw
+
+try:
+    from vision_msgs.msg import Classification, ObjectHypothesis
+except ImportError:  # ROS without vision_msgs, for example by pip
+    Classification = None
+
+
+class AnswerPublisher:
+    """
+    Publishes the answer of each frame and notes it for the feedback.
+
+    :param node: owner of the publishers
+    :param labels: class names in order of the scores
+    :param known: candidate_id -> candidate
+    :param ages: age and period of frames
+    :param window: takes what was measured
+    :param luminance: mean brightness of the frame just answered
+    """
+
+    def __init__(self, node: Node, labels: Sequence[str], *, known: Mapping[str, Candidate],
+                 ages: FrameAges, window: FeedbackWindow,
+                 luminance: Callable[[], Optional[float]],
+                 report: Callable[[str], None]) -> None:
+        self._labels = tuple(labels)
+        self._known = known
+        self.ages = ages
+        self._window = window
+        self._luminance = luminance
+        self._clock = node.get_clock()
+        self._names: Dict[str, Tuple[str, str]] = {}
+        self._message = InferenceResult(offload_s=NAN)
+        qos = profile_of(topics.RESULT.profile)
+        self._results = node.create_publisher(
+            InferenceResult, topics.RESULT.name, qos,
+            event_callbacks=incompatible_subscriber(report, topics.RESULT.name, qos))
+        self._pictures = node.create_publisher(
+            Image, topics.IMAGE_ANNOTATED.name, profile_of(topics.IMAGE_ANNOTATED.profile))
+        self._classifications = None if Classification is None else node.create_publisher(
+            Classification, topics.CLASSIFICATION.name,
+            profile_of(topics.CLASSIFICATION.profile))
+        self.published = 0
+
+    def destroy(self, node: Node) -> None:
+        """Wait shortly for reliable subscribers, then take the publishers down."""
+        wait_for_acknowledged(self._results)
+        for publisher in (self._results, self._pictures, self._classifications):
+            if publisher is not None:
+                node.destroy_publisher(publisher)
+
+    def publish(self, frame: Frame, inference: Inference, queue_s: float) -> None:
+        """
+        Publish one answer.
+
+        :param frame: as it was answered
+        :param inference: the answer
+        :param queue_s: wait for the worker
+        """
+        message = self._fill(frame, inference, queue_s)
+        self._results.publish(message)
+        self.published += 1
+        done_s = time.monotonic()
+        age_s = self.ages.age_s(frame.stamp_ns, self._clock.now().nanoseconds)
+        self._window.answered(
+            inference, stamp_ns=frame.stamp_ns, capture_to_result_s=done_s - frame.received_s,
+            queue_s=queue_s, late=self.ages.is_late(age_s), domain=frame.domain,
+            luminance=self._luminance())
+        if self._classifications is not None:
+            self._classifications.publish(self._classification(message))
+        if self._pictures.get_subscription_count():
+            self._pictures.publish(annotated(frame, message))
+
+    def _fill(self, frame: Frame, inference: Inference, queue_s: float) -> InferenceResult:
+        message, best = self._message, inference.best
+        message.header = header_of(frame)
+        message.label = self._labels[best]
+        message.score = inference.scores[best]
+        message.scores = array.array('d', inference.scores)
+        message.plan_seq = inference.plan_seq
+        message.variant_id, message.placement = self._name(inference.candidate_id)
+        message.exit_index = inference.exit_index
+        message.degraded = inference.degraded
+        message.queue_s = queue_s
+        message.infer_s = inference.infer_s
+        message.capture_to_result_s = time.monotonic() - frame.received_s
+        return message
+
+    def _name(self, candidate_id: str) -> Tuple[str, str]:
+        found = self._names.get(candidate_id)
+        if found is None:
+            candidate = self._known[candidate_id]
+            found = self._names[candidate_id] = (candidate.variant_id, candidate.placement.label)
+        return found
+
+    def _classification(self, message: InferenceResult) -> Any:
+        return Classification(header=message.header, results=[
+            ObjectHypothesis(class_id=label, score=score)
+            for label, score in zip(self._labels, message.scores)])
+
+
+def wait_for_acknowledged(publisher: Any, timeout_s: float = 0.3) -> None:
+    """Give reliable subscribers time to fetch what was published last."""
+    from rclpy.duration import Duration
+    if hasattr(publisher, 'wait_for_all_acked'):
+        publisher.wait_for_all_acked(Duration(nanoseconds=int(timeout_s * 1e9)))
+
+
+def header_of(frame: Frame) -> Header:
+    """Return the header of the source image, untouched where it came with one."""
+    if frame.message_header is not None:
+        return frame.message_header
+    return Header(stamp=ns_to_time(frame.stamp_ns), frame_id=frame.frame_id)
+
+
+def annotated(frame: Frame, message: InferenceResult) -> Image:
+    """Return the frame with its answer drawn in."""
+    lines = (f'{message.variant_id} {message.placement}', f'plan {message.plan_seq}')
+    image = draw(frame.image, message.label, message.score, lines, truth=frame.truth)
+    return image_message(image, message.header)
+
+
+def image_message(image: np.ndarray, header: Header) -> Image:
+    """
+    Return an image message.
+
+    :param image: (H, W, 3) uint8 blue-green-red, or (H, W) uint8 grey
+    """
+    content = np.ascontiguousarray(image)
+    data = array.array('B')
+    data.frombytes(memoryview(content).cast('B'))
+    height, width = content.shape[:2]
+    channels = 1 if content.ndim == 2 else content.shape[2]
+    return Image(header=header, height=height, width=width, step=width * channels, data=data,
+                 encoding='mono8' if channels == 1 else 'bgr8')

@@ -1,0 +1,146 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that answers frames, opened from a bundle; free of ROS."""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Mapping, Optional, Protocol
+
+from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.errors import BundleError, CrowdHMTError
+from crowdhmt_ros.executor import Executor
+from crowdhmt_ros.nodes.params import CameraInferenceParameters
+from crowdhmt_ros.nodes.switching import PlanSwitcher
+from crowdhmt_ros.types import Candidate
+from crowdhmt_ros.vision.preprocess import Preprocessor
+
+Progress = Callable[[int, int], None]
+FIRST_PLAN_SEQ = 0
+"""Number under which answers run before the first plan."""
+
+
+@dataclass(frozen=True, eq=False)
+class EngineRoom:
+    """
+    An opened bundle with what runs it.
+
+    :param bundle: verified
+    :param pool: what is compiled
+    :param executor: answers frames; the fallback is in force at first
+    :param switcher: brings plans into force
+    :param fallback: what answers before the first plan
+    :param warnings: what the engine could not give, one line each
+    """
+
+    bundle: Bundle
+    pool: Pool
+    executor: Executor
+    switcher: PlanSwitcher
+    fallback: Candidate
+    warnings: tuple
+
+    def close(self) -> None:
+        """Let go of everything compiled."""
+        self.pool.close()
+
+
+def leanest(bundle: Bundle, variant_id: str = '', backend: str = 'onnxruntime') -> Candidate:
+    """
+    Return what answers before the first plan: one thread, fewest multiply-accumulates.
+
+    :param variant_id: another variant to take, '' for the leanest
+    :raises BundleError: the bundle has no such variant
+    """
+    offered = [c for c in bundle.candidates(threads=(1,), memory_modes=('fast',))
+               if c.variant_id == variant_id or not variant_id]
+    if not offered:
+        raise BundleError(f'fallback is {variant_id!r}, the bundle {bundle.manifest.name} has '
+                          f'{", ".join(bundle.manifest.front)}')
+    return min(offered, key=lambda c: (bundle.macs(c.variant_id), c.candidate_id))
+
+
+def cache_dir_of(text: str) -> Path:
+    """Return the cache folder of a `cache_dir` parameter."""
+    return Path(text).expanduser() if text else default_cache_dir()
+
+
+def open_engine_room(parameters: CameraInferenceParameters, *,
+                     progress: Optional[Progress] = None) -> EngineRoom:
+    """
+    Open and verify the bundle, write its graphs to the cache, compile the fallback.
+
+    :param progress: called with (bytes done, bytes in all) while the cache is written
+    :raises BundleError: damaged, missing, or written for another version
+    :raises BackendError: the engine cannot run it
+    """
+    bundle = open_bundle(parameters.bundle)
+    backend = make_backend(parameters.backend, parameters.backend_repeat)
+    segments = materialise(bundle, cache_dir_of(parameters.cache_dir), progress=progress)
+    pool = Pool(backend, segments)
+    executor = Executor(bundle.classes, Preprocessor(bundle.input), pool)
+    fallback = leanest(bundle, parameters.fallback, parameters.backend)
+    executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
+    return EngineRoom(bundle, pool, executor, PlanSwitcher(executor, pool), fallback,
+                      tuple(backend.warnings))
+
+
+class PlanMessage(Protocol):
+    """The fields of a `plan` message that bring it into force."""
+
+    plan_seq: int
+    bundle_sha256: str
+
+
+class PlanDoor:
+    """
+    From a `plan` message to the executor: a plain function, so that it can be measured.
+
+    :param bundle: whose plans are taken
+    :param switcher: brings them into force
+    :param read: turns a message's choice into a candidate where the bundle's table lacks it
+    """
+
+    def __init__(self, bundle: Bundle, switcher: PlanSwitcher,
+                 read: Callable[..., Candidate]) -> None:
+        self._sha256 = bundle.sha256
+        self._known: Dict[str, Candidate] = {c.candidate_id: c for c in bundle.candidates()}
+        self._switcher = switcher
+        self._read = read
+        self.problem = ''
+
+    @property
+    def known(self) -> Mapping[str, Candidate]:
+        """candidate_id -> candidate, as far as seen."""
+        return self._known
+
+    def enter(self, message: PlanMessage) -> bool:
+        """
+        Bring a plan into force, or start to; a plan that cannot be is noted in `problem`.
+
+        :returns: whether it is in force when this returns
+        """
+        entered_s = time.perf_counter()
+        if message.bundle_sha256 != self._sha256:
+            self.problem = (f'plan {message.plan_seq} is for another bundle '
+                            f'({message.bundle_sha256[:12] or "unnamed"}, here is '
+                            f'{self._sha256[:12]}): give planner and camera the same bundle')
+            return False
+        choice = message.choice
+        try:
+            candidate = self._known.get(choice.candidate_id) or self._learn(choice)
+            in_force = self._switcher.apply(candidate, message.plan_seq, entered_s)
+        except (CrowdHMTError, ValueError, KeyError) as error:
+            self.problem = f'plan {message.plan_seq} cannot be brought into force: {error}'
+            return False
+        self.problem = ''
+        return in_force
+
+    def _learn(self, choice: object) -> Candidate:
+        candidate = self._read(choice)
+        self._known[candidate.candidate_id] = candidate
+        return candidate

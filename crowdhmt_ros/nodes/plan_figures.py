@@ -1,0 +1,43 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the camera remembers of plans: predicted energy and memory, the budget in force."""
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, Mapping, Optional
+
+
+class PlanFigures:
+    """Figures of the candidates that plans have named; free of ROS but for the message's shape."""
+
+    def __init__(self) -> None:
+        self._energy_j: Dict[str, float] = {}
+        self._memory_bytes: Dict[str, int] = {}
+        self.budget_bytes: Optional[float] = None
+        self.boot_id = ''
+
+    def note(self, plan: Any) -> None:
+        """Take the figures of a `plan` message."""
+        self.boot_id = plan.boot_id
+        for choice in (plan.choice, plan.runner_up):
+            if choice.candidate_id:
+                self._keep(choice)
+        budgets = [value for value in (plan.requirements.memory_budget_bytes,
+                                       plan.snapshot.memory_allotted_bytes)
+                   if not math.isnan(value)]
+        self.budget_bytes = min(budgets) if budgets else None
+
+    def energy_j(self, candidate_id: str) -> Optional[float]:
+        """Return the predicted energy of one frame, None where no plan has told it."""
+        return self._energy_j.get(candidate_id)
+
+    @property
+    def memory_bytes(self) -> Mapping[str, int]:
+        """candidate_id -> measured bytes, as far as plans have told them."""
+        return self._memory_bytes
+
+    def _keep(self, choice: Any) -> None:
+        if not math.isnan(choice.energy_j):
+            self._energy_j[choice.candidate_id] = choice.energy_j
+        if not math.isnan(choice.memory_bytes):
+            self._memory_bytes[choice.candidate_id] = int(choice.memory_bytes)

@@ -1,0 +1,198 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The two threads of camera_inference, free of ROS: one reads a source, one answers frames.
+
+Between them lies a slot for one frame: the latest wins, and what it replaces is reported. Every
+frame that comes in is told exactly once, as answered or as superseded.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Callable, Optional, Protocol, TextIO
+
+from crowdhmt_ros.errors import CrowdHMTError, SourceError
+from crowdhmt_ros.types import Inference
+from crowdhmt_ros.vision.frame import Frame
+from crowdhmt_ros.vision.slot import LatestSlot
+from crowdhmt_ros.vision.sources import FrameSource
+
+_log = logging.getLogger(__name__)
+WAKE_S = 0.5
+JOIN_S = 1.0
+ERROR_LOG_S = 5.0
+
+
+class FrameAnswerer(Protocol):
+    """What computes answers; `crowdhmt_ros.executor.Executor` is one."""
+
+    def infer(self, frame: Frame) -> Inference:
+        """Answer one frame."""
+
+
+Answer = Callable[[Frame, Inference, float], None]
+"""Publishes an answer: frame, inference, seconds that the frame waited."""
+
+
+class Throttle:
+    """Lets a repeated line through once per period."""
+
+    def __init__(self, period_s: float = ERROR_LOG_S,
+                 monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._period_s = period_s
+        self._monotonic = monotonic
+        self._next_s = -float('inf')
+
+    def ready(self) -> bool:
+        """Whether the line may be said now."""
+        now_s = self._monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + self._period_s
+        return True
+
+
+class Server:
+    """
+    The worker: takes the latest frame, has it answered, hands the answer on.
+
+    :param executor: computes answers
+    :param answer: publishes one
+    :param superseded: is told the stamp of each frame that will not be computed
+    """
+
+    def __init__(self, executor: FrameAnswerer, answer: Answer,
+                 superseded: Callable[[int], None]) -> None:
+        self._executor = executor
+        self._answer = answer
+        self._superseded = superseded
+        self._slot = LatestSlot()
+        self._thread = threading.Thread(target=self._work, name='inference', daemon=True)
+        self._throttle = Throttle()
+        self.failed = 0
+        self.failure = ''
+        self.received = 0
+        self.last_frame_s = time.monotonic()
+
+    def start(self) -> None:
+        """Start answering."""
+        self._thread.start()
+
+    def offer(self, frame: Frame) -> None:
+        """Take a frame in; the one that it replaces is reported as superseded."""
+        self.received += 1
+        self.last_frame_s = frame.received_s
+        replaced = self._slot.put(frame)
+        if replaced is not None:
+            self._superseded(replaced.stamp_ns)
+
+    def stop(self) -> None:
+        """End after the frame in work; one that still waits is reported as superseded."""
+        waiting = self._slot.close()
+        if waiting is not None:
+            self._superseded(waiting.stamp_ns)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_S)
+
+    def _work(self) -> None:
+        while not self._slot.closed:
+            frame = self._slot.get(WAKE_S)
+            if frame is not None:
+                self._serve(frame)
+
+    def _serve(self, frame: Frame) -> None:
+        queue_s = time.monotonic() - frame.received_s
+        try:
+            inference = self._executor.infer(frame)
+        except CrowdHMTError as error:
+            self.failed += 1
+            self.failure = str(error)
+            self._superseded(frame.stamp_ns)
+            if self._throttle.ready():
+                _log.error('a frame could not be answered (%d so far): %s', self.failed, error)
+            return
+        self._answer(frame, inference, queue_s)
+
+
+class SourceThread:
+    """
+    Reads a source and hands each frame on, until it ends.
+
+    :param source: opened already
+    :param emit: takes each frame
+    """
+
+    def __init__(self, source: FrameSource, emit: Callable[[Frame], None]) -> None:
+        self._source = source
+        self._emit = emit
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read, name='source', daemon=True)
+        self.ended = False
+        self.failure = ''
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; no frame is handed on after this returns."""
+        self._stopping.set()
+        self._source.close()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_S)
+
+    def _read(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                frame = self._source.read()
+                if frame is None:
+                    break
+                if not self._stopping.is_set():
+                    self._emit(frame)
+        except CrowdHMTError as error:
+            self.failure = str(error)
+            _log.error('%s', error)
+        if not self._stopping.is_set():
+            self.ended = True
+            _log.info('the source has ended: %s', self._source.description)
+
+
+class SourceLog:
+    """
+    The source's own list of frames: one line each before anyone else sees the frame.
+
+    :param path: CSV file, replaced
+    :raises SourceError: it cannot be written
+    """
+
+    HEADER = 'stamp_ns,label,light_band\n'
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._file: Optional[TextIO] = open(path, 'w', encoding='ascii', buffering=1)
+            self._file.write(self.HEADER)
+        except OSError as error:
+            raise SourceError(f'source_log {path} cannot be written: {error.strerror}') from error
+
+    def write(self, frame: Frame) -> None:
+        """Note one frame; a full disk ends the list with one line, not the frames."""
+        if self._file is None:
+            return
+        truth = frame.truth
+        label, band = (truth.label, truth.light_band) if truth is not None else ('', '')
+        try:
+            self._file.write(f'{frame.stamp_ns},{label},{band}\n')
+        except OSError as error:
+            _log.error('source_log %s ends here: %s', self._path, error.strerror)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        held, self._file = self._file, None
+        if held is not None:
+            with contextlib.suppress(OSError):
+                held.close()

@@ -1,0 +1,127 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From a plan to what answers frames: at once when it is resident, else when it is ready.
+
+Free of ROS. While a candidate is being prepared the old one goes on answering; when that fails
+the old plan stays. The latest wish wins: a preparation that nobody wants any more is dropped.
+"""
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import Deque, Iterable, Optional, Protocol, Tuple
+
+from crowdhmt_ros.engine.backend import Executable
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.errors import CrowdHMTError
+from crowdhmt_ros.types import Candidate
+
+_log = logging.getLogger(__name__)
+KEPT_TIMES = 1000
+
+
+class Switchable(Protocol):
+    """What answers frames; `crowdhmt_ros.executor.Executor` is one."""
+
+    def switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> None:
+        """Let another executable answer from the next frame on."""
+
+
+class PlanSwitcher:
+    """
+    Brings plans into force.
+
+    :param executor: what answers frames
+    :param pool: what is ready to run
+    """
+
+    def __init__(self, executor: Switchable, pool: Pool) -> None:
+        self._executor = executor
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._wish: Tuple[Optional[Candidate], int] = (None, 0)
+        self._in_force_id = ''
+        self.failure = ''
+        self.preparing = ''
+        self.switches = 0
+        self.resident_switch_s: Deque[float] = deque(maxlen=KEPT_TIMES)
+
+    def apply(self, candidate: Candidate, plan_seq: int,
+              entered_s: Optional[float] = None) -> bool:
+        """
+        Bring a plan into force, or start to.
+
+        :param candidate: what the plan chose
+        :param plan_seq: number of the plan
+        :param entered_s: `time.perf_counter()` when the plan came in, for the record
+        :returns: whether it is in force now; False while it is being prepared
+        :raises CrowdHMTError: it can never be brought into force; the old plan stays
+        """
+        self._wish = (candidate, plan_seq)
+        executable = self._pool.get(candidate)
+        if executable is not None:
+            self._switch(candidate, executable, plan_seq)
+            if entered_s is not None:
+                self.resident_switch_s.append(time.perf_counter() - entered_s)
+            return True
+        if self.preparing != candidate.candidate_id:
+            self.preparing = candidate.candidate_id
+            self._pool.prepare_in_background(candidate, self._prepared)
+        return False
+
+    def keep_within(self, budget_bytes: Optional[float], extra: Iterable[str] = ()
+                    ) -> Tuple[str, ...]:
+        """
+        Let go of compiled candidates that the budget has no room for.
+
+        What answers now, what is being prepared, and `extra` stay.
+
+        :returns: candidate ids that were let go
+        """
+        if budget_bytes is None:
+            return ()
+        wanted = self._wish[0]
+        keep = {self._in_force_id, self.preparing, *extra}
+        if wanted is not None:
+            keep.add(wanted.candidate_id)
+        return self._pool.evict_to(budget_bytes, keep)
+
+    def _switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> None:
+        with self._lock:
+            self._executor.switch(candidate, executable, plan_seq)
+            if candidate.candidate_id != self._in_force_id:
+                self._in_force_id = candidate.candidate_id
+                self.switches += 1
+            self.failure = ''
+
+    def _prepared(self, candidate: Candidate, executable: Optional[Executable],
+                  error: Optional[CrowdHMTError]) -> None:
+        """Take what the background thread has made."""
+        wanted, plan_seq = self._wish
+        if self.preparing == candidate.candidate_id:
+            self.preparing = ''
+        if wanted is None or wanted.candidate_id != candidate.candidate_id:
+            return
+        if executable is None:
+            self._fail(plan_seq, candidate, error)
+            return
+        try:
+            self._switch(candidate, executable, plan_seq)
+        except CrowdHMTError as refused:
+            self._fail(plan_seq, candidate, refused)
+
+    def _fail(self, plan_seq: int, candidate: Candidate, error: Optional[CrowdHMTError]) -> None:
+        self.failure = (f'plan {plan_seq}: {candidate.candidate_id} cannot be prepared ({error}); '
+                        'the plan before it stays')
+        _log.error('%s', self.failure)
+
+
+def switch_percentile_s(times_s: Iterable[float], ratio: float = 0.99) -> Optional[float]:
+    """Return a percentile of switch times by the nearest rank; None without any."""
+    ordered = sorted(times_s)
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(ratio * len(ordered)))]
