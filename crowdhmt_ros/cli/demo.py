@@ -11,7 +11,8 @@ from typing import Any, Dict, Optional, Tuple
 
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.live import make_view
-from crowdhmt_ros.cli.processes import Ended
+from crowdhmt_ros.cli.prepare import prepare
+from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.cli.robot_run import (
     BAG,
     CAMERA,
@@ -161,6 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = outcome.bundle_named(arguments.bundle)
     folder = choose_folder(arguments.out)
     settings = settings_of(arguments, folder)
+    prepare(bundle, live=not arguments.no_live)
     robot = RobotRun(settings)
     failure = ''
     ended: Tuple[Ended, ...] = ()
@@ -172,6 +174,8 @@ def run(arguments: argparse.Namespace) -> int:
         failure = str(error)
     finally:
         ended = robot.stop()
+    if not settings.events.exists():
+        raise ProcessError(failure or 'nothing was recorded: see %s' % (folder / 'logs'))
     frames = settings.frames if settings.source != BAG else None
     _, report = outcome.make_report(settings.events, frames, bundle=bundle,
                                     about=about_run(settings))

@@ -1,6 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`crowdhmt doctor`: what this machine has and lacks; exit 1 when something essential is missing."""
+"""`crowdhmt doctor`: what this machine has and lacks; exit 1 without an essential part."""
 from __future__ import annotations
 
 import argparse

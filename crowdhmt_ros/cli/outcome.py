@@ -79,7 +79,7 @@ def rich_to_lean(bundle: Optional[Bundle]) -> List[str]:
     return [c.candidate_id for c in bundle.candidates((1, 2, 3, 4, 8))]
 
 
-def bundle_named(name: str) -> Optional[Bundle]:
+def bundle_named(name: str) -> Bundle:
     """
     Open the bundle of a run.
 

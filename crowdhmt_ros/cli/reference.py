@@ -69,7 +69,7 @@ SECTIONS: Dict[str, Callable[[], str]] = {
     'topics': topics_section, 'services': services_section, 'parameters': parameters_section}
 
 
-def section_pattern(name: str) -> 're.Pattern[str]':
+def section_pattern(name: str) -> re.Pattern[str]:
     """Return the pattern of one section with its markers; group 2 is the content."""
     return re.compile(r'(<!-- reference:%s -->\n)(.*?)(\n<!-- /reference:%s -->)' % (name, name),
                       re.DOTALL)
@@ -95,10 +95,9 @@ def updated(text: str) -> str:
     :raises ConfigError: when markers are missing
     """
     for name, make in SECTIONS.items():
-        section_in(text, name)
-        made = make()
-        text = section_pattern(name).sub(
-            lambda found, made=made: found.group(1) + made + found.group(3), text)
+        old = section_in(text, name)
+        opening = '<!-- reference:%s -->\n' % name
+        text = text.replace(opening + old, opening + make())
     return text
 
 

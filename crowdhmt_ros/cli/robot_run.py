@@ -125,9 +125,9 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
         return {**log, 'camera_inference:source': CAMPUS, 'camera_inference:scenario': path,
                 'camera_inference:view': settings.robot, 'camera_inference:seed': scenario.seed,
                 'camera_inference:rate_hz': scenario.frame_rate_hz,
-                'camera_inference:start_timeout_s': 600.0,
+                'camera_inference:start_timeout_s': 600.0, 'camera_inference:stop_at_end': True,
                 'scenario_player:scenario': path, 'scenario_player:view': settings.robot,
-                'scenario_player:exit_at_end': True, 'scenario_player:start_delay_s': 0.5}
+                'scenario_player:start_delay_s': 0.5}
     if settings.source == VIDEO:
         return {**log, 'camera_inference:source': VIDEO,
                 'camera_inference:video_path': str(Path(settings.target).resolve()),
@@ -140,7 +140,7 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
             'bag_player:exit_at_end': True, 'bag_player:use_sim_time': False}
 
 
-DRIVERS = {CAMPUS: 'world', VIDEO: 'engine', CAMERA: '', BAG: 'bag_player'}
+DRIVERS = {CAMPUS: 'engine', VIDEO: 'engine', CAMERA: '', BAG: 'bag_player'}
 """The process whose clean end is the end of the run; '' when only time ends it."""
 
 
@@ -169,8 +169,10 @@ class RobotRun:
     def commands(self) -> Dict[str, List[str]]:
         """Process name -> command line, in the order of the start."""
         names = ['recorder', *(p.name for p in table.processes())]
-        if self._driver and self._driver not in names:
-            names.append(self._driver)
+        if self.settings.source == CAMPUS:
+            names.append('world')
+        if self.settings.source == BAG:
+            names.append('bag_player')
         return {name: table.command(
             name, namespace=self.settings.robot, parameters=self._parameters,
             remappings=self.settings.remappings, log_level=self.settings.log_level)
@@ -192,7 +194,7 @@ class RobotRun:
             self._raise_crash()
 
     def _raise_crash(self) -> None:
-        words = {name: child for name, child in self._fleet.children.items()}
+        words = dict(self._fleet.children)
         for ended in self._fleet.newly_ended():
             if ended.code:
                 raise ProcessError('process %s ended with exit code %d: %s' % (

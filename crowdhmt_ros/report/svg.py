@@ -154,7 +154,8 @@ class Panel:
         return parts
 
     def _legend(self, lines: Sequence[Line]) -> List[str]:
-        parts, right = [], LEFT + INNER
+        parts: List[str] = []
+        right = float(LEFT + INNER)
         for line in reversed(lines):
             right -= 6.2 * len(line.name)
             parts.append('<text class="tick" x="%.1f" y="15">%s</text>'

@@ -54,7 +54,7 @@ def test_a_bench_exits_with_0_when_all_hold(monkeypatch, tmp_path):
 
 
 def test_an_unknown_bench_is_named():
-    with pytest.raises(ConfigError, match='no bench nonsense.*robot'):
+    with pytest.raises(ConfigError, match=r'no bench nonsense.*robot'):
         bench.load_bench('nonsense')
 
 

@@ -19,6 +19,7 @@ RANKS = (
     {'loop'},
     {'campus', 'dashboard', 'report'},
     {'calibrate_child'},
+    {'first_start'},
     {'nodes'},
     {'cli'},
 )
@@ -89,8 +90,8 @@ def test_ros_is_imported_in_nodes_only(path):
 def test_what_launch_files_read_imports_neither_ros_nor_heavy_rooms(name):
     for imported in imports_of(PACKAGE / 'nodes' / (name + '.py')):
         assert imported.split('.')[0] not in ROS_PACKAGES, imported
-        assert not imported.startswith(NAME) or imported.startswith(NAME + '.nodes.') \
-            or imported.startswith((NAME + '.types', NAME + '.errors')), imported
+        assert not imported.startswith(NAME) or imported.startswith(
+            tuple(NAME + room for room in ('.nodes.', '.types', '.errors'))), imported
 
 
 def re_raises(handler):

@@ -17,8 +17,9 @@ TEXT = {'.py', '.md', '.rst', '.txt', '.toml', '.yaml', '.yml', '.xml', '.cfg', 
 # Written in two halves, so that this file passes its own test.
 MACHINE_PATHS = re.compile('|'.join(('/' + 'work/', '/' + 'tmp/w', '/' + 'opt/v/', '/home/[a-z]',
                                      '/' + 'root/')))
-REGISTRY_HOSTS = re.compile('|'.join(('pypi' + r'\.org', 'pythonhosted' + r'\.org', 'download\\.'
-                                      + r'pytorch\.org', r'index-url\s*[= ]\s*http')))
+REGISTRY_HOSTS = re.compile('|'.join((
+    r'pypi[.]org', r'pythonhosted[.]org', r'download[.]pytorch[.]org',
+    r'index-url\s*[= ]\s*http')))
 
 
 def tracked():

@@ -1,0 +1,38 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One robot: nothing lost, nothing late, better than any fixed plan, true to its manifest."""
+from __future__ import annotations
+
+import argparse
+from typing import Callable, Dict, List
+
+from benchmarks import _robot_accuracy
+from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.cli.figures import Figure
+from crowdhmt_ros.errors import ConfigError
+
+BUNDLE = 'campus7'
+
+
+def accuracy(options: argparse.Namespace) -> List[Figure]:
+    """Return accuracy on real photos and on fresh scenes."""
+    bundle = open_bundle(BUNDLE)
+    return [*_robot_accuracy.photo_figures(bundle, quick=options.quick),
+            *_robot_accuracy.live_figures(bundle, BUNDLE, quick=options.quick)]
+
+
+PARTS: Dict[str, Callable[[argparse.Namespace], List[Figure]]] = {'accuracy': accuracy}
+
+
+def run(options: argparse.Namespace) -> List[Figure]:
+    """
+    Measure every figure of the parts asked for, all by default.
+
+    :raises ConfigError: unknown part
+    """
+    unknown = [part for part in options.only if part not in PARTS]
+    if unknown:
+        raise ConfigError('bench robot has no part %s: choose from %s' % (
+            ', '.join(unknown), ', '.join(PARTS)))
+    return [figure for name, part in PARTS.items() if not options.only or name in options.only
+            for figure in part(options)]

@@ -1,0 +1,74 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Measuring this machine before the first run, with progress; later runs read the tables."""
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from crowdhmt_ros.bundle.materialise import default_cache_dir
+from crowdhmt_ros.bundle.reader import Bundle
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.first_start import Ready, Wishes, first_start
+
+SAY_EVERY_S = 5.0
+Progress = Callable[[float, str], None]
+
+
+class LineProgress:
+    """One line every few seconds, nothing at all when all is measured already."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def __call__(self, part: float, text: str) -> None:
+        """Take one report."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s or part >= 1.0:
+            self._next_s = now_s + SAY_EVERY_S
+            print('measuring this machine, once: %3.0f %%  %s' % (100 * part, text), flush=True)
+
+
+def bar_progress() -> Any:
+    """Return a rich progress bar, not started yet."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    return Progress(TextColumn('measuring this machine, once'), BarColumn(),
+                    TextColumn('{task.description}'), TimeElapsedColumn(), transient=True)
+
+
+def prepare(bundle: Bundle, *, live: bool, wishes: Optional[Wishes] = None,
+            cache_dir: Optional[Path] = None) -> Ready:
+    """
+    Return graphs, tables and front of this machine, measuring what is missing.
+
+    :param bundle: what will run
+    :param live: a bar where there is a terminal
+    :param wishes: None for what the nodes take by default
+    :param cache_dir: the default one when None
+    :raises CrowdHMTError: when something cannot be made
+    """
+    folder = Path(cache_dir or default_cache_dir())
+    asked = wishes or Wishes()
+
+    def start(progress: Progress) -> Ready:
+        return first_start(bundle, make_backend('onnxruntime', asked.repeat), folder,
+                           wishes=asked, progress=progress)
+
+    if not (live and sys.stdout.isatty()):
+        return start(LineProgress())
+    bar = bar_progress()
+    task = bar.add_task('', total=1.0, start=False)
+
+    def show(part: float, text: str) -> None:
+        if not bar.live.is_started:
+            bar.start()
+            bar.start_task(task)
+        bar.update(task, completed=part, description=text)
+
+    try:
+        return start(show)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
