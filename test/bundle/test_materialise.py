@@ -180,7 +180,7 @@ def test_a_really_full_disk_is_told(bundle):
         pytest.skip('this system has no /dev/full')
     with open('/dev/full', 'wb', buffering=0) as stream:
         writing = module._write_initialisers(bundle, ['wide/whole'], stream)
-        with pytest.raises(OSError, match='[Ss]pace') as caught:
+        with pytest.raises(OSError, match=r'[Ss]pace') as caught:
             list(writing)
     assert 'is full' in module._no_room(Path('/'), 1, caught.value)
 

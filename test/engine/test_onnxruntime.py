@@ -3,6 +3,8 @@
 import logging
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from crowdhmt_ros.bundle.materialise import materialise
+from crowdhmt_ros.bundle.reader import open_bundle, shipped_names
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
@@ -239,3 +243,39 @@ def test_a_repetition_below_one_is_refused(repeat):
 def test_unknown_backend_names_those_there_are():
     with pytest.raises(BackendError, match='onnxruntime'):
         make_backend('magic')
+
+
+PRIVATE_GROWTH = """
+import re, sys
+from crowdhmt_ros.bundle.materialise import materialise
+from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.pool import Pool
+
+def private_bytes():
+    with open('/proc/self/status') as status:
+        return 1024 * int(re.search(r'RssAnon:\\s+(\\d+)', status.read()).group(1))
+
+bundle = open_bundle('campus7')
+pool = Pool(make_backend('onnxruntime'), materialise(bundle, sys.argv[1]))
+candidates = bundle.candidates((1,), (sys.argv[2],))
+pool.prepare(candidates[-1])
+before = private_bytes()
+pool.prepare(candidates[0])
+print(private_bytes() - before)
+"""
+
+
+def test_lean_leaves_the_weights_in_the_file(tmp_path):
+    if 'campus7' not in shipped_names() or not Path('/proc/self/status').exists():
+        pytest.skip('needs the bundle campus7 and /proc')
+    grown = {}
+    for mode in ('fast', 'lean'):
+        run = subprocess.run(
+            [sys.executable, '-c', PRIVATE_GROWTH, str(tmp_path), mode], text=True, timeout=120,
+            capture_output=True, cwd=Path(__file__).parents[2], check=True)
+        grown[mode] = int(run.stdout)
+    assert grown['lean'] <= 0.5 * grown['fast']
+    bundle = open_bundle('campus7')
+    weights = materialise(bundle, tmp_path, [bundle.segment_for(bundle.manifest.front[0])])
+    assert grown['lean'] <= 0.5 * next(iter(weights.values())).weight_bytes
