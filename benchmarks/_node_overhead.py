@@ -1,0 +1,187 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One process of the overhead bench: the real camera_inference beside the bare engine.
+
+`python -m benchmarks._node_overhead JSON` prints JSON. The node runs as it does on a robot: ROS
+is spun in the main thread, inference is in the worker thread, a recorder in another process
+listens. Rounds come at the camera's pace; each runs the bare engine twice and the node once, in
+rotating order.
+"""
+from __future__ import annotations
+
+import array
+import json
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+from crowdhmt_ros.campus.scene import independent_scene
+from crowdhmt_ros.engine.backend import make_buffers
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.nodes.camera_inference import CameraInferenceNode
+from crowdhmt_ros.types import Candidate
+from crowdhmt_ros.vision.frame import Frame
+from crowdhmt_ros.vision.preprocess import Preprocessor
+
+PERIOD_S = 0.1
+WARM_UP_ROUNDS = 12
+ANSWER_TIMEOUT_S = 5.0
+IMAGES = 16
+
+
+class Bare:
+    """
+    The backend alone with preallocated preprocessing: what the node is compared with.
+
+    :param node: configured; gives bundle and graphs
+    :param candidate: what runs
+    :param repeat: of the backend
+    """
+
+    def __init__(self, node: CameraInferenceNode, candidate: Candidate, repeat: int) -> None:
+        segment = node.room.pool._segments[candidate.placement.segments[0].segment_id]
+        backend = make_backend('onnxruntime', repeat)
+        self._executable = backend.compile(segment, candidate.engine)
+        self._preprocessor = Preprocessor(node.room.bundle.input)
+        self._inputs = make_buffers(self._executable.inputs)
+        self._outputs = make_buffers(self._executable.outputs)
+
+    def run(self, image: np.ndarray) -> float:
+        """Answer one image and return the seconds."""
+        start_s = time.monotonic()
+        self._preprocessor.into(image, self._inputs[0])
+        self._executable.run(self._inputs, self._outputs)
+        return time.monotonic() - start_s
+
+
+class Watched:
+    """
+    The node with a stopwatch at the end of each answer and around each feedback.
+
+    :param repeat: of the backend
+    """
+
+    def __init__(self, repeat: int) -> None:
+        self.node = CameraInferenceNode(namespace='vehicle', parameter_overrides=[
+            Parameter('autostart', value=False), Parameter('source', value='topic'),
+            Parameter('backend_repeat', value=repeat), Parameter('no_frame_warn_s', value=600.0)])
+        self._answered = threading.Event()
+        self._took_s = 0.0
+        self.feedback_s: List[float] = []
+        self.node._on_window = self._timed(self.node._on_window)
+        self.node.trigger_configure()
+        publish = self.node.answers.publish
+
+        def publish_and_note(frame: Frame, *rest: Any) -> None:
+            publish(frame, *rest)
+            self._took_s = time.monotonic() - frame.received_s
+            self._answered.set()
+
+        self.node.answers.publish = publish_and_note
+        self.node.trigger_activate()
+
+    def _timed(self, action: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            start_s = time.monotonic()
+            action()
+            self.feedback_s.append(time.monotonic() - start_s)
+        return run
+
+    def wait(self) -> float:
+        """Return the seconds from frame in memory to the end of its answer."""
+        if not self._answered.wait(ANSWER_TIMEOUT_S):
+            raise RuntimeError('the node did not answer')
+        return self._took_s
+
+    def offer(self, image: np.ndarray) -> float:
+        """Have an image of an own source answered and return the seconds."""
+        self._answered.clear()
+        now_ns = self.node.get_clock().now().nanoseconds
+        self.node._emit(Frame(image, now_ns, 'camera', time.monotonic(), 'scenes'))
+        return self.wait()
+
+    def publish(self, publisher: Any, message: Image) -> float:
+        """Have an image of a topic answered and return the seconds since it was decoded."""
+        self._answered.clear()
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        publisher.publish(message)
+        return self.wait()
+
+
+def image_message(image: np.ndarray) -> Image:
+    """Return a bgr8 message."""
+    data = array.array('B', image.tobytes())
+    return Image(height=image.shape[0], width=image.shape[1], encoding='bgr8',
+                 step=3 * image.shape[1], data=data)
+
+
+def rounds(actions: Sequence[Callable[[int], float]], count: int
+           ) -> List[Tuple[float, ...]]:
+    """Run all actions once a round at the camera's pace, in rotating order."""
+    found = []
+    due_s = time.monotonic()
+    for number in range(count):
+        due_s += PERIOD_S
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        took = [0.0] * len(actions)
+        for place in range(len(actions)):
+            which = (place + number) % len(actions)
+            took[which] = actions[which](number)
+        found.append(tuple(took))
+    return found
+
+
+def measure(watched: Watched, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Run all rounds; called in a thread beside the spinning main thread."""
+    node, repeat = watched.node, options['repeat']
+    candidate = next(c for c in node.room.bundle.candidates((1,), ('fast',))
+                     if c.variant_id == options['variant_id'])
+    node.room.switcher.apply(candidate, 1) or node.room.executor.switch(
+        candidate, node.room.pool.prepare(candidate), 1)
+    bare = Bare(node, candidate, repeat)
+    images = [independent_scene(1, i, 'noon')[0] for i in range(IMAGES)]
+    messages = [image_message(image) for image in images]
+    publisher = node.create_publisher(Image, 'image_raw', 1)
+    own = (lambda i: bare.run(images[i % IMAGES]), lambda i: bare.run(images[i % IMAGES]),
+           lambda i: watched.offer(images[i % IMAGES]))
+    by_topic = (*own[:2], lambda i: watched.publish(publisher, messages[i % IMAGES]))
+    rounds(own, WARM_UP_ROUNDS)
+    watched.feedback_s.clear()
+    found = rounds(own, options['rounds'])
+    feedback_s = sum(watched.feedback_s) / options['rounds']
+    rounds(by_topic, WARM_UP_ROUNDS)
+    return {'own': found, 'topic': rounds(by_topic, options['rounds']),
+            'feedback_s_a_frame': feedback_s, 'infer_s': float(np.median([r[0] for r in found]))}
+
+
+def main() -> int:
+    """Measure and print."""
+    options = json.loads(sys.argv[1])
+    rclpy.init()
+    watched = Watched(options['repeat'])
+    executor = SingleThreadedExecutor()
+    executor.add_node(watched.node)
+    result: Dict[str, Any] = {}
+    thread = threading.Thread(target=lambda: result.update(measure(watched, options)))
+    thread.start()
+    while thread.is_alive():
+        executor.spin_once(timeout_sec=0.1)
+    watched.node.close()
+    watched.node.destroy_node()
+    rclpy.try_shutdown()
+    if not result:
+        return 1
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

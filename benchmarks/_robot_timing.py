@@ -1,0 +1,135 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node costs beside the bare engine, and how fast a plan comes into force."""
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, List, Tuple
+
+from benchmarks import timing
+from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
+from crowdhmt_ros.cli.prepare import prepare
+from crowdhmt_ros.cli.processes import Fleet, ros_environment
+from crowdhmt_ros.engine.backend import make_buffers
+from crowdhmt_ros.nodes import table
+from crowdhmt_ros.nodes.engine_room import PlanDoor, open_engine_room
+from crowdhmt_ros.nodes.params import CameraInferenceParameters
+from crowdhmt_ros.nodes.switching import switch_percentile_s
+
+OVERHEAD_BOUND = 1.15
+WISHED_INFER_S = 0.005
+TRIAL_RUNS = 61
+ROUNDS, QUICK_ROUNDS, QUICK_PROCESSES = 44, 10, 2
+SWITCHES, QUICK_SWITCHES = 1000, 100
+SWITCH_BOUND_US = 200.0
+
+
+@contextlib.contextmanager
+def recorder() -> Iterator[None]:
+    """Keep a recorder listening in another process; its ROS settings hold here too."""
+    environment = ros_environment()
+    names = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE')
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: environment[name] for name in names})
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = Fleet(environment, Path(folder))
+        fleet.start('recorder', table.command(
+            'recorder', namespace='vehicle', parameters={'out': folder + '/events.jsonl'}))
+        try:
+            time.sleep(1.0)
+            yield
+        finally:
+            fleet.stop_all()
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def slow_enough(bundle_name: str) -> Tuple[str, int]:
+    """Return the richest variant and how often it must be repeated to take about 5 ms."""
+    prepare(open_bundle(bundle_name), live=False)
+    room = open_engine_room(CameraInferenceParameters(bundle=bundle_name))
+    try:
+        rich = next(c for c in room.bundle.candidates((1,), ('fast',))
+                    if c.variant_id == room.bundle.manifest.front[0])
+        executable = room.pool.prepare(rich)
+        inputs, outputs = make_buffers(executable.inputs), make_buffers(executable.outputs)
+        run = timing.timed(lambda: executable.run(inputs, outputs))
+        infer_s = sorted(run() for _ in range(TRIAL_RUNS))[TRIAL_RUNS // 2]
+    finally:
+        room.close()
+    return rich.variant_id, max(1, round(WISHED_INFER_S / infer_s))
+
+
+def collect(variant_id: str, repeat: int, *, processes: int, rounds: int
+            ) -> Tuple[Dict[str, List[Tuple[float, float, float]]], Dict[str, float]]:
+    """Return ('own' and 'topic' -> rounds of (bare, bare again, node) in s, means) of all runs."""
+    found: Dict[str, List[Tuple[float, float, float]]] = {'own': [], 'topic': []}
+    feedback, infer = [], []
+    with recorder():
+        for _ in range(processes):
+            part: Dict[str, Any] = timing.in_fresh_process('benchmarks._node_overhead', {
+                'variant_id': variant_id, 'repeat': repeat, 'rounds': rounds})
+            for kind, rows in found.items():
+                rows += [tuple(row) for row in part[kind]]
+            feedback.append(part['feedback_s_a_frame'])
+            infer.append(part['infer_s'])
+    return found, {'feedback_s': sum(feedback) / processes, 'infer_s': sum(infer) / processes}
+
+
+def overhead_figures(bundle_name: str, *, quick: bool) -> List[Figure]:
+    """Return the node's time over the bare engine's, for own frames and for a topic's."""
+    variant_id, repeat = slow_enough(bundle_name)
+    processes, rounds = (QUICK_PROCESSES, QUICK_ROUNDS) if quick else (timing.PROCESSES, ROUNDS)
+    found, means = collect(variant_id, repeat, processes=processes, rounds=rounds)
+    figures = []
+    for kind, key in (('own', 'node_overhead_ratio'), ('topic', 'node_overhead_topic_ratio')):
+        node = timing.median_ratio([(a, b + means['feedback_s']) for a, _, b in found[kind]])
+        control = timing.median_ratio([(a, again) for a, again, _ in found[kind]])
+        how = '%s; A/A %s; %s x%d, bare %.2f ms, %d processes, 1 thread' % (
+            node.text, control.text, variant_id, repeat, 1e3 * means['infer_s'], processes)
+        if kind == 'own':
+            holds = timing.holds_at_most(node, OVERHEAD_BOUND, control)
+            figures.append(Figure(key, node.value, OVERHEAD_BOUND, LOWER,
+                                  holds and node.pairs >= timing.PAIRS, how))
+        else:
+            figures.append(inform(key, node.value, how=how))
+        figures.append(inform(key + '/control_width', control.high - control.low,
+                              how='interval of the A/A control; above 0.03 nothing is concluded'))
+    return [*figures, inform('feedback_us_a_frame', 1e6 * means['feedback_s'],
+                             how='share of the windows published once a second, included above')]
+
+
+def switch_times_s(bundle_name: str, count: int) -> List[float]:
+    """Return the seconds from plan entered to reference replaced, over all resident pairs."""
+    room = open_engine_room(CameraInferenceParameters(bundle=bundle_name))
+    try:
+        candidates = list(room.bundle.candidates((1,), ('fast', 'lean')))
+        for candidate in candidates:
+            room.pool.prepare(candidate)
+        door = PlanDoor(room.bundle, room.switcher, read=lambda choice: candidates[0])
+        room.switcher.resident_switch_s.clear()
+        for number in range(count):
+            choice = SimpleNamespace(
+                candidate_id=candidates[number * 5 % len(candidates)].candidate_id)
+            plan: Any = SimpleNamespace(plan_seq=number + 1, bundle_sha256=room.bundle.sha256,
+                                        choice=choice)
+            if not door.enter(plan):
+                raise RuntimeError('a resident plan was not brought into force: %s' % door.problem)
+        return list(room.switcher.resident_switch_s)
+    finally:
+        room.close()
+
+
+def switch_figures(bundle_name: str, *, quick: bool) -> List[Figure]:
+    """Return the 99th percentile of the switch to a resident plan."""
+    times_s = switch_times_s(bundle_name, QUICK_SWITCHES if quick else SWITCHES)
+    p99_s = switch_percentile_s(times_s)
+    return [claim('switch_resident_us', None if p99_s is None else 1e6 * p99_s, SWITCH_BOUND_US,
+                  better=LOWER, how='p99 of %d switches, plan entered to reference replaced; '
+                  'median %.1f us' % (len(times_s), 1e6 * sorted(times_s)[len(times_s) // 2]))]
