@@ -91,13 +91,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(data: Path, amounts: Any, cache: Path) -> Tuple[Mixture, Dict[str, Images]]:
     """Load photos and render scenes: what to learn from, and condition -> test images."""
+    from crowdhmt_ros.campus.scene import CLASSES
     from crowdhmt_ros.cli import campus7
-    from crowdhmt_ros.elastic.data import join, load_photos, Mixture, PHOTO_WEIGHTS
+    from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, Mixture, join, load_photos
     with _bar('reading photos') as report:
-        photos = load_photos(data, campus7.CLASSES, train=True)
+        photos = load_photos(data, CLASSES, train=True)
         report(1, 2)
         sets = {'photos': load_photos(
-            data, campus7.CLASSES, train=False, limit=amounts.test_photo_limit)}
+            data, CLASSES, train=False, limit=amounts.test_photo_limit)}
         report(2, 2)
     train = []
     for band in campus7.TRAIN_BANDS:
@@ -108,7 +109,7 @@ def _load(data: Path, amounts: Any, cache: Path) -> Tuple[Mixture, Dict[str, Ima
         with _bar('rendering scenes to test, ' + band) as report:
             sets['scenes/' + band] = campus7.scenes(
                 campus7.TEST_SCENE_SEED, band, amounts.test_scenes, cache, report)
-    weights = tuple(PHOTO_WEIGHTS.get(c, 1.0) for c in campus7.CLASSES)
+    weights = tuple(PHOTO_WEIGHTS.get(c, 1.0) for c in CLASSES)
     return Mixture(photos, join(train), amounts.photos_per_epoch, amounts.scenes_per_epoch,
                    weights), sets
 
@@ -172,7 +173,12 @@ class _bar:  # noqa: N801 - used as a context manager function
 
     def __init__(self, title: str) -> None:
         from rich.progress import (
-            BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
         self._title = title
         self._progress = Progress(
             TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),

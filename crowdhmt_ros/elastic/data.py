@@ -86,7 +86,8 @@ def _check(name: str, archive: Mapping[str, NDArray[np.generic]]) -> None:
 def _decode(name: str, archive: Mapping[str, NDArray[np.generic]], index: int, size: int
             ) -> NDArray[np.uint8]:
     start, stop = (int(archive['offsets'][index + k]) for k in (0, 1))
-    image = cv2.imdecode(archive['blob'][start:stop], cv2.IMREAD_COLOR)
+    blob = archive['blob'][start:stop].astype(np.uint8)
+    image = cv2.imdecode(blob, cv2.IMREAD_COLOR)
     if image is None:
         raise DataError('%s: image %d cannot be decoded; copy the file again' % (name, index))
     resized = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

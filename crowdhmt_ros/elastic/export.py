@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 from crowdhmt_ros.elastic.backbones import ConvShape
 from crowdhmt_ros.elastic.exits import exit_name
 from crowdhmt_ros.elastic.supernet import (
-    NORM_EPSILON, stages_of, StaticNet, Statistics, statistics_key, Supernet)
+    NORM_EPSILON,
+    StaticNet,
+    Statistics,
+    Supernet,
+    stages_of,
+    statistics_key,
+)
 from crowdhmt_ros.errors import ExportError
-from crowdhmt_ros.graph.family import Family, FamilyGraph, realise, Recipe
+from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe, realise
 from crowdhmt_ros.types import Variant
 
 OPSET = 17
@@ -116,7 +122,8 @@ def to_onnx(net: torch.nn.Module, edge: int) -> onnx.ModelProto:
         # The exporter's tracing engine is deprecated; the new one writes opset 18 and up.
         warnings.simplefilter('ignore', DeprecationWarning)
         torch.onnx.export(
-            net, (torch.zeros(1, 3, edge, edge),), buffer, dynamo=False, opset_version=OPSET,
+            net, (torch.zeros(1, 3, edge, edge),), buffer,  # type: ignore[arg-type]
+            dynamo=False, opset_version=OPSET,
             input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
     model = onnx.load_model_from_string(buffer.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)

@@ -16,8 +16,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from crowdhmt_ros.elastic.backbones import (
-    Backbone, BlockShape, blocks_of, ConvShape, stem_of, StageShape)
-from crowdhmt_ros.elastic.exits import EXIT_DROPOUT, exit_name, ExitHead
+    Backbone,
+    BlockShape,
+    ConvShape,
+    StageShape,
+    blocks_of,
+    stem_of,
+)
+from crowdhmt_ros.elastic.exits import EXIT_DROPOUT, ExitHead, exit_name
 from crowdhmt_ros.elastic.operators import apply_operators
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import Variant
@@ -165,7 +171,8 @@ class Supernet(nn.Module):
 
     def weight(self, name: str) -> torch.Tensor:
         """Return a shared tensor by name, for example 'stages.0.1.first.weight'."""
-        return self.weights[name.replace('.', '/')]
+        weight: torch.Tensor = self.weights[name.replace('.', '/')]
+        return weight
 
     def names(self) -> List[str]:
         """Names of all shared tensors."""
@@ -231,7 +238,8 @@ class Supernet(nn.Module):
     def _fill(
             self, layer: nn.Module, shape: ConvShape,
             statistics: Optional[Mapping[str, Tuple[torch.Tensor, torch.Tensor]]]) -> None:
-        assert isinstance(layer, ConvNorm) and isinstance(layer.norm, nn.BatchNorm2d)
+        assert isinstance(layer, ConvNorm)
+        assert isinstance(layer.norm, nn.BatchNorm2d)
         weight = self.weight(shape.name + '.weight')[:shape.outputs, :shape.inputs]
         layer.conv.weight.copy_(weight)
         layer.norm.weight.copy_(self.weight(shape.name + '.gain')[:shape.outputs])
@@ -242,6 +250,7 @@ class Supernet(nn.Module):
         if key not in statistics:
             raise ExportError('statistics of %s are missing; recalibrate this variant' % key)
         mean, variance = statistics[key]
-        assert layer.norm.running_mean is not None and layer.norm.running_var is not None
+        assert layer.norm.running_mean is not None
+        assert layer.norm.running_var is not None
         layer.norm.running_mean.copy_(mean)
         layer.norm.running_var.copy_(variance)

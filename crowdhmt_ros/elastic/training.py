@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from crowdhmt_ros.elastic.backbones import Backbone
-from crowdhmt_ros.elastic.data import augmented_batch, batches, Mixture
+from crowdhmt_ros.elastic.data import Mixture, augmented_batch, batches
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.supernet import Statistics, Supernet
@@ -354,7 +354,8 @@ def recalibrate(
         for name, shape in extracted.shapes.items():
             layer = layers[name]
             assert isinstance(layer, nn.BatchNorm2d)
-            assert layer.running_mean is not None and layer.running_var is not None
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             statistics.setdefault('%s@%s' % (name, shape.context), (
                 layer.running_mean.double().clone(), layer.running_var.double().clone()))
     return statistics

@@ -10,7 +10,7 @@ import torch
 
 from crowdhmt_ros.elastic.backbones import residual_backbone
 from crowdhmt_ros.elastic.data import Images, Mixture
-from crowdhmt_ros.elastic.training import learning_rate, Recipe, Space, step_variants, Trainer
+from crowdhmt_ros.elastic.training import Recipe, Space, Trainer, learning_rate, step_variants
 from crowdhmt_ros.errors import DataError
 
 TINY = residual_backbone(3, widths=(16, 16), blocks=1)
