@@ -23,7 +23,7 @@ from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.bundle.writer import Description, write_bundle
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
 from crowdhmt_ros.elastic.backbones import Backbone, residual_backbone
-from crowdhmt_ros.elastic.data import Images, PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES
+from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES, Images
 from crowdhmt_ros.elastic.training import Normalisation, Recipe, uniform
 from crowdhmt_ros.graph.family import Family
 from crowdhmt_ros.types import InputSpec, Variant

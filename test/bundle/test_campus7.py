@@ -1,0 +1,53 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crowdhmt_ros.bundle.reader import open_bundle
+
+BANDS = ('noon', 'afternoon', 'dusk')
+
+
+@pytest.fixture(scope='module')
+def bundle():
+    return open_bundle('campus7')
+
+
+def test_package_carries_at_most_12_mb(bundle):
+    size = sum(p.stat().st_size for p in bundle.directory.rglob('*') if p.is_file())
+    assert size <= 12_000_000
+
+
+def test_front_spans_ten_times_the_work_and_two_exits(bundle):
+    macs = [bundle.macs(v) for v in bundle.manifest.front]
+    assert len(macs) >= 5
+    assert macs[0] >= 10 * macs[-1]
+    variants = [bundle.manifest.variants[v].variant for v in bundle.manifest.front]
+    assert {v.exit_index for v in variants} == {0, 1}
+
+
+def test_accuracy_is_stated_per_light_band_on_enough_scenes(bundle):
+    for entry in bundle.manifest.variants.values():
+        for band in BANDS:
+            assert entry.accuracy['scenes/' + band].count >= 3000
+        assert entry.accuracy['photos'].count >= 5000
+
+
+def test_real_photos_are_told_apart(bundle):
+    photos = [bundle.accuracy(v)['photos'] for v in bundle.manifest.front]
+    assert photos[0] >= 0.80
+    assert photos[-1] >= 0.70
+    assert photos[0] - photos[-1] >= 0.03
+
+
+def test_each_light_band_has_its_brightness(bundle):
+    assert set(bundle.manifest.luminance_bands) == set(BANDS)
+
+
+def test_provenance_names_the_command_and_no_folder_of_a_machine(bundle):
+    provenance = bundle.manifest.provenance
+    assert str(provenance['command']).startswith('crowdhmt train campus7 ')
+    assert '"/' not in json.dumps(provenance)
