@@ -18,9 +18,9 @@ import time
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
+import rclpy  # noqa: TID251 - the bench runs the real node
+from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
+from rclpy.parameter import Parameter  # noqa: TID251
 from sensor_msgs.msg import Image
 
 from crowdhmt_ros.campus.scene import independent_scene

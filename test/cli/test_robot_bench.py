@@ -1,0 +1,84 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of the robot bench, on a made-up run."""
+import argparse
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import _robot_demo, robot
+from crowdhmt_ros.cli.robot_run import RunSettings, write_scenario
+from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.report.recording import read_recording
+from crowdhmt_ros.report.summary import summarise
+from test.report import synthetic as s
+
+TABLE = {s.RICH: {'scenes/noon': 0.93, 'scenes/afternoon': 0.92, 'scenes/dusk': 0.9},
+         s.LEAN: {'scenes/noon': 0.85, 'scenes/afternoon': 0.84, 'scenes/dusk': 0.7}}
+
+
+def fixed(variant_id, memory_bytes, p95_s=0.006):
+    candidate = SimpleNamespace(variant_id=variant_id, candidate_id=variant_id)
+    return SimpleNamespace(candidate=candidate, memory_bytes=SimpleNamespace(mean=memory_bytes),
+                           latency_s=SimpleNamespace(p95=p95_s))
+
+
+@pytest.fixture
+def run(tmp_path):
+    events, frames = s.write_run(tmp_path)
+    write_scenario(RunSettings(out=tmp_path))
+    recording = read_recording(events, frames)
+    return _robot_demo.Run(tmp_path, summarise(recording), recording)
+
+
+def test_a_fixed_plan_breaks_the_allotment_once_it_has_fallen(run):
+    # 30 MB fit until 21 s of 60 s.
+    assert _robot_demo.static_ratio(fixed(s.RICH, 30e6), run.recording, TABLE) == pytest.approx(
+        39 / 60)
+
+
+def test_a_fixed_plan_breaks_the_floor_where_its_accuracy_is_below(run):
+    # The floor is 0.8, the lean variant has 0.7 at dusk: the last 18 s.
+    assert _robot_demo.static_ratio(fixed(s.LEAN, 8e6), run.recording, TABLE) == pytest.approx(
+        18 / 60)
+
+
+def test_a_slow_fixed_plan_breaks_the_latency_budget_always(run):
+    assert _robot_demo.static_ratio(fixed(s.RICH, 1e6, p95_s=0.021), run.recording, TABLE) == 1.0
+
+
+def test_lighter_from_phase_to_phase_is_the_expected_order(run):
+    bundle = SimpleNamespace(macs={s.RICH: 3, s.MIDDLE: 2, s.LEAN: 1}.get)
+    assert list(_robot_demo.phase_variants(run).values()) == [s.RICH, s.MIDDLE, s.LEAN]
+    # The made-up weights put accuracy first even at the end.
+    assert not _robot_demo.in_expected_order(run, bundle)
+
+
+def figures_of(run, own, statics):
+    wrong = dict(run.report['violations'], ratio=own)
+    changed = _robot_demo.Run(run.folder, dict(run.report, violations=wrong), run.recording)
+    bundle = SimpleNamespace(macs={s.RICH: 3, s.MIDDLE: 2, s.LEAN: 1}.get)
+    return {f.key: f for f in _robot_demo.adaptation_figures(changed, statics, bundle)}
+
+
+def test_the_best_fixed_plan_is_the_one_that_counts(run):
+    found = figures_of(run, 0.02, [('a', 0.5), ('b', 0.05)])
+    assert found['best_static_violations_ratio'].value == pytest.approx(2.5)
+    assert found['best_static_violations_ratio'].holds is False
+    assert found['budget_violation_ratio'].holds is True
+
+
+def test_no_violation_at_all_counts_as_one_frame(run):
+    found = figures_of(run, 0.0, [('a', 0.01)])
+    assert found['best_static_violations_ratio'].value == pytest.approx(6.0)
+
+
+def test_a_spoiled_count_does_not_hold_even_with_none_lost(run):
+    frames = dict(run.report['frames'], duplicates=1)
+    changed = _robot_demo.Run(run.folder, dict(run.report, frames=frames), run.recording)
+    assert {f.key: f.holds for f in _robot_demo.count_figures(changed)}['frames_lost'] is False
+
+
+def test_an_unknown_part_is_named():
+    with pytest.raises(ConfigError, match='no part nonsense'):
+        robot.run(argparse.Namespace(only=['nonsense'], quick=True, keep=None))
