@@ -9,6 +9,7 @@ allocated, and a compressed image tells its size before it is decoded.
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import Optional, Tuple, Union
 
 import cv2
@@ -23,8 +24,10 @@ CHANNELS = {'bgr8': 3, 'rgb8': 3, 'mono8': 1, 'rgba8': 4, 'bgra8': 4}
 _ALIASES = {'8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8'}
 _TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
 MAX_PIXELS = 1 << 26
+MAX_PIXELS_PER_BYTE = 2048
+"""A plain black JPEG or PNG reaches about 350; more is a damaged or hostile header."""
 _JPEG, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
-_PNG, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+_PNG = b'\x89PNG\r\n\x1a\n'
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4),
             (2, cv2.IMREAD_REDUCED_COLOR_2))
 
@@ -102,12 +105,16 @@ def decode_compressed(data: Buffer, *,
     if size is None:
         raise FrameError('compressed image of %d bytes starts with %s, publish JPEG or PNG' % (
             content.size, bytes(view[:4]).hex()))
-    if not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise FrameError('compressed image claims %d x %d pixels, expected 1 to %d pixels' % (
-            size[1], size[0], MAX_PIXELS))
-    is_jpeg = bytes(view[:2]) == _JPEG
-    _check_end(_JPEG_END if is_jpeg else _PNG_END, content)
-    flags = _jpeg_flags(size, reduced_to) if is_jpeg else int(cv2.IMREAD_COLOR)
+    most = min(MAX_PIXELS, content.size * MAX_PIXELS_PER_BYTE)
+    if not 0 < size[0] * size[1] <= most:
+        raise FrameError('compressed image of %d bytes claims %d x %d pixels, expected 1 to %d '
+                         'pixels' % (content.size, size[1], size[0], most))
+    if bytes(view[:2]) == _JPEG:
+        _check_jpeg_end(content)
+        flags = _jpeg_flags(size, reduced_to)
+    else:
+        _check_png_chunks(view)
+        flags = int(cv2.IMREAD_COLOR)
     try:
         image = cv2.imdecode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -118,11 +125,31 @@ def decode_compressed(data: Buffer, *,
     return np.asarray(image)
 
 
-def _check_end(mark: bytes, content: np.ndarray) -> None:
+def _check_jpeg_end(content: np.ndarray) -> None:
     """Refuse a file without its end mark: a decoder would fill the rest with grey."""
-    tail = content[-64:].tobytes()
-    if mark not in tail and mark not in content.tobytes():
+    if _JPEG_END not in content[-64:].tobytes() and _JPEG_END not in content.tobytes():
         raise FrameError('compressed image is cut short after %d bytes' % content.size)
+
+
+def _check_png_chunks(view: memoryview) -> None:
+    """
+    Refuse a file whose chunks do not end at IEND or have a wrong checksum.
+
+    A chunk that claims gigabytes keeps a decoder busy for seconds before it gives up.
+    """
+    at = len(_PNG)
+    while at + 12 <= len(view):
+        length = int(struct.unpack('>I', view[at:at + 4])[0])
+        end = at + 12 + length
+        if end > len(view):
+            break
+        if zlib.crc32(view[at + 4:end - 4]) != struct.unpack('>I', view[end - 4:end])[0]:
+            raise FrameError('compressed image of %d bytes is damaged: a PNG checksum is wrong'
+                             % len(view))
+        if bytes(view[at + 4:at + 8]) == b'IEND':
+            return
+        at = end
+    raise FrameError('compressed image is cut short after %d bytes' % len(view))
 
 
 def _jpeg_flags(size: Tuple[int, int], reduced_to: Optional[Tuple[int, int]]) -> int:

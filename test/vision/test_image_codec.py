@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import array
 import struct
+import time
 
 import cv2
 import numpy as np
@@ -185,6 +186,28 @@ def test_absurd_sizes_are_refused_before_they_are_decoded():
     png = bytearray(encoded(smooth()))
     png[16:24] = struct.pack('>II', 60000, 60000)
     assert '60000' in compressed_refusal(bytes(png))
+    png[16:24] = struct.pack('>II', 8000, 8000)
+    assert '8000' in compressed_refusal(bytes(png)[:20000])
+
+
+def test_a_png_chunk_that_claims_gigabytes_costs_no_time():
+    png = bytearray(encoded(smooth()))
+    png[33:37] = b'\x7f\xff\xff\xff'
+    start = time.perf_counter()
+    assert 'cut short' in compressed_refusal(bytes(png))
+    assert time.perf_counter() - start < 0.5
+
+
+def test_a_changed_byte_of_a_png_is_found():
+    png = bytearray(encoded(smooth()))
+    png[len(png) // 2] ^= 1
+    assert 'checksum' in compressed_refusal(bytes(png))
+
+
+@pytest.mark.parametrize('kind', ['.jpg', '.png'])
+def test_the_plainest_large_image_is_accepted(kind):
+    black = np.zeros((2160, 3840, 3), np.uint8)
+    assert not decode_compressed(encoded(black, kind)).any()
 
 
 def test_random_damage_never_escapes_as_another_error():
