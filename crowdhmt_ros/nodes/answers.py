@@ -1,8 +1,10 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-From an inference to messages. This runs for every frame, so nothing is built twice: one result
-message is kept and refilled, texts are looked up, sequences are arrays.
+From an inference to messages.
+
+This runs for every frame, so nothing is built twice: one result message is kept and refilled,
+texts are looked up, sequences are arrays.
 """
 from __future__ import annotations
 

@@ -88,10 +88,7 @@ class ImageTopics:
                 message.data, reduced_to=self._reduced_to))
 
     def _accepts(self, topic: str) -> bool:
-        now_s = time.monotonic()
-        if self._in_use != topic and now_s - self._last_s < OTHER_TOPIC_S:
-            return False
-        return True
+        return self._in_use == topic or time.monotonic() - self._last_s >= OTHER_TOPIC_S
 
     def _take(self, message: Any, decode: Callable[[], Any]) -> None:
         try:

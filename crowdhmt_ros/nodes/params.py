@@ -127,7 +127,7 @@ class ResourceMonitorParameters:
         30.0, 'a battery message older than this counts as unknown, node clock',
         low=0.5, high=3600.0, changeable=True)
     jetson: str = parameter('auto', 'read the power and load sensors of a Jetson',
-                            choices=('auto', 'on', 'off'))
+                            choices=('auto', 'off'))
     cpu_load_topic: str = parameter(
         '', "std_msgs/Float32 topic with the processor load 0..1 to use instead of this "
         "machine's own, for replays; '' measures")
@@ -163,8 +163,7 @@ class AdaptationPlannerParameters:
         'measured', "'measured': on this machine at the first start, cached; 'counted': from "
         "operation counts alone; else a file of tables")
     pinned_candidate: str = parameter(
-        '', "candidate_id or variant_id to keep whatever happens, for comparisons; '' adapts",
-        changeable=True)
+        '', "candidate_id or variant_id to keep whatever happens, for comparisons; '' adapts")
     cache_dir: str = parameter('', "where tables and graphs are kept; '' takes $CROWDHMT_CACHE "
                                'or ~/.cache/crowdhmt')
     calibrate_s: float = parameter(

@@ -173,7 +173,8 @@ class SourceLog:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._file: Optional[TextIO] = open(path, 'w', encoding='ascii', buffering=1)
+            self._file: Optional[TextIO] = open(  # noqa: SIM115 (kept open, closed by `close`)
+                path, 'w', encoding='ascii', buffering=1)
             self._file.write(self.HEADER)
         except OSError as error:
             raise SourceError(f'source_log {path} cannot be written: {error.strerror}') from error

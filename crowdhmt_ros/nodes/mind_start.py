@@ -1,0 +1,108 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes ready in a thread of its own what the planner chooses from; free of ROS."""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import threading
+from dataclasses import asdict
+from typing import Callable, Optional, Tuple
+
+from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.errors import CalibrationError, ConfigError, CrowdHMTError
+from crowdhmt_ros.first_start import Wishes, first_start
+from crowdhmt_ros.nodes.engine_room import cache_dir_of
+from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
+from crowdhmt_ros.nodes.serving import Throttle
+from crowdhmt_ros.profiling.front import front_sha256
+from crowdhmt_ros.types import BundleIdentity, FrontEntry
+
+_log = logging.getLogger(__name__)
+NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s')
+PROGRESS_S = 2.0
+
+Mind = Tuple[Tuple[FrontEntry, ...], BundleIdentity]
+
+
+def config_sha256(parameters: AdaptationPlannerParameters) -> str:
+    """Return the digest of the parameters that decide; unset numbers count as null."""
+    values = {name: None if isinstance(value, float) and math.isnan(value) else value
+              for name, value in asdict(parameters).items() if name not in NOT_A_DECISION}
+    text = json.dumps(values, sort_keys=True, separators=(',', ':'))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pinned(front: Tuple[FrontEntry, ...], name: str) -> Tuple[FrontEntry, ...]:
+    """
+    Return the one entry that a static plan keeps, or the whole front for ''.
+
+    :param name: candidate_id, or variant_id for its fastest candidate
+    :raises ConfigError: the front has neither
+    """
+    if not name:
+        return front
+    exact = [e for e in front if e.candidate.candidate_id == name]
+    alike = [e for e in front if e.candidate.variant_id == name]
+    if not exact and not alike:
+        known = ', '.join(e.candidate.candidate_id for e in front)
+        raise ConfigError(f'pinned_candidate is {name!r}, the front has {known}')
+    return (exact[0] if exact else min(alike, key=lambda e: e.latency_s.mean),)
+
+
+class MindStart:
+    """
+    Opens the bundle and measures this machine where that was not done before.
+
+    :param parameters: of adaptation_planner
+    :param done: takes the front and its identity, in the thread
+    """
+
+    def __init__(self, parameters: AdaptationPlannerParameters,
+                 done: Callable[[Mind], None]) -> None:
+        self._parameters = parameters
+        self._done = done
+        self._stopping = False
+        self._throttle = Throttle(PROGRESS_S)
+        self._thread = threading.Thread(target=self._work, name='first-start', daemon=True)
+        self.progress = 'opening the bundle'
+        self.failure: Optional[str] = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Ask the thread to end and wait shortly for it."""
+        self._stopping = True
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        try:
+            self._done(self._prepare())
+        except CrowdHMTError as error:
+            if not self._stopping:
+                self.failure = str(error)
+                _log.error('no plan can be made: %s', error)
+
+    def _prepare(self) -> Mind:
+        wanted = self._parameters
+        bundle = open_bundle(wanted.bundle)
+        backend = make_backend(wanted.backend, wanted.backend_repeat)
+        ready = first_start(
+            bundle, backend, cache_dir_of(wanted.cache_dir), progress=self._show,
+            wishes=Wishes(wanted.threads, wanted.memory_modes, wanted.device, wanted.tables,
+                          wanted.calibrate_s, wanted.backend_repeat))
+        front = pinned(ready.front, wanted.pinned_candidate)
+        return front, BundleIdentity(bundle.sha256, front_sha256(front), config_sha256(wanted))
+
+    def _show(self, part: float, text: str) -> None:
+        if self._stopping:
+            raise CalibrationError('stopped')
+        self.progress = f'measuring this machine, {100 * part:.0f} %: {text}'
+        if self._throttle.ready():
+            _log.info('%s', self.progress)
