@@ -1,0 +1,201 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Measured once, kept, and never in the way."""
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+
+import pytest
+
+from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.profiling.calibration import (
+    FEWEST_ROUNDS,
+    MOST_ROUNDS,
+    Settings,
+    calibrate,
+    load_tables,
+    save_tables,
+)
+from crowdhmt_ros.profiling.tables import from_json, tables_path, to_json
+from crowdhmt_ros.types import ESTIMATED, MEASURED
+
+SETTINGS = Settings('test machine')
+
+
+def measured(family, engine, cache_dir, settings=SETTINGS, **options):
+    return calibrate(family, engine, family.segments(), cache_dir, settings=settings,
+                     clock=engine.clock, **options)
+
+
+def test_every_way_to_run_gets_a_row(family, engine, tmp_path):
+    tables = measured(family, engine, tmp_path, measure_memory=lambda *_: 3_000_000)
+    assert len(tables.rows) == 8
+    for key, row in tables.rows.items():
+        assert row.infer_s.mean == pytest.approx(0.010 if key.startswith('rich') else 0.001)
+        assert row.infer_s.source == MEASURED
+        assert row.memory_bytes.mean == 3_000_000
+        assert row.memory_bytes.source == MEASURED
+        assert row.samples == MOST_ROUNDS
+
+
+def test_the_second_start_measures_nothing(family, engine, tmp_path):
+    first = measured(family, engine, tmp_path)
+    runs = engine.runs
+    assert measured(family, engine, tmp_path) == first
+    assert engine.runs == runs
+
+
+def test_memory_is_measured_once_for_all_thread_counts(family, engine, tmp_path):
+    asked = []
+
+    def memory(candidate, segment):
+        asked.append((segment.segment_id, candidate.engine.memory_mode))
+        return 1
+
+    measured(family, engine, tmp_path, measure_memory=memory)
+    assert len(asked) == len(set(asked)) == 4
+
+
+def test_memory_that_cannot_be_measured_is_the_engines_and_estimated(family, engine, tmp_path,
+                                                                    caplog):
+    def memory(candidate, segment):
+        raise CalibrationError('no process')
+
+    tables = measured(family, engine, tmp_path, measure_memory=memory)
+    assert {r.memory_bytes.source for r in tables.rows.values()} == {ESTIMATED}
+    assert {r.memory_bytes.mean for r in tables.rows.values()} == {7_000_000.0}
+    assert 'no process' in caplog.text
+
+
+def test_a_slow_machine_keeps_to_its_time_with_fewer_rounds(family, engine, tmp_path):
+    engine.seconds = {'rich': 1.0, 'lean': 0.5}
+
+    def memory(candidate, segment):
+        engine.now_s += 2.0
+        return 5
+
+    tables = measured(family, engine, tmp_path, Settings('slow', longest_s=30.0),
+                      measure_memory=memory)
+    assert engine.now_s <= 30.0 + 2.0
+    assert all(1 <= row.samples < MOST_ROUNDS for row in tables.rows.values())
+
+
+def test_a_hopelessly_slow_machine_still_gets_one_sample_each(family, engine, tmp_path):
+    engine.seconds = {'rich': 100.0, 'lean': 50.0}
+    tables = measured(family, engine, tmp_path, Settings('slow', longest_s=10.0),
+                      measure_memory=lambda *_: 5)
+    assert [row.samples for row in tables.rows.values()] == [1] * 8
+    assert {r.memory_bytes.source for r in tables.rows.values()} == {ESTIMATED}
+    assert FEWEST_ROUNDS > 1
+
+
+def test_preprocessing_is_timed_when_given(family, engine, tmp_path):
+    def preprocess():
+        engine.now_s += 0.002
+
+    assert measured(family, engine, tmp_path, preprocess=preprocess
+                    ).preprocess_s.mean == pytest.approx(0.002)
+
+
+def test_progress_goes_from_nothing_to_all(family, engine, tmp_path):
+    told = []
+    measured(family, engine, tmp_path, progress=lambda part, text: told.append(part))
+    assert told == sorted(told)
+    assert told[0] == 0.0
+    assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize('damage', [
+    lambda text: text[:100],
+    lambda text: text.replace('"samples": 40', '"samples": 41', 1),
+    lambda text: '{}',
+    lambda text: '[1, 2]',
+    lambda text: 'null',
+    lambda text: '',
+    lambda text: text.replace('"format_version": 1', '"format_version": 2'),
+])
+def test_damaged_tables_are_measured_anew_with_a_warning(family, engine, tmp_path, caplog,
+                                                         damage):
+    first = measured(family, engine, tmp_path)
+    path = tables_path(tmp_path, family.sha256, SETTINGS.device)
+    path.write_text(damage(path.read_text()))
+    runs = engine.runs
+    again = measured(family, engine, tmp_path)
+    assert engine.runs > runs
+    assert set(again.rows) == set(first.rows)
+    assert 'measuring now' in caplog.text
+    assert load_tables(path) == again
+
+
+def test_tables_of_another_device_are_not_used(family, engine, tmp_path, caplog):
+    tables = measured(family, engine, tmp_path)
+    path = tables_path(tmp_path, family.sha256, 'new processor')
+    save_tables(tables, path)
+    again = measured(family, engine, tmp_path, Settings('new processor'))
+    assert again.device == 'new processor'
+    assert 'measuring now' in caplog.text
+
+
+def test_tables_that_lack_a_row_are_measured_anew(family, engine, tmp_path):
+    measured(family, engine, tmp_path, Settings('test machine', threads=(1,)))
+    tables = measured(family, engine, tmp_path)
+    assert len(tables.rows) == 8
+
+
+def test_a_full_disk_costs_only_the_keeping(family, engine, tmp_path, caplog, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    tables = measured(family, engine, tmp_path)
+    assert len(tables.rows) == 8
+    assert 'No space left on device' in caplog.text
+    assert 'CROWDHMT_CACHE' in caplog.text
+    assert not list(tmp_path.glob('*.json*'))
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_keeping(family, engine, tmp_path, caplog):
+    (tmp_path / 'file').write_text('')
+    tables = measured(family, engine, tmp_path / 'file' / 'cache')
+    assert len(tables.rows) == 8
+    assert 'goes on without keeping' in caplog.text
+
+
+def test_writing_is_whole_or_not_at_all(family, engine, tmp_path, monkeypatch):
+    tables = measured(family, engine, tmp_path)
+    path = tables_path(tmp_path, family.sha256, SETTINGS.device)
+    before = path.read_text()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(CalibrationError, match='No space left'):
+        save_tables(tables, path)
+    assert path.read_text() == before
+
+
+def test_two_starts_at_once_measure_once(family, engine, tmp_path):
+    found = []
+    workers = [threading.Thread(target=lambda: found.append(measured(family, engine, tmp_path)))
+               for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found[0] == found[1]
+    assert len(engine.compiled) == 8
+
+
+def test_nothing_to_measure_is_said(family, engine, tmp_path):
+    with pytest.raises(CalibrationError, match='nothing to calibrate'):
+        measured(family, engine, tmp_path, Settings('test machine', threads=()))
+
+
+def test_tables_survive_json_exactly(family, engine, tmp_path):
+    tables = measured(family, engine, tmp_path, preprocess=lambda: None)
+    assert from_json(to_json(tables), origin='here') == tables
+    assert json.loads(to_json(tables))['format'] == 'crowdhmt-tables'

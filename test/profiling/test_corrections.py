@@ -1,0 +1,167 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What feedback teaches, and what it must not."""
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crowdhmt_ros.profiling.corrections import (
+    HIGHEST_RATIO,
+    LOWEST_RATIO,
+    absorb,
+    common_ratio,
+)
+from crowdhmt_ros.profiling.latency import SPREAD_LIMIT
+from crowdhmt_ros.types import (
+    Candidate,
+    CostCorrection,
+    EngineOptions,
+    Estimate,
+    Feedback,
+    FrontEntry,
+    Placement,
+    SegmentPlacement,
+    Variant,
+)
+
+TABLE_S = 0.010
+
+
+def make(name):
+    candidate = Candidate(name, Variant(((),), 0),
+                          Placement((SegmentPlacement('whole', name),)), EngineOptions())
+    return FrontEntry(candidate, {'photos': 0.5}, Estimate(TABLE_S, TABLE_S), Estimate(1, 1),
+                      Estimate(1, 1), 1)
+
+
+@pytest.fixture
+def front():
+    return tuple(make(name) for name in 'abc')
+
+
+@pytest.fixture
+def ids(front):
+    return [e.candidate.candidate_id for e in front]
+
+
+def window(candidate_id, factor, stamp_s=100.0, count=10, first=()):
+    times = tuple(first) + (TABLE_S * factor,) * count
+    return Feedback(1, candidate_id, stamp_s, 1.0, preprocess_s=tuple(t * 0.1 for t in times),
+                    infer_s=tuple(t * 0.9 for t in times))
+
+
+def ratios(corrections):
+    return {c.candidate_id: c.latency_ratio for c in corrections}
+
+
+def after(front, factors, candidate_id, start=()):
+    known = tuple(start)
+    for number, factor in enumerate(factors):
+        known = absorb(known, [window(candidate_id, factor, stamp_s=float(number))], front)
+    return known
+
+
+def test_ratio_follows_measured_over_tabulated(front, ids):
+    known = after(front, [1.5] * 10, ids[0])
+    assert ratios(known) == {ids[0]: pytest.approx(1.5, rel=0.02)}
+
+
+def test_preprocessing_and_inference_both_count(front, ids):
+    feedback = Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(TABLE_S,) * 10,
+                        infer_s=(TABLE_S,) * 10)
+    assert ratios(absorb((), [feedback], front))[ids[0]] == pytest.approx(2.0)
+
+
+def test_one_bad_frame_in_ten_hardly_moves_the_ratio(front, ids):
+    known = after(front, [1.0] * 5, ids[0])
+    hiccup = window(ids[0], 1.0, count=9, first=(TABLE_S * 50,))
+    assert ratios(absorb(known, [hiccup], front))[ids[0]] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_spread_remembers_bad_frames_within_bounds(front, ids):
+    known = after(front, [1.0] * 5, ids[0])
+    hiccup = window(ids[0], 1.0, count=9, first=(TABLE_S * 50,))
+    spread = absorb(known, [hiccup], front)[0].spread_ratio
+    assert 1.0 < spread <= 1.0 + 0.15 * (SPREAD_LIMIT - 1.0) + 1e-9
+
+
+def test_warm_up_frames_of_a_new_candidate_are_passed_over(front, ids):
+    cold = window(ids[0], 1.0, count=3, first=(TABLE_S * 30, TABLE_S * 20))
+    learned = absorb((), [cold], front)[0]
+    assert learned.latency_ratio == pytest.approx(1.0)
+    assert learned.spread_ratio == pytest.approx(1.0)
+    assert learned.samples == 3
+
+
+def test_warm_up_frames_after_a_switch_back_are_passed_over(front, ids):
+    known = after(front, [1.0] * 3, ids[0])
+    cold = window(ids[0], 1.0, stamp_s=50.0, count=2, first=(TABLE_S * 30, TABLE_S * 30))
+    again = absorb(known, [cold], front, current_id=ids[0], current_since_s=49.5)
+    assert ratios(again)[ids[0]] == pytest.approx(1.0, abs=0.01)
+    poisoned = absorb(known, [cold], front, current_id=ids[0], current_since_s=10.0)
+    assert ratios(poisoned)[ids[0]] > 1.5, 'in the middle of a run four such frames are real'
+
+
+def test_windows_without_usable_frames_teach_nothing(front, ids):
+    bad = [Feedback(1, ids[0], 1.0, 1.0),
+           Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(math.nan,) * 5, infer_s=(1.0,) * 5),
+           Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(0.0,) * 5, infer_s=(-1.0,) * 5),
+           window('nobody', 3.0)]
+    assert absorb((), bad, front) == ()
+
+
+@pytest.mark.parametrize(('factor', 'limit'), [(1e-6, LOWEST_RATIO), (1e6, HIGHEST_RATIO)])
+def test_ratios_stay_within_their_range(front, ids, factor, limit):
+    assert ratios(after(front, [factor] * 5, ids[0]))[ids[0]] == pytest.approx(limit)
+
+
+def test_a_busy_machine_slows_the_others_at_once(front, ids):
+    known = after(front, [1.0] * 5, ids[1])
+    known = after(front, [1.0] * 5, ids[0], known)
+    busy = after(front, [2.0] * 8, ids[0], known)
+    assert ratios(busy)[ids[1]] == pytest.approx(ratios(busy)[ids[0]], rel=0.15)
+    calm = after(front, [1.0] * 12, ids[0], busy)
+    assert ratios(calm)[ids[1]] == pytest.approx(1.0, rel=0.15)
+
+
+def test_a_table_that_was_wrong_for_one_says_nothing_about_another(front, ids):
+    known = after(front, [3.0] * 10, ids[0])
+    known = after(front, [1.0] * 3, ids[1], known)
+    assert ratios(known)[ids[0]] > 2.5, 'the first frames of b are no news about a'
+
+
+def test_an_unused_verdict_fades_and_is_forgotten(front, ids):
+    known = after(front, [3.0] * 10, ids[0])
+    known = after(front, [1.0] * 40, ids[1], known)
+    assert ratios(known).get(ids[0], 1.0) < 2.0
+    known = after(front, [1.0] * 200, ids[1], known)
+    assert ids[0] not in ratios(known)
+
+
+def test_nothing_ages_without_feedback(front, ids):
+    known = after(front, [3.0] * 3, ids[0])
+    assert absorb(known, [], front) == known
+
+
+def test_common_ratio_is_the_median_by_frames():
+    assert common_ratio(()) is None
+    known = [CostCorrection('a', 1.0, 1.0, 5), CostCorrection('b', 2.0, 1.0, 100),
+             CostCorrection('c', 9.0, 1.0, 10)]
+    assert common_ratio(known) == 2.0
+
+
+def test_corrections_come_in_order_of_name(front, ids):
+    known = absorb((), [window(i, 1.0) for i in reversed(ids)], front)
+    assert [c.candidate_id for c in known] == sorted(ids)
+
+
+@given(st.permutations(range(6)), st.lists(st.floats(0.3, 10.0), min_size=6, max_size=6))
+def test_the_order_of_arrival_does_not_matter(order, factors):
+    front = tuple(make(n) for n in 'ab')
+    ids = [e.candidate.candidate_id for e in front]
+    told = [window(ids[i % 2], f, stamp_s=float(i)) for i, f in enumerate(factors)]
+    assert absorb((), told, front) == absorb((), [told[i] for i in order], front)

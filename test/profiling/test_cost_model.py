@@ -1,0 +1,113 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a candidate is expected to do now."""
+from __future__ import annotations
+
+import pytest
+
+from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.profiling.accuracy import accuracy_now, mean_accuracy
+from crowdhmt_ros.profiling.cost_model import estimate, estimate_all
+from crowdhmt_ros.profiling.latency import slowdown, spread, summarise
+from crowdhmt_ros.types import (
+    ESTIMATED,
+    MEASURED,
+    CostCorrection,
+    EnergyCoefficients,
+    LoopState,
+    Reading,
+    ResourceSnapshot,
+)
+
+ACCURACY = {'scenes/noon': 0.9, 'scenes/dusk': 0.6, 'photos': 0.8}
+
+
+def look(**values):
+    return ResourceSnapshot(0.0, **{k: Reading(v) for k, v in values.items()})
+
+
+def test_the_condition_picks_the_accuracy():
+    assert accuracy_now(ACCURACY, 'scenes/dusk').mean == 0.6
+    assert accuracy_now(ACCURACY, 'scenes/dusk').source == MEASURED
+
+
+@pytest.mark.parametrize('condition', ['', 'scenes/night'])
+def test_photos_stand_for_an_unknown_condition(condition):
+    assert accuracy_now(ACCURACY, condition).mean == 0.8
+    assert accuracy_now(ACCURACY, condition).source == ESTIMATED
+
+
+def test_without_photos_the_mean_over_conditions_stands():
+    found = accuracy_now({'scenes/noon': 0.9, 'scenes/dusk': 0.6}, 'photos')
+    assert (found.mean, found.source) == (pytest.approx(0.75), ESTIMATED)
+    with pytest.raises(ConfigError, match='no accuracy'):
+        mean_accuracy({})
+
+
+def test_memory_and_latency_come_from_the_table_on_an_idle_machine(entry):
+    made = entry(latency_s=0.010, p95_s=0.012)
+    found = estimate(made, LoopState(), look())
+    assert found.latency_s.mean == 0.010
+    assert found.latency_s.p95 == pytest.approx(0.012)
+    assert found.latency_s.source == ESTIMATED
+    assert found.memory_bytes == made.memory_bytes
+
+
+def test_a_correction_scales_the_table(entry):
+    made = entry()
+    state = LoopState(corrections=(
+        CostCorrection(made.candidate.candidate_id, 1.5, 2.0, 50),))
+    found = estimate(made, state, look(cpu_others_ratio=1.0))
+    assert found.latency_s.mean == pytest.approx(0.015)
+    assert found.latency_s.p95 == pytest.approx(0.030)
+    assert found.latency_s.source == MEASURED
+
+
+def test_what_never_ran_is_as_slow_as_what_did(entry):
+    state = LoopState(corrections=(CostCorrection('another', 3.0, 1.0, 50),))
+    assert estimate(entry(), state, look()).latency_s.mean == pytest.approx(0.030)
+
+
+@pytest.mark.parametrize(('readings', 'factor'), [
+    ({}, 1.0),
+    ({'cpu_others_ratio': 0.2}, 1.25),
+    ({'cpu_others_ratio': 0.9}, 2.0),
+    ({'cpu_frequency_ratio': 0.5, 'cpu_load_ratio': 0.9}, 2.0),
+    ({'cpu_frequency_ratio': 0.5, 'cpu_load_ratio': 0.1}, 1.0),
+    ({'cpu_frequency_ratio': 0.5}, 1.0),
+])
+def test_before_any_feedback_the_processor_share_counts(readings, factor):
+    assert slowdown(look(**readings)) == pytest.approx(factor)
+
+
+def test_energy_counts_work_and_awake_cores(entry):
+    made = entry(threads=2, energy_j=0.001, latency_s=0.010,
+                 coefficients=EnergyCoefficients(1e-9, idle_w=2.0))
+    found = estimate(made, LoopState(), look())
+    assert found.energy_j.mean == pytest.approx(0.001 + 2.0 * 2 * 0.010)
+    assert found.energy_j.source == ESTIMATED
+
+
+def test_a_measured_cache_hit_ratio_replaces_the_model(entry):
+    made = entry(macs=1000, words=100, energy_j=7.0, coefficients=EnergyCoefficients(1e-9))
+    found = estimate(made, LoopState(), look(cache_hit_ratio=0.5))
+    assert found.energy_j.mean == pytest.approx(1e-9 * (1000 + 100 * 103.0))
+
+
+def test_energy_without_coefficients_is_the_tables(entry):
+    assert estimate(entry(energy_j=0.5), LoopState(), look()).energy_j.mean == 0.5
+
+
+def test_the_whole_front_is_estimated_in_its_order(entry):
+    front = tuple(entry(name) for name in 'cab')
+    assert [e.candidate.variant_id for e in estimate_all(front, LoopState(), look())] == [
+        'c', 'a', 'b']
+
+
+def test_centre_is_the_median_and_spread_is_bounded():
+    found = summarise([0.010] * 9 + [1.0])
+    assert found.mean == 0.010
+    assert found.p95 > 0.010
+    assert spread(0.010, 1.0) == 4.0
+    assert spread(0.010, 0.005) == 1.0
+    assert spread(0.010, float('nan')) == 1.0
