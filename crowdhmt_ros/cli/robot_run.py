@@ -24,13 +24,14 @@ from crowdhmt_ros.cli.processes import (
     ros_environment,
     wait_until,
 )
-from crowdhmt_ros.errors import ScenarioError
+from crowdhmt_ros.errors import ConfigError, ScenarioError
 from crowdhmt_ros.nodes import table
 
 CAMPUS, VIDEO, CAMERA, BAG = 'campus', 'video', 'camera', 'bag'
 START_TIMEOUT_S = 150.0
 """Longest wait for the first answer: the measurement at first start takes up to 60 s."""
 RECORDER_TIMEOUT_S = 30.0
+LISTENERS_TIMEOUT_S = 30.0
 DRAIN_S = 1.5
 """The last feedback and the last plan are still on their way when the source has ended."""
 DEFAULT_SCENARIO = 'campus_minute'
@@ -68,6 +69,11 @@ class RunSettings:
     def events(self) -> Path:
         """The recorder's file."""
         return self.out / 'events.jsonl'
+
+    @property
+    def parameter_file(self) -> Path:
+        """The ROS parameters of all nodes."""
+        return self.out / 'parameters.yaml'
 
     @property
     def frames(self) -> Path:
@@ -116,9 +122,31 @@ def write_scenario(settings: RunSettings) -> Scenario:
     return load_scenario(settings.out / 'scenario.yaml')
 
 
+def write_parameters(path: Path, parameters: Mapping[str, object]) -> None:
+    """
+    Write a ROS parameter file.
+
+    :param path: YAML file
+    :param parameters: 'name' for every node, or 'node:name', -> value; the latter win
+    :raises ConfigError: when it cannot be written
+    """
+    sections: Dict[str, Dict[str, object]] = {'/**': {}}
+    for name, value in parameters.items():
+        node, colon, own_name = name.partition(':')
+        section = '/**/' + node if colon else '/**'
+        sections.setdefault(section, {})[own_name if colon else name] = value
+    content = {section: {'ros__parameters': values}
+               for section, values in sections.items() if values}
+    try:
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding='utf-8')
+    except OSError as error:
+        raise ConfigError('%s cannot be written: %s' % (path, error.strerror)) from error
+
+
 def source_parameters(settings: RunSettings) -> Dict[str, object]:
     """Return the parameters that the kind of input asks for."""
-    log: Dict[str, object] = {'camera_inference:source_log': str(settings.frames)}
+    log: Dict[str, object] = {'camera_inference:source_log': str(settings.frames),
+                              'camera_inference:wait_for_listeners_s': LISTENERS_TIMEOUT_S}
     if settings.source == CAMPUS:
         scenario = write_scenario(settings)
         path = str(settings.out / 'scenario.yaml')
@@ -127,7 +155,7 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
                 'camera_inference:rate_hz': scenario.frame_rate_hz,
                 'camera_inference:start_timeout_s': 600.0, 'camera_inference:stop_at_end': True,
                 'scenario_player:scenario': path, 'scenario_player:view': settings.robot,
-                'scenario_player:start_delay_s': 0.5}
+                'scenario_player:start_delay_s': 1.5}
     if settings.source == VIDEO:
         return {**log, 'camera_inference:source': VIDEO,
                 'camera_inference:video_path': str(Path(settings.target).resolve()),
@@ -155,8 +183,9 @@ class RobotRun:
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self._driver = DRIVERS[settings.source]
-        self._parameters = {**source_parameters(settings),
-                            'recorder:out': str(settings.events), **settings.parameters}
+        write_parameters(settings.parameter_file, {
+            **source_parameters(settings), 'recorder:out': str(settings.events),
+            **settings.parameters})
         self._fleet = Fleet(ros_environment({**ros_environment(), **settings.environment}),
                             settings.out / 'logs')
         frames = settings.frames if settings.source != BAG else None
@@ -174,7 +203,7 @@ class RobotRun:
         if self.settings.source == BAG:
             names.append('bag_player')
         return {name: table.command(
-            name, namespace=self.settings.robot, parameters=self._parameters,
+            name, namespace=self.settings.robot, params_file=str(self.settings.parameter_file),
             remappings=self.settings.remappings, log_level=self.settings.log_level)
             for name in names}
 

@@ -110,8 +110,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument('--use-sim-time', action='store_true', help='follow /clock')
     parser.add_argument('--processes', choices=table.GROUPINGS, default=table.GROUPED)
     parser.add_argument('--log-level', default='', choices=('', 'debug', 'info', 'warn', 'error'))
-    parser.add_argument('-p', '--param', action='append', default=[], metavar='[NODE:]NAME:=VALUE',
-                        help='one ROS parameter; may be repeated')
+    parser.add_argument('-p', '--param', action='append', default=[], metavar='NAME:=VALUE',
+                        help='one ROS parameter of every node that has it; may be repeated')
     return parser
 
 

@@ -68,6 +68,11 @@ class AnswerPublisher:
             profile_of(topics.CLASSIFICATION.profile))
         self.published = 0
 
+    @property
+    def heard(self) -> bool:
+        """Whether anyone subscribes the results."""
+        return self._results.get_subscription_count() > 0
+
     def destroy(self, node: Node) -> None:
         """Wait shortly for reliable subscribers, then take the publishers down."""
         wait_for_acknowledged(self._results)

@@ -214,8 +214,13 @@ class CameraInferenceNode(LifecycleNode):
             sim_time=self.ages.sim_time,
             period_s=1.0 / rate_hz if 0.0 < rate_hz < float('inf') else None)
         self.get_logger().info(f'frames from {source.description}')
-        self._source = SourceThread(source, self._emit)
+        deadline_s = time.monotonic() + self.parameters.wait_for_listeners_s
+        self._source = SourceThread(source, self._emit, ready=lambda: (
+            time.monotonic() >= deadline_s or self._is_heard()))
         self._source.start()
+
+    def _is_heard(self) -> bool:
+        return self.answers.heard and self._feedback.get_subscription_count() > 0
 
     def _stop_serving(self) -> None:
         """Stop the source, then the worker, then tell what became of the last frames."""

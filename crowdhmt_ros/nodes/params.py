@@ -208,6 +208,9 @@ class CameraInferenceParameters:
         True, "keep compiled candidates within the plan's memory budget", changeable=True)
     fallback: str = parameter(
         '', "variant to answer with until the first plan; '' takes the leanest")
+    wait_for_listeners_s: float = parameter(
+        0.0, 'with an own source: wait this long for a subscriber of result and of feedback '
+        'before the first frame, so that a recorder misses none', low=0.0, high=600.0)
     source_log: str = parameter(
         '', 'CSV file that gets stamp_ns,label,light_band of each frame of an own source')
     no_frame_warn_s: float = parameter(

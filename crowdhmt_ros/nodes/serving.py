@@ -23,6 +23,7 @@ from crowdhmt_ros.vision.sources import FrameSource
 _log = logging.getLogger(__name__)
 WAKE_S = 0.5
 JOIN_S = 1.0
+READY_POLL_S = 0.02
 ERROR_LOG_S = 5.0
 
 
@@ -123,10 +124,13 @@ class SourceThread:
 
     :param source: opened already
     :param emit: takes each frame
+    :param ready: asked until it is true before the first frame is read
     """
 
-    def __init__(self, source: FrameSource, emit: Callable[[Frame], None]) -> None:
+    def __init__(self, source: FrameSource, emit: Callable[[Frame], None], *,
+                 ready: Callable[[], bool] = lambda: True) -> None:
         self._source = source
+        self._ready = ready
         self._emit = emit
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name='source', daemon=True)
@@ -146,6 +150,8 @@ class SourceThread:
 
     def _read(self) -> None:
         try:
+            while not self._ready() and not self._stopping.wait(READY_POLL_S):
+                pass
             while not self._stopping.is_set():
                 frame = self._source.read()
                 if frame is None:

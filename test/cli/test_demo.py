@@ -17,9 +17,15 @@ def parsed(*words):
     return parser.parse_args(['demo', *words])
 
 
-def commands_of(tmp_path, *words):
+def started(tmp_path, *words):
+    """Return the process names in order of the start, and each node's parameters."""
     run = RobotRun(demo.settings_of(parsed(*words), tmp_path))
-    return {name: ' '.join(line) for name, line in run.commands.items()}
+    content = yaml.safe_load((tmp_path / 'parameters.yaml').read_text())
+    for command in run.commands.values():
+        assert command[command.index('--params-file') + 1] == str(tmp_path / 'parameters.yaml')
+        assert '__ns:=/vehicle' in command
+    return list(run.commands), {section.rsplit('/', 1)[-1]: values['ros__parameters']
+                                for section, values in content.items()}
 
 
 def test_the_folder_of_a_run_is_never_one_that_holds_something(tmp_path):
@@ -53,10 +59,10 @@ def test_a_length_below_a_second_is_refused(tmp_path):
 
 
 def test_the_campus_needs_the_world_and_starts_the_recorder_first(tmp_path):
-    commands = commands_of(tmp_path, '--seconds', '15')
-    assert list(commands) == ['recorder', 'engine', 'mind', 'world']
-    assert "camera_inference:source:='campus'" in commands['engine']
-    assert '__ns:=/vehicle' in commands['world']
+    names, parameters = started(tmp_path, '--seconds', '15')
+    assert names == ['recorder', 'engine', 'mind', 'world']
+    assert parameters['camera_inference']['source'] == 'campus'
+    assert parameters['**']['bundle'] == 'campus7'
 
 
 def test_the_day_is_compressed_to_the_wished_length(tmp_path):
@@ -78,24 +84,24 @@ def test_an_unknown_scenario_is_named(tmp_path):
 def test_a_video_is_played_by_the_engine_itself(tmp_path):
     clip = tmp_path / 'clip.mp4'
     clip.write_bytes(b'')
-    commands = commands_of(tmp_path, '--video', str(clip))
-    assert 'world' not in commands
-    assert 'bag_player' not in commands
-    assert "camera_inference:source:='video'" in commands['engine']
-    assert 'stop_at_end:=true' in commands['engine']
+    names, parameters = started(tmp_path, '--video', str(clip))
+    assert names == ['recorder', 'engine', 'mind']
+    assert parameters['camera_inference']['source'] == 'video'
+    assert parameters['camera_inference']['stop_at_end'] is True
 
 
 def test_a_bag_is_played_on_its_own_clock(tmp_path):
     bag = tmp_path / 'bag'
     bag.mkdir()
-    commands = commands_of(tmp_path, '--bag', str(bag), '--pace', 'lockstep', '--image-topic',
-                           '/cam', '--rate', '5')
-    assert 'use_sim_time:=true' in commands['engine']
-    assert "bag_player:pace:='lockstep'" in commands['bag_player']
-    assert "bag_player:image_topic:='/cam'" in commands['bag_player']
-    assert 'bag_player:rate:=5.0' in commands['bag_player']
+    names, parameters = started(tmp_path, '--bag', str(bag), '--pace', 'lockstep', '--image-topic',
+                                '/cam', '--rate', '5')
+    assert names[-1] == 'bag_player'
+    assert parameters['**']['use_sim_time'] is True
+    player = parameters['bag_player']
+    assert (player['pace'], player['image_topic'], player['rate']) == ('lockstep', '/cam', 5.0)
+    assert player['use_sim_time'] is False
 
 
 def test_a_pinned_plan_reaches_the_planner(tmp_path):
-    assert "adaptation_planner:pinned_candidate:='w10'" in commands_of(
-        tmp_path, '--static', 'w10')['mind']
+    _, parameters = started(tmp_path, '--static', 'w10')
+    assert parameters['adaptation_planner'] == {'pinned_candidate': 'w10'}

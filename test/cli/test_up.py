@@ -50,14 +50,14 @@ def test_a_crashed_process_is_started_again_and_a_clean_end_is_the_end(tmp_path)
 
 def test_the_nodes_of_the_table_are_started_in_the_roles_namespace():
     commands = up.command_lines(parsed('drone', '--image-topic', '/camera/image', '--use-sim-time',
-                                       '-p', 'camera_inference:rate_hz:=5.0'))
+                                       '-p', 'rate_hz:=5.0'))
     assert set(commands) == {'engine', 'mind'}
     words = ' '.join(commands['engine'])
     assert '__ns:=/drone' in words
     assert 'image_raw:=/camera/image' in words
     assert 'image_raw/compressed:=/camera/image/compressed' in words
     assert 'use_sim_time:=true' in words
-    assert words.endswith('-p camera_inference:rate_hz:=5.0')
+    assert words.endswith('-p rate_hz:=5.0')
 
 
 def test_a_missing_parameter_file_is_named():
