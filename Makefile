@@ -50,7 +50,7 @@ $(ROBOT): FORCE
 endif
 
 # What a robot imports at run time: Python 3.8 is what JetPack 5 has.
-ROBOT_SIDE := $(wildcard $(addprefix crowdhmt_ros/, __init__.py types.py errors.py executor.py \
+ROBOT_SIDE := $(wildcard $(addprefix crowdhmt_ros/, __init__.py types errors.py executor.py \
   loop.py resources profiling engine planner bundle vision campus nodes))
 
 .PHONY: help setup setup-robot demo test test-all bench lint clean check-system FORCE

@@ -1,0 +1,91 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The frozen values that cross the borders between rooms.
+
+Unknown is `None`, never 0. Each number carries its unit in its name. Durations are
+seconds on a monotonic clock, stamps are seconds on the node's clock.
+"""
+from __future__ import annotations
+
+from crowdhmt_ros.types.answers import (
+    FrameTruth,
+    Inference,
+)
+from crowdhmt_ros.types.candidates import (
+    HERE,
+    Candidate,
+    CostEstimate,
+    EnergyCoefficients,
+    EngineOptions,
+    FrontEntry,
+    Placement,
+    SegmentPlacement,
+)
+from crowdhmt_ros.types.models import (
+    InputSpec,
+    LayerCost,
+    OperatorChoice,
+    ParameterValue,
+    Segment,
+    TensorSpec,
+    Variant,
+)
+from crowdhmt_ros.types.plans import (
+    BundleIdentity,
+    CostCorrection,
+    Feedback,
+    LoopState,
+    Plan,
+    Requirements,
+    Violation,
+)
+from crowdhmt_ros.types.resources import (
+    ABSENT,
+    ESTIMATED,
+    MEASURED,
+    NO_READING,
+    READING_FIELDS,
+    REPLAYED,
+    SOURCES,
+    Estimate,
+    Reading,
+    ResourceSnapshot,
+)
+
+__all__ = [
+    'ABSENT',
+    'BundleIdentity',
+    'Candidate',
+    'CostCorrection',
+    'CostEstimate',
+    'ESTIMATED',
+    'EnergyCoefficients',
+    'EngineOptions',
+    'Estimate',
+    'Feedback',
+    'FrameTruth',
+    'FrontEntry',
+    'HERE',
+    'Inference',
+    'InputSpec',
+    'LayerCost',
+    'LoopState',
+    'MEASURED',
+    'NO_READING',
+    'OperatorChoice',
+    'ParameterValue',
+    'Placement',
+    'Plan',
+    'READING_FIELDS',
+    'REPLAYED',
+    'Reading',
+    'Requirements',
+    'ResourceSnapshot',
+    'SOURCES',
+    'Segment',
+    'SegmentPlacement',
+    'TensorSpec',
+    'Variant',
+    'Violation',
+]

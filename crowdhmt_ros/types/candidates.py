@@ -1,0 +1,143 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What can be chosen: variant, placement and engine options, with the figures known of them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Mapping, Optional, Tuple
+
+from crowdhmt_ros.types.models import Variant
+from crowdhmt_ros.types.resources import Estimate
+
+HERE = 'local'
+"""Device name of the robot itself in a placement."""
+
+
+@dataclass(frozen=True, order=True)
+class SegmentPlacement:
+    """
+    Where one segment runs and how its input gets there.
+
+    :param role: 'whole', 'head', 'tail' or 'piece'
+    :param segment_id: name of the segment in the bundle
+    :param device: `HERE` or a peer's robot_id
+    :param codec: how the crossing into this segment is packed, 'none' without a crossing
+    """
+
+    role: str
+    segment_id: str
+    device: str = HERE
+    codec: str = 'none'
+
+
+@dataclass(frozen=True, order=True)
+class Placement:
+    """The segments of one variant in the order in which they run."""
+
+    segments: Tuple[SegmentPlacement, ...]
+
+    @property
+    def label(self) -> str:
+        """Short name: 'local', or the devices in order joined by '>'."""
+        return '>'.join(s.device for s in self.segments)
+
+
+@dataclass(frozen=True, order=True)
+class EngineOptions:
+    """
+    How an engine runs a segment (P III-C1).
+
+    :param backend: name of an engine backend
+    :param threads: intra-operator threads, at least 1
+    :param spinning: whether idle engine threads spin for lower latency
+    :param precision: arithmetic of the engine, may be lower than the variant's
+    :param fusion_set: name of the prebuilt fusion set
+    :param memory_mode: 'fast' (arena, weights repacked) or 'lean' (neither)
+    """
+
+    backend: str = 'onnxruntime'
+    threads: int = 1
+    spinning: bool = False
+    precision: str = 'fp32'
+    fusion_set: str = 'none'
+    memory_mode: str = 'fast'
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to answer a frame: a variant, where its parts run, and how the engine runs them."""
+
+    variant_id: str
+    variant: Variant
+    placement: Placement
+    engine: EngineOptions
+
+    @cached_property
+    def candidate_id(self) -> str:
+        """Stable, readable name; equal for equal candidates of one bundle."""
+        e = self.engine
+        parts = [self.variant_id, self.placement.label, e.backend,
+                 '%dt' % e.threads, e.memory_mode]
+        if e.spinning:
+            parts.append('spin')
+        if e.precision != 'fp32':
+            parts.append(e.precision)
+        if e.fusion_set != 'none':
+            parts.append(e.fusion_set)
+        return '/'.join(parts)
+
+
+@dataclass(frozen=True)
+class EnergyCoefficients:
+    """
+    Unit energies of formula (1) and the idle power (P III-D1, *reconstructed*).
+
+    :param joules_per_mac: s1; s2, s3, s4 are multiples of it
+    :param cache_multiple: s2 / s1, per word
+    :param dram_multiple: s3 / s1, per word
+    :param shared_multiple: s4 / s1, per word, GPU only
+    :param idle_w: power of one processor core that is awake while a frame is computed
+    """
+
+    joules_per_mac: float
+    cache_multiple: float = 6.0
+    dram_multiple: float = 200.0
+    shared_multiple: float = 2.0
+    idle_w: float = 0.0
+
+
+@dataclass(frozen=True)
+class FrontEntry:
+    """
+    A candidate with what is known of it before the present moment is looked at.
+
+    :param candidate: the candidate
+    :param accuracy: condition ('scenes/noon', 'photos', ...) -> ratio of right answers 0..1
+    :param latency_s: preprocessing and inference on the idle device
+    :param memory_bytes: what the candidate takes while it runs, engine state included
+    :param energy_j: one frame, formula (1) of P III-D1 without the idle power
+    :param macs: multiply-accumulates of one frame
+    :param words: memory accesses of one frame, for formula (1) under another cache-hit ratio
+    :param coefficients: of formula (1); None leaves `energy_j` as it is, without idle power
+    """
+
+    candidate: Candidate
+    accuracy: Mapping[str, float]
+    latency_s: Estimate
+    memory_bytes: Estimate
+    energy_j: Estimate
+    macs: int
+    words: int = 0
+    coefficients: Optional[EnergyCoefficients] = None
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What a candidate is expected to do now (formulas (1) and (2), corrected by feedback)."""
+
+    candidate: Candidate
+    accuracy: Estimate
+    latency_s: Estimate
+    memory_bytes: Estimate
+    energy_j: Estimate

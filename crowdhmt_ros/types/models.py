@@ -1,0 +1,124 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A model as it is deployed: variants, tensors, prebuilt segments, work per layer."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple, Union
+
+ParameterValue = Union[int, float, str]
+
+
+@dataclass(frozen=True, order=True)
+class OperatorChoice:
+    """
+    One compression operator with its parameters, as chosen for one stage (P III-A1).
+
+    :param operator: name of the operator, for example 'channel' or 'depth'
+    :param parameters: (name, value) pairs in ascending order of name
+    """
+
+    operator: str
+    parameters: Tuple[Tuple[str, ParameterValue], ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """
+    A frozen description of one sub-network; applying it leaves no hidden state.
+
+    :param stages: per stage of the backbone the operators that apply to it
+    :param exit_index: which exit answers, 0 is the earliest
+    :param precision: 'fp32', 'fp16', 'bf16' or 'int8'
+    """
+
+    stages: Tuple[Tuple[OperatorChoice, ...], ...]
+    exit_index: int
+    precision: str = 'fp32'
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """
+    Name, type and fixed shape of one graph input or output.
+
+    :param name: tensor name in the graph
+    :param dtype: numpy type name
+    :param shape: fixed extents
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """
+    What a model expects: ``x = (rgb * scale - mean) / std`` of the whole frame, stretched.
+
+    :param name: tensor name in every whole graph
+    :param dtype: numpy type name, 'float32'
+    :param shape: (1, 3, height, width)
+    :param color: order of the channels, 'rgb'
+    :param resize: 'area', cv2.INTER_AREA on 8-bit channels
+    :param scale: factor that is applied to 8-bit values first
+    :param mean: per channel, in the order of `color`
+    :param std: per channel, in the order of `color`
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    color: str
+    resize: str
+    scale: float
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """
+    One prebuilt graph, materialised on this device and ready to compile.
+
+    :param segment_id: name in the bundle
+    :param sha256: of the weightless graph in the bundle
+    :param path: ONNX file on this device, its weights beside it
+    :param inputs: fixed-shape inputs
+    :param outputs: fixed-shape outputs
+    :param weight_bytes: of the initialisers that it reads, 0 where nobody counted them
+    """
+
+    segment_id: str
+    sha256: str
+    path: str
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """
+    Work of one layer for one frame.
+
+    :param name: node name in the graph
+    :param operator: ONNX operator type
+    :param macs: multiply-accumulates
+    :param input_words: elements read, weights excluded
+    :param weight_words: elements of weights read
+    :param output_words: elements written
+    """
+
+    name: str
+    operator: str
+    macs: int
+    input_words: int
+    weight_words: int
+    output_words: int
+
+    @property
+    def words(self) -> int:
+        """All memory accesses in words (M_l of formula (1))."""
+        return self.input_words + self.weight_words + self.output_words
