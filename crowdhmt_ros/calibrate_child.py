@@ -13,6 +13,7 @@ of program code do not count: every candidate shares them.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -41,9 +42,13 @@ def memory_of(candidate: Candidate, segment: Segment, *, longest_s: float = LONG
     """
     request = json.dumps({'backend': candidate.engine.backend, 'segment': asdict(segment),
                           'options': asdict(candidate.engine)})
+    here = str(Path(__file__).resolve().parents[1])
+    paths = [here] + [p for p in (os.environ.get('PYTHONPATH'),) if p]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
     command = [sys.executable, '-m', 'crowdhmt_ros.calibrate_child', request]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=longest_s, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=longest_s, check=False,
+                              env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CalibrationError(f'the process that measures {segment.segment_id} did not end: '
                                f'{error.__class__.__name__}') from error

@@ -15,7 +15,7 @@ from crowdhmt_ros.calibrate_child import main, memory_of, resident_bytes, segmen
 from crowdhmt_ros.errors import CalibrationError
 
 TINY = Path(__file__).resolve().parent / 'bundle' / 'data' / 'tiny'
-PAGE_MAP = '''55d0-55e0 r-xp 00000000 08:01 1 /usr/bin/python3
+PAGE_MAP = """55d0-55e0 r-xp 00000000 08:01 1 /usr/bin/python3
 Size:                100 kB
 Rss:                  80 kB
 Anonymous:             0 kB
@@ -26,7 +26,7 @@ Anonymous:            40 kB
 Rss:                  64 kB
 Anonymous:             0 kB
 VmFlags: rd mr
-'''
+"""
 
 
 @pytest.fixture(scope='module')

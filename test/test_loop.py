@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crowdhmt_ros.errors import ConfigError, RequirementsError
 from crowdhmt_ros.loop import rederive, step
-from crowdhmt_ros.planner.budgets import excess, budgets_now
+from crowdhmt_ros.planner.budgets import budgets_now, excess
 from crowdhmt_ros.types import (
     MEASURED,
     Candidate,
@@ -64,7 +64,10 @@ def look(battery=0.9, allotted_mb=None, stamp_s=0.0, **readings):
     return ResourceSnapshot(stamp_s, **{k: Reading(v) for k, v in told.items() if v is not None})
 
 
-def run(steps, state=LoopState(), front=FRONT, requirements=Requirements(), feedbacks=None):
+NO_WISH, AT_FIRST = Requirements(), LoopState()
+
+
+def run(steps, state=AT_FIRST, front=FRONT, requirements=NO_WISH, feedbacks=None):
     """Return the state and all plans of one step a second through the given snapshots."""
     plans = []
     for number, snapshot in enumerate(steps):
@@ -96,7 +99,7 @@ def test_full_battery_and_ample_memory_choose_the_richest():
 def test_falling_memory_makes_it_lighter_in_the_same_step():
     _, plans = run([look(0.9, 25.0), look(0.9, 12.5), look(0.9, 8.0), look(0.9, 5.0)])
     assert variants(plans) == ['w100', 'w075', 'w050', 'w038']
-    assert 'left %s: memory 19.0 of 12.5 MB' % IDS['w100'] in plans[1].reason
+    assert f'left {IDS["w100"]}: memory 19.0 of 12.5 MB' in plans[1].reason
     assert all(not p.violated for p in plans)
 
 
@@ -187,7 +190,8 @@ def test_a_slow_rich_variant_is_left_once_feedback_shows_it():
 
     _, plans = run([look(0.95)] * 20, state, requirements=wish, feedbacks=slow)
     assert variants(plans)[-1] != 'w100'
-    switches = sum(a != b for a, b in zip(variants(plans), variants(plans)[1:]))
+    seen = variants(plans)
+    switches = sum(seen[i] != seen[i + 1] for i in range(len(seen) - 1))
     assert switches <= 2, 'the table was wrong for one variant: no going to and fro'
 
 
@@ -286,7 +290,7 @@ def test_noise_of_three_percent_switches_at_most_once_in_ten_steps(battery, mb, 
     for number, factors in enumerate(noise):
         state, plan = step(state, snapshot, [], wish, noisy(FRONT, factors), float(number))
         chosen.append(plan.chosen.candidate.variant_id)
-    switches = [a != b for a, b in zip(chosen, chosen[1:])]
+    switches = [chosen[i] != chosen[i + 1] for i in range(len(chosen) - 1)]
     assert all(sum(switches[i:i + 10]) <= 1 for i in range(len(switches) - 9))
 
 
@@ -300,7 +304,7 @@ def test_a_choice_that_stops_fitting_is_left_in_the_same_step(battery, mb):
 
 
 def test_a_step_over_a_thousand_candidates_takes_milliseconds():
-    front = tuple(entry('v%04d' % i, 0.5 + 0.4 * i / 1000, 1 + i / 100, 1 + i / 100, 1 + i / 100)
+    front = tuple(entry(f'v{i:04d}', 0.5 + 0.4 * i / 1000, 1 + i / 100, 1 + i / 100, 1 + i / 100)
                   for i in range(1000))
     state, took = LoopState(), []
     for number in range(15):

@@ -39,7 +39,10 @@ def look(**values):
     return ResourceSnapshot(0.0, **{k: Reading(v) for k, v in values.items()})
 
 
-def decide(estimates, requirements=Requirements(), state=LoopState(), now_s=100.0, **readings):
+NO_WISH, AT_FIRST = Requirements(), LoopState()
+
+
+def decide(estimates, requirements=NO_WISH, state=AT_FIRST, now_s=100.0, **readings):
     return choose(estimates, look(**readings), requirements, state, now_s)
 
 

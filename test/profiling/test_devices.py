@@ -44,7 +44,7 @@ def test_every_problem_is_listed_at_once(tmp_path):
 def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
     path = tmp_path / 'bad.yaml'
     path.write_text(text)
-    with pytest.raises(ConfigError, match='bad.yaml'):
+    with pytest.raises(ConfigError, match=r'bad\.yaml'):
         load_device(path)
 
 

@@ -105,7 +105,7 @@ def test_lean_mode_counts_less_memory_than_fast(family):
 
 def test_a_missing_row_is_named(family, coefficients):
     tables = counted_tables(family, family.segments(), threads=(1,))
-    with pytest.raises(CalibrationError, match='no row for rich.*2t'):
+    with pytest.raises(CalibrationError, match=r'no row for rich.*2t'):
         build_front(family, tables, coefficients, segments=family.segments())
 
 

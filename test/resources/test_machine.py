@@ -22,8 +22,8 @@ def put(root, path, text):
 def test_a_pc_is_named_by_its_processor(tmp_path):
     put(tmp_path, 'proc/cpuinfo', 'processor : 0\nmodel name\t: Fast  CPU 9\n')
     assert processor_model(tmp_path) == 'Fast CPU 9'
-    assert device_key('engine 1.2', root=tmp_path) == f'Fast CPU 9, {usable_cores()} cores, ' \
-                                                      'engine 1.2'
+    expected = f'Fast CPU 9, {usable_cores()} cores, engine 1.2'
+    assert device_key('engine 1.2', root=tmp_path) == expected
     assert energy_profile(tmp_path) == 'generic_x86'
 
 
