@@ -302,7 +302,8 @@ class CameraInferenceNode(LifecycleNode):
 
     def _warn_when_silent(self) -> None:
         silent_s = time.monotonic() - self.server.last_frame_s
-        if silent_s < self.parameters.no_frame_warn_s or self._ended_s is not None:
+        waiting = getattr(self, '_starts', None) is not None and self._source is None
+        if silent_s < self.parameters.no_frame_warn_s or self._ended_s is not None or waiting:
             self._silent = ''
             return
         where = self._images.in_words() if self._images is not None else self.parameters.source

@@ -266,8 +266,11 @@ class BagPlayerParameters:
         "0.9:0.15; '' plays it as recorded")
     restamp: bool = parameter(
         False, 'stamp frames with the node clock instead of the recorded time')
+    wait_for_plan: bool = parameter(
+        True, 'where a planner runs, wait for its first plan before the first message')
     wait_s: float = parameter(
-        20.0, 'longest wait for subscribers before the first message, s', low=0.0, high=600.0)
+        120.0, 'longest wait for subscribers and plan before the first message, s',
+        low=0.0, high=600.0)
     exit_at_end: bool = parameter(True, 'end the process when the bag ends')
 
 

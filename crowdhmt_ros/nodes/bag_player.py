@@ -1,0 +1,265 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Plays a recorded bag into the robot's topics, at its own pace or one frame an answer.
+
+Raw bytes are published as they were recorded. With `clock` the recording's time is /clock:
+before the first message it runs up to the recording's start, so that the nodes can make a
+first plan; with `loops` it jumps back.
+"""
+from __future__ import annotations
+
+import importlib
+import math
+import threading
+import time
+from typing import Any, Callable, Dict, Optional
+
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import BatteryState
+
+from crowdhmt_ros.errors import ConfigError, CrowdHMTError
+from crowdhmt_ros.msg import InferenceResult, Plan
+from crowdhmt_ros.nodes import log_bridge, topics
+from crowdhmt_ros.nodes.bag_file import (
+    BATTERY_TYPE,
+    IMAGE_TYPES,
+    Bag,
+    BagMessage,
+    Rescale,
+    header_stamp_ns,
+    open_bag,
+    rescale_for,
+    restamped,
+)
+from crowdhmt_ros.nodes.convert import ns_to_time, time_to_ns
+from crowdhmt_ros.nodes.declare import declare
+from crowdhmt_ros.nodes.params import BagPlayerParameters
+from crowdhmt_ros.nodes.process import main_of
+from crowdhmt_ros.nodes.qos import profile_of
+
+TICK_S = 0.01
+NO_PLANNER_S = 3.0
+LINGER_S = 0.5
+DEPTH = 50
+NS = 1000000000
+
+
+def message_class(type_name: str) -> Optional[Any]:
+    """Return the Python class of 'package/msg/Type', None where it is not installed."""
+    package, _, name = type_name.split('/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError):
+        return None
+
+
+class BagPlayerNode(Node):
+    """Publishes a recording; a thread of its own keeps the pace."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('bag_player', **options)
+        log_bridge.attach(self)
+        self.finished = False
+        self.parameters = declare(self, BagPlayerParameters)
+        self.sent = 0
+        self.unanswered = 0
+        self._answered = threading.Condition()
+        self._answer_ns = -1
+        self._planned = False
+        self._stopping = threading.Event()
+        self._roles: Dict[str, Callable[[BagMessage], None]] = {}
+        self._others: Dict[str, Any] = {}
+        self._rescale: Optional[Rescale] = None
+        self._images: Optional[Any] = None
+        self._first_battery: Optional[BagMessage] = None
+        self._playing = False
+        with open_bag(self.parameters.bag) as bag:
+            self._assign(bag)
+            self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
+        self._clock = self.create_publisher(
+            Clock, topics.CLOCK.name, profile_of(topics.CLOCK.profile)) \
+            if self.parameters.clock else None
+        self.create_subscription(InferenceResult, topics.RESULT.name, self._on_result,
+                                 profile_of(topics.RESULT.profile, depth=DEPTH))
+        self.create_subscription(Plan, topics.PLAN.name, self._on_plan,
+                                 profile_of(topics.PLAN.profile))
+        self._thread = threading.Thread(target=self._run, name='bag', daemon=True)
+
+    def start(self) -> None:
+        """Start playing."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop playing."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+
+    # Which topic plays which role
+
+    def _assign(self, bag: Bag) -> None:
+        wanted = self.parameters
+        image = bag.the_topic(wanted.image_topic, IMAGE_TYPES, parameter='image_topic')
+        compressed = bag.types[image] == IMAGE_TYPES[1]
+        role = topics.IMAGE_COMPRESSED if compressed else topics.IMAGE_RAW
+        self._images = self._publisher(bag.types[image], role)
+        self._roles[image] = self._play_image
+        battery = bag.the_topic(wanted.battery_topic, (BATTERY_TYPE,),
+                                parameter='battery_topic', needed=bool(wanted.battery_rescale))
+        if battery:
+            self._batteries = self._publisher(BATTERY_TYPE, topics.BATTERY_STATE)
+            self._roles[battery] = self._play_battery
+            self._look_at_battery(bag, battery)
+        for name in wanted.other_topics:
+            if name:
+                self._assign_other(bag, name)
+
+    def _publisher(self, type_name: str, role: topics.Topic) -> Any:
+        offered = topics.offered_by(role, 'bag_player') or role.profile
+        return self.create_publisher(message_class(type_name), role.name,
+                                     profile_of(offered, depth=DEPTH))
+
+    def _look_at_battery(self, bag: Bag, topic: str) -> None:
+        recorded = list(bag.messages([topic]))
+        self._first_battery = recorded[0] if recorded else None
+        if self.parameters.battery_rescale:
+            ratios = (deserialize_message(m.data, BatteryState).percentage for m in recorded)
+            self._rescale = rescale_for(self.parameters.battery_rescale,
+                                        [ratio for ratio in ratios if math.isfinite(ratio)])
+
+    def _assign_other(self, bag: Bag, name: str) -> None:
+        if name not in bag.types:
+            raise ConfigError(f'other_topics names {name!r}, the bag {bag.path} holds '
+                              f'{bag.topics_in_words()}')
+        kind = message_class(bag.types[name])
+        if kind is None:
+            raise ConfigError(f'other_topics names {name!r} of type {bag.types[name]}, which is '
+                              'not installed here: install its package or leave the topic out')
+        self._others[name] = self.create_publisher(
+            kind, name.lstrip('/'), profile_of(topics.RESULT.profile, depth=DEPTH))
+        self._roles[name] = lambda message: self._others[name].publish(message.data)
+
+    # Callbacks
+
+    def _on_result(self, message: InferenceResult) -> None:
+        with self._answered:
+            self._answer_ns = time_to_ns(message.header.stamp)
+            self._answered.notify_all()
+
+    def _on_plan(self, message: Plan) -> None:
+        self._planned = True
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            self._wait_until_ready()
+            self._playing = True
+            for _ in range(self.parameters.loops):
+                self._play_once()
+            self._stopping.wait(LINGER_S)
+        except CrowdHMTError as error:
+            self.get_logger().error(str(error))
+        if not self._stopping.is_set():
+            self.get_logger().info(f'the bag has ended: {self.sent} frames sent, '
+                                   f'{self.unanswered} of them not answered in time')
+            self.finished = self.parameters.exit_at_end
+
+    def _wait_until_ready(self) -> None:
+        """Wait for who listens, and for a first plan where a planner runs."""
+        began_s = time.monotonic()
+        limit_s = self.parameters.wait_s
+        next_battery_s = 0.0
+        while not self._stopping.is_set() and not self._ready(time.monotonic() - began_s):
+            waited_s = time.monotonic() - began_s
+            if waited_s >= limit_s:
+                self.get_logger().warning(self._missing(limit_s))
+                return
+            # The time before the recording, so that 1 Hz timers fire and a plan can be made.
+            self._tick(self._start_ns - int((limit_s + 1.0 - waited_s) * NS))
+            if waited_s >= next_battery_s and self._first_battery is not None:
+                next_battery_s = waited_s + 1.0
+                self._play_battery(self._first_battery)
+            self._stopping.wait(TICK_S)
+
+    def _ready(self, waited_s: float) -> bool:
+        if not self._images.get_subscription_count():
+            return False
+        if self.parameters.pace == 'lockstep' and not self.count_publishers(topics.RESULT.name):
+            return False
+        if not self.parameters.wait_for_plan or self._planned:
+            return True
+        return waited_s >= NO_PLANNER_S and not self.count_publishers(topics.PLAN.name)
+
+    def _missing(self, limit_s: float) -> str:
+        listeners = self._images.get_subscription_count()
+        what = 'there is no plan yet' if listeners else (
+            f'nobody listens to {self.resolve_topic_name(self._images.topic_name)}')
+        return f'{what} after {limit_s:g} s, playing all the same'
+
+    def _play_once(self) -> None:
+        began_s = time.monotonic()
+        with open_bag(self.parameters.bag) as bag:
+            for message in bag.messages(list(self._roles)):
+                if self.parameters.pace == 'original':
+                    self._keep_pace(message.time_ns, began_s)
+                if self._stopping.is_set():
+                    return
+                self._roles[message.topic](message)
+
+    def _keep_pace(self, time_ns: int, began_s: float) -> None:
+        rate = self.parameters.rate
+        due_s = began_s + (time_ns - self._start_ns) / NS / rate
+        while not self._stopping.is_set():
+            left_s = due_s - time.monotonic()
+            if left_s <= 0.0:
+                return
+            self._tick(time_ns - int(left_s * rate * NS))
+            self._stopping.wait(min(TICK_S, left_s))
+
+    def _tick(self, time_ns: int) -> None:
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=ns_to_time(max(0, time_ns))))
+
+    def _play_image(self, message: BagMessage) -> None:
+        data = message.data
+        self._tick(max(message.time_ns, header_stamp_ns(data)))
+        if self.parameters.restamp:
+            data = restamped(data, self.get_clock().now().nanoseconds)
+        self._answer_ns = -1
+        self._images.publish(data)
+        self.sent += 1
+        if self.parameters.pace == 'lockstep':
+            self._await_answer(header_stamp_ns(data))
+
+    def _play_battery(self, message: BagMessage) -> None:
+        data = message.data
+        if self.parameters.restamp:
+            data = restamped(data, self.get_clock().now().nanoseconds)
+        if self._rescale is not None:
+            battery = deserialize_message(data, BatteryState)
+            if math.isfinite(battery.percentage):
+                battery.percentage = self._rescale(battery.percentage)
+            data = serialize_message(battery)
+        self._batteries.publish(data)
+        if self._playing:
+            self._tick(message.time_ns)
+
+    def _await_answer(self, stamp_ns: int) -> None:
+        with self._answered:
+            answered = self._answered.wait_for(
+                lambda: self._answer_ns == stamp_ns or self._stopping.is_set(),
+                self.parameters.answer_timeout_s)
+        if not answered:
+            self.unanswered += 1
+            self.get_logger().warning(
+                f'frame {stamp_ns} was not answered within {self.parameters.answer_timeout_s:g} '
+                's, going on with the next')
+
+
+def main() -> int:
+    """Run this node alone."""
+    return main_of('bag_player')
