@@ -24,7 +24,7 @@ from crowdhmt_ros.bundle.writer import Description, write_bundle
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
 from crowdhmt_ros.elastic.backbones import Backbone, residual_backbone
 from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES, Images
-from crowdhmt_ros.elastic.training import Normalisation, Recipe, uniform
+from crowdhmt_ros.elastic.training import Cycle, Normalisation, Recipe, uniform
 from crowdhmt_ros.graph.family import Family
 from crowdhmt_ros.types import InputSpec, Variant
 
@@ -60,7 +60,7 @@ class Amounts:
 
 FULL = (Amounts(), Recipe())
 QUICK = (Amounts(2560, 1536, 1050, 3003),
-         Recipe(epochs=3, sizes=((0.0, 40), (0.6, 64)), learning_rate=0.03))
+         Recipe((Cycle(3, 0.03, ((0.0, 40), (0.6, 64))),)))
 
 
 def backbone() -> Backbone:
@@ -209,7 +209,7 @@ def provenance(command: str, seed: int, amounts: Amounts, recipe: Recipe) -> Dic
     """Say how to make the bundle again."""
     return {
         'command': command, 'seed': seed,
-        'recipe': {**asdict(recipe), 'sizes': [list(s) for s in recipe.sizes]},
+        'recipe': asdict(recipe),
         'data': {
             **asdict(amounts),
             'photos': 'CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)',

@@ -32,7 +32,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--checkpoint-dir', type=Path, default=None,
                         help='where the training can be resumed from (default: the cache)')
     parser.add_argument('--resume', action='store_true', help='go on from the checkpoint')
-    parser.add_argument('--epochs', type=int, default=0, help='instead of the recipe')
+    parser.add_argument('--epochs', type=int, default=0,
+                        help="one cycle of so many epochs instead of the recipe's")
     parser.add_argument('--seed', type=int, default=7)
     parser.add_argument('--threads', type=int, default=2, help='threads of the training')
     parser.add_argument('--quick', action='store_true',
@@ -80,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError('training needs %s; install the extra train' % e.name) from e
     amounts, recipe = campus7.QUICK if args.quick else campus7.FULL
     if args.epochs:
-        recipe = dataclasses.replace(recipe, epochs=args.epochs)
+        cycle = dataclasses.replace(recipe.cycles[0], epochs=args.epochs)
+        recipe = dataclasses.replace(recipe, cycles=(cycle,))
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
     mixture, sets = _load(data, amounts, cache)
     trainer = _trainer(args, mixture, recipe, cache)

@@ -47,37 +47,68 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """
+    One rise and fall of the learning rate.
+
+    :param epochs: passes over an epoch's draw
+    :param learning_rate: peak
+    :param sizes: (share of the cycle's epochs done, edge in pixels), ascending
+    :param warm_up: share of the cycle's steps in which the learning rate rises
+    """
+
+    epochs: int
+    learning_rate: float
+    sizes: Tuple[Tuple[float, int], ...]
+    warm_up: float = 0.08
+
+    def size_at(self, epoch: int) -> int:
+        """Edge of the images in an epoch of the cycle, pixels."""
+        done = epoch / self.epochs
+        return [size for start, size in self.sizes if start <= done + 1e-9][-1]
+
+    def learning_rate_at(self, done: float) -> float:
+        """Learning rate after a share of the steps: linear rise, then half a cosine to 0."""
+        if done < self.warm_up:
+            return self.learning_rate * (0.05 + 0.95 * done / self.warm_up)
+        rest = (done - self.warm_up) / (1.0 - self.warm_up)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """
     How the family is trained.
 
-    :param epochs: passes over an epoch's draw
+    :param cycles: one after the other
     :param batch_size: images per step
-    :param learning_rate: peak
     :param weight_decay: of weights; gains, shifts and biases have none
     :param momentum: Nesterov
-    :param warm_up: share of all steps in which the learning rate rises
-    :param sizes: (share of all epochs done, edge in pixels), ascending
     :param early_exit_weight: weight of the loss of the earlier exits
     :param label_smoothing: of the largest sub-network's loss
     :param hard_share: share of the label loss in a distilled loss
     """
 
-    epochs: int = 11
+    cycles: Tuple[Cycle, ...] = (Cycle(11, 0.03, ((0.0, 40), (0.45, 48), (0.72, 64))),)
     batch_size: int = 64
-    learning_rate: float = 0.03
     weight_decay: float = 5e-4
     momentum: float = 0.9
-    warm_up: float = 0.08
-    sizes: Tuple[Tuple[float, int], ...] = ((0.0, 40), (0.45, 48), (0.72, 64))
     early_exit_weight: float = 0.5
     label_smoothing: float = 0.05
     hard_share: float = 0.3
 
-    def size_at(self, epoch: int) -> int:
-        """Edge of the images in an epoch, pixels."""
-        done = epoch / self.epochs
-        return [size for start, size in self.sizes if start <= done + 1e-9][-1]
+    @property
+    def epochs(self) -> int:
+        """Epochs of all cycles."""
+        return sum(c.epochs for c in self.cycles)
+
+    def cycle_of(self, epoch: int) -> Tuple[Cycle, int]:
+        """Return the cycle that an epoch belongs to and its number within the cycle."""
+        for cycle in self.cycles:
+            if epoch < cycle.epochs:
+                return cycle, epoch
+            epoch -= cycle.epochs
+        raise ValueError('the recipe has %d epochs' % self.epochs)
 
 
 @dataclass(frozen=True)
@@ -188,15 +219,7 @@ def _optimizer(net: Supernet, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(
         [{'params': decayed, 'weight_decay': recipe.weight_decay},
          {'params': plain, 'weight_decay': 0.0}],
-        lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
-
-
-def learning_rate(recipe: Recipe, done: float) -> float:
-    """Learning rate after a share of all steps: linear rise, then half a cosine to 0."""
-    if done < recipe.warm_up:
-        return recipe.learning_rate * (0.05 + 0.95 * done / recipe.warm_up)
-    rest = (done - recipe.warm_up) / (1.0 - recipe.warm_up)
-    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+        lr=recipe.cycles[0].learning_rate, momentum=recipe.momentum, nesterov=True)
 
 
 @dataclass
@@ -281,28 +304,28 @@ class Trainer:
             self.save()
 
     def _epoch(self, epoch: int) -> Iterator[Tuple[Position, float]]:
-        size = self._recipe.size_at(epoch)
         for step, domain, index in batches(
                 self._mixture, self._recipe.batch_size, self._seed, epoch):
             if step < self.position.step:
                 continue
             self._pause()
-            loss = self._step(epoch, step, domain, index, size)
+            loss = self._step(epoch, step, domain, index)
             yield Position(epoch, step), loss
             self.position = Position(epoch, step + 1)
             if (step + 1) % self._checkpoint_steps == 0:
                 self.save()
 
     def _step(self, epoch: int, step: int, domain: NDArray[np.int64],
-              index: NDArray[np.int64], size: int) -> float:
+              index: NDArray[np.int64]) -> float:
+        cycle, passed = self._recipe.cycle_of(epoch)
         rng = np.random.default_rng((self._seed, epoch, step))
         images = self._mixture.take(domain, index)
-        pixels = augmented_batch(images.pixels, size, rng)
+        pixels = augmented_batch(images.pixels, cycle.size_at(passed), rng)
         variants = step_variants(self.net.backbone, self._space, rng)
         torch.manual_seed(int(rng.integers(2 ** 31)))
-        done = (epoch + step / self.steps_per_epoch) / self._recipe.epochs
+        done = (passed + step / self.steps_per_epoch) / cycle.epochs
         for group in self._optimizer.param_groups:
-            group['lr'] = learning_rate(self._recipe, done)
+            group['lr'] = cycle.learning_rate_at(done)
         self._optimizer.zero_grad()
         self.net.train()
         loss = train_step(self.net, variants, self._normalisation.apply(pixels),

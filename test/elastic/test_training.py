@@ -10,11 +10,11 @@ import torch
 
 from crowdhmt_ros.elastic.backbones import residual_backbone
 from crowdhmt_ros.elastic.data import Images, Mixture
-from crowdhmt_ros.elastic.training import Recipe, Space, Trainer, learning_rate, step_variants
+from crowdhmt_ros.elastic.training import Cycle, Recipe, Space, Trainer, step_variants
 from crowdhmt_ros.errors import DataError
 
 TINY = residual_backbone(3, widths=(16, 16), blocks=1)
-RECIPE = Recipe(epochs=2, batch_size=8, sizes=((0.0, 16), (0.5, 24)))
+RECIPE = Recipe((Cycle(1, 0.03, ((0.0, 16),)), Cycle(1, 0.02, ((0.0, 24),))), batch_size=8)
 SPACE = Space((1.0, 0.5), (1,))
 
 
@@ -57,7 +57,7 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
 def test_checkpoint_of_another_recipe_is_refused(tmp_path):
     trainer = _trainer(tmp_path / 'c.pt')
     trainer.save()
-    other = _trainer(tmp_path / 'c.pt', Recipe(epochs=3, batch_size=8))
+    other = _trainer(tmp_path / 'c.pt', Recipe(RECIPE.cycles[:1], batch_size=8))
     with pytest.raises(DataError, match='another recipe'):
         other.resume()
 
@@ -82,9 +82,10 @@ def test_each_step_trains_largest_and_smallest():
         assert {v.exit_index for v in chosen} == {1}
 
 
-def test_learning_rate_rises_then_falls_to_zero():
-    recipe = Recipe(learning_rate=1.0, warm_up=0.1)
-    rates = [learning_rate(recipe, d) for d in (0.0, 0.05, 0.1, 0.5, 1.0)]
+def test_learning_rate_rises_then_falls_to_zero_while_images_grow():
+    cycle = Cycle(10, 1.0, ((0.0, 16), (0.5, 24)), warm_up=0.1)
+    assert [cycle.size_at(e) for e in (0, 4, 5, 9)] == [16, 16, 24, 24]
+    rates = [cycle.learning_rate_at(d) for d in (0.0, 0.05, 0.1, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] == 1.0
     assert rates[3] < 1.0
     assert rates[4] == pytest.approx(0.0, abs=1e-9)
