@@ -266,6 +266,25 @@ def test_the_choice_keeps_every_budget_or_says_which_it_breaks(battery, mb, late
     assert all(name in plan.reason for name in {v.constraint.split('_')[0] for v in plan.violated})
 
 
+@pytest.mark.ros
+@pytest.mark.parametrize('battery', [None, 0.9, 0.21])
+@pytest.mark.parametrize('allotted_mb', [None, 5.0, 25.0])
+def test_every_plan_derives_itself_again_from_its_message(battery, allotted_mb):
+    from crowdhmt_ros.nodes.convert import plan_from_msg, plan_to_msg
+    from crowdhmt_ros.types import BundleIdentity
+
+    state = LoopState()
+    began_s = 1732183840.123456789
+    for number in range(6):
+        told = [window(state.current_id, 1.7, stamp_s=began_s + number)] \
+            if state.current_id else []
+        state, plan = step(state, look(battery, allotted_mb, stamp_s=began_s), told,
+                           Requirements(latency_budget_s=0.01), FRONT, began_s + number)
+        again = plan_from_msg(plan_to_msg(plan, BundleIdentity()))
+        assert rederive(again, FRONT) == plan.chosen.candidate.candidate_id
+        assert again.state == plan.state
+
+
 NOISE = st.floats(0.97, 1.03)
 
 

@@ -146,5 +146,7 @@ def explain(plan: Plan, front: Sequence[FrontEntry]) -> Explanation:
     for r, score, objection in zip(order, scores, objections):
         mark = '*' if r.candidate_id == chosen else '-'
         verdict = objection if score is None else f'score {score:+.3f}'
+        if score is not None and not r.roomy:
+            verdict += ', too close to a budget to be switched to'
         lines.append(f'{mark} {r.candidate_id}: {_figures(r.estimate)}; {verdict}')
     return Explanation(tuple(r.estimate for r in order), scores, objections, '\n'.join(lines))

@@ -247,21 +247,22 @@ def _memory(work: Mapping[str, Work], estimated: Mapping[str, int],
             measure_memory: Optional[MeasureMemory], until_s: float, progress: Progress,
             clock: Callable[[], float]) -> Mapping[str, Estimate]:
     """
-    Return the memory of every row.
+    Return the memory of every row, few threads first.
 
-    Threads share weights and buffers, so that one measurement serves every thread count: its
-    stack is far below what two measurements differ by.
+    A further thread adds about 5 %. Where time ran out, the same graph's figure with fewer
+    threads serves, marked as estimated; without one the engine's own.
     """
     found: Dict[str, Estimate] = {}
-    measured: Dict[str, Optional[Estimate]] = {}
-    for done, (key, item) in enumerate(work.items()):
-        alike = row_key(item.segment.sha256, replace(item.options, threads=1, spinning=False))
-        if alike not in measured:
-            progress(0.4 + 0.6 * done / len(work), f'memory of {item.candidate.candidate_id}')
-            measured[alike] = None if measure_memory is None or clock() >= until_s \
-                else _measured_memory(item, measure_memory)
+    alike: Dict[str, Estimate] = {}
+    order = sorted(work.items(), key=lambda item: item[1].options.threads)
+    for done, (key, item) in enumerate(order):
+        family = row_key(item.segment.sha256, replace(item.options, threads=1, spinning=False))
+        progress(0.4 + 0.6 * done / len(work), f'memory of {item.candidate.candidate_id}')
+        measured = None if measure_memory is None or clock() >= until_s \
+            else _measured_memory(item, measure_memory)
         guess = float(max(estimated[key], item.segment.weight_bytes))
-        found[key] = measured[alike] or Estimate(guess, guess, ESTIMATED)
+        found[key] = measured or alike.get(family) or Estimate(guess, guess, ESTIMATED)
+        alike[family] = replace(found[key], source=ESTIMATED)
     return found
 
 

@@ -4,7 +4,7 @@
 The front that the planner chooses from: every way to run that nothing else beats in everything.
 
 Criteria are accuracy (mean over conditions), latency, memory and energy. Every variant stays
-with at least its fastest way, so that a person finds all of them in an explanation.
+with at least its most thrifty way, so that a person finds all of them in an explanation.
 """
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def worth_choosing(entries: Sequence[FrontEntry]) -> Tuple[FrontEntry, ...]:
 
     A latency counts as better only by more than `LATENCY_NOISE`, else two measurements of the
     same thing would both stay. Of equals the one that takes less energy stays, then the first;
-    of each variant at least the fastest.
+    of each variant at least the most thrifty.
     """
     costs = [_costs(e) for e in entries]
     kept: List[int] = []
@@ -100,12 +100,12 @@ def worth_choosing(entries: Sequence[FrontEntry]) -> Tuple[FrontEntry, ...]:
         if not any(_covers(costs[k], costs[i]) for k in kept):
             kept = [k for k in kept if not _beats(costs[i], costs[k])] + [i]
     have = {entries[i].candidate.variant_id for i in kept}
-    fastest: Dict[str, int] = {}
+    thrifty: Dict[str, int] = {}
     for i, entry in enumerate(entries):
         name = entry.candidate.variant_id
-        if name not in have and (name not in fastest or costs[i][1] < costs[fastest[name]][1]):
-            fastest[name] = i
-    return tuple(entries[i] for i in sorted([*kept, *fastest.values()]))
+        if name not in have and (name not in thrifty or costs[i][3] < costs[thrifty[name]][3]):
+            thrifty[name] = i
+    return tuple(entries[i] for i in sorted([*kept, *thrifty.values()]))
 
 
 def _beats(costs: _Costs, others: _Costs) -> bool:

@@ -225,3 +225,13 @@ def test_an_explanation_lists_every_candidate_best_first_with_objections():
     assert lines[0] == plan.reason
     assert len(lines) == 4
     assert lines[1].startswith(f'* {plan.chosen.candidate.candidate_id}: accuracy')
+
+
+def test_an_explanation_says_why_a_better_candidate_was_not_switched_to():
+    front = [entry(cost('edge', 0.95, latency_s=0.0199)), entry(LEAN)]
+    _, plan = step(LoopState(), look(), [], Requirements(latency_budget_s=0.020), front, 0.0)
+    told = explain(plan, front)
+    assert plan.chosen.candidate.variant_id == 'lean'
+    assert told.scores[0] > told.scores[1]
+    assert 'edge' in told.text
+    assert 'too close to a budget to be switched to' in told.text

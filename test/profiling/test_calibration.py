@@ -48,15 +48,21 @@ def test_the_second_start_measures_nothing(family, engine, tmp_path):
     assert engine.runs == runs
 
 
-def test_memory_is_measured_once_for_all_thread_counts(family, engine, tmp_path):
+def test_memory_of_few_threads_is_measured_first_and_serves_when_time_runs_out(
+        family, engine, tmp_path):
     asked = []
 
     def memory(candidate, segment):
-        asked.append((segment.segment_id, candidate.engine.memory_mode))
-        return 1
+        asked.append(candidate.engine.threads)
+        engine.now_s += 15.0
+        return 1_000
 
-    measured(family, engine, tmp_path, measure_memory=memory)
-    assert len(asked) == len(set(asked)) == 4
+    tables = measured(family, engine, tmp_path, measure_memory=memory)
+    assert asked == [1, 1, 1, 1]
+    rows = tables.rows.items()
+    assert {r.memory_bytes.mean for _, r in rows} == {1_000.0}
+    assert {r.memory_bytes.source for key, r in rows if '/1t/' in key} == {MEASURED}
+    assert {r.memory_bytes.source for key, r in rows if '/2t/' in key} == {ESTIMATED}
 
 
 def test_memory_that_cannot_be_measured_is_the_engines_and_estimated(family, engine, tmp_path,

@@ -52,7 +52,7 @@ def test_noise_in_the_latency_keeps_no_twin(entry):
     assert worth_choosing([twin, plain]) == (twin,)
 
 
-def test_every_variant_stays_once_with_its_fastest_way(entry):
+def test_every_variant_stays_once_with_its_most_thrifty_way(entry):
     best = entry('a', accuracy={'photos': 0.9})
     worse = entry('b', latency_s=0.020, p95_s=0.024)
     worst = entry('b', threads=2, latency_s=0.030, energy_j=0.002)
