@@ -140,6 +140,7 @@ class CameraInferenceNode(LifecycleNode):
 
     def _connect(self, room: EngineRoom) -> None:
         self.door = PlanDoor(room.bundle, room.switcher, candidate_from_msg)
+        room.switcher.switched = self._keep_budget
         self.window = FeedbackWindow(
             ConditionRule(room.bundle.manifest.luminance_bands, self.parameters.condition),
             energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory_bytes)
@@ -253,8 +254,8 @@ class CameraInferenceNode(LifecycleNode):
         self.server.offer(frame)
 
     def _on_plan(self, message: Plan) -> None:
-        self.door.enter(message)
         self.figures.note(message)
+        self.door.enter(message)
         if self.door.problem:
             self.get_logger().error(self.door.problem, throttle_duration_sec=5.0)
 
@@ -264,9 +265,14 @@ class CameraInferenceNode(LifecycleNode):
             self._feedback.publish(feedback_to_msg(
                 report.feedback, answered_stamps_ns=report.answered_stamps_ns,
                 degraded=report.degraded, robot_id=self.robot_id, boot_id=self.figures.boot_id))
-        if self.parameters.resident_budget:
-            self.room.pool.use_memory_table(self.figures.memory_bytes)
-            self.room.switcher.keep_within(self.figures.budget_bytes)
+        self._keep_budget()
+
+    def _keep_budget(self) -> None:
+        """Let go of what the memory budget has no room for, at once after a switch."""
+        room = self.room
+        if room is not None and self.parameters.resident_budget:
+            room.pool.use_memory_table(self.figures.memory_bytes)
+            room.switcher.keep_within(self.figures.budget_bytes)
 
     def _on_scenario_start(self, message: Time) -> None:
         start_ns = time_to_ns(message)

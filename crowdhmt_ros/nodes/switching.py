@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Deque, Iterable, Optional, Protocol, Tuple
+from typing import Callable, Deque, Iterable, Optional, Protocol, Tuple
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.pool import Pool
@@ -30,9 +30,15 @@ class Switchable(Protocol):
         """Let another executable answer from the next frame on."""
 
 
+def _nothing() -> None:
+    return
+
+
 class PlanSwitcher:
     """
     Brings plans into force.
+
+    `switched` may be replaced: it is called after each change, in the thread that made it.
 
     :param executor: what answers frames
     :param pool: what is ready to run
@@ -47,6 +53,7 @@ class PlanSwitcher:
         self.failure = ''
         self.preparing = ''
         self.switches = 0
+        self.switched: Callable[[], None] = _nothing
         self.resident_switch_s: Deque[float] = deque(maxlen=KEPT_TIMES)
 
     def apply(self, candidate: Candidate, plan_seq: int,
@@ -63,9 +70,11 @@ class PlanSwitcher:
         self._wish = (candidate, plan_seq)
         executable = self._pool.get(candidate)
         if executable is not None:
-            self._switch(candidate, executable, plan_seq)
+            changed = self._switch(candidate, executable, plan_seq)
             if entered_s is not None:
                 self.resident_switch_s.append(time.perf_counter() - entered_s)
+            if changed:
+                self.switched()
             return True
         if self.preparing != candidate.candidate_id:
             self.preparing = candidate.candidate_id
@@ -89,13 +98,16 @@ class PlanSwitcher:
             keep.add(wanted.candidate_id)
         return self._pool.evict_to(budget_bytes, keep)
 
-    def _switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> None:
+    def _switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> bool:
+        """Replace what answers; returns whether it is another candidate."""
         with self._lock:
             self._executor.switch(candidate, executable, plan_seq)
-            if candidate.candidate_id != self._in_force_id:
+            changed = candidate.candidate_id != self._in_force_id
+            if changed:
                 self._in_force_id = candidate.candidate_id
                 self.switches += 1
             self.failure = ''
+            return changed
 
     def _prepared(self, candidate: Candidate, executable: Optional[Executable],
                   error: Optional[CrowdHMTError]) -> None:
@@ -109,9 +121,12 @@ class PlanSwitcher:
             self._fail(plan_seq, candidate, error)
             return
         try:
-            self._switch(candidate, executable, plan_seq)
+            changed = self._switch(candidate, executable, plan_seq)
         except CrowdHMTError as refused:
             self._fail(plan_seq, candidate, refused)
+            return
+        if changed:
+            self.switched()
 
     def _fail(self, plan_seq: int, candidate: Candidate, error: Optional[CrowdHMTError]) -> None:
         self.failure = (f'plan {plan_seq}: {candidate.candidate_id} cannot be prepared ({error}); '
