@@ -81,8 +81,8 @@ def ros_prefix():
         site = Path(entry)
         if site.name in ('site-packages', 'dist-packages') and (site / 'ament_package').is_dir():
             return site.parents[2]
-    raise SystemExit(f'{NAME}: the ROS build wheels are missing: install with build isolation '
-                     '(pip\'s default), or install the requires of pyproject.toml first')
+    raise SystemExit(f'{NAME}: the ROS build wheels are missing: install with build isolation, '
+                     'as pip does by default, or install the requires of pyproject.toml first')
 
 
 def build_tree():
@@ -123,7 +123,7 @@ class BuildInterfaces(Command):
     """Sub-command of build: puts the generated code beside ours and lists the share folder."""
 
     editable_mode = False
-    user_options = []
+    user_options = ()
 
     def initialize_options(self):
         self.build_lib = None

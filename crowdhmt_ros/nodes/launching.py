@@ -77,6 +77,7 @@ def robot_description(role: str, share: Path) -> LaunchDescription:
     """
     from launch import LaunchDescription
     from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
     declared = [
         DeclareLaunchArgument(argument.name, default_value=argument.default,
                               description=argument.text, choices=argument.choices or None)
@@ -87,6 +88,7 @@ def robot_description(role: str, share: Path) -> LaunchDescription:
 def start_processes(context: LaunchContext) -> List[Any]:
     """Return the actions that start the robot's processes, all arguments being known."""
     from launch_ros.actions import Node
+
     given = context.launch_configurations
     return [Node(executable=process.name, **node_options(given, context.environment))
             for process in processes(given['processes'])]

@@ -125,7 +125,7 @@ def test_configuration_files_hold_parameters_that_exist_and_are_in_range(path):
         node = key.rpartition('/')[2]
         values = section['ros__parameters']
         assert key == f'/**/{node}', 'a bare node name holds without a namespace only'
-        assert set(values) <= {field for field in PARAMETERS[node].__dataclass_fields__}
+        assert set(values) <= set(PARAMETERS[node].__dataclass_fields__)
         assert not problems(PARAMETERS[node], values)
 
 

@@ -65,8 +65,7 @@ def hear(topic, command, *, listener):
                             stderr=subprocess.STDOUT, text=True, cwd='/')
     try:
         done = subprocess.run([*listener, topic, WAIT_S], env=environment(), cwd='/', check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=120)
+                              capture_output=True, text=True, timeout=120)
     finally:
         node.send_signal(signal.SIGINT)
         try:

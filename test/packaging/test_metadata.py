@@ -6,7 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from unittest import mock
 
 import pytest
@@ -35,7 +35,7 @@ def colcon_executables():
 
 
 def test_one_version(pip_metadata):
-    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    package = ET.parse(ROOT / 'package.xml').getroot()
     assert package.findtext('version') == pip_metadata['version'] == crowdhmt_ros.__version__
     assert package.findtext('name') == 'crowdhmt_ros'
     assert package.findtext('export/build_type') == 'ament_cmake'
@@ -93,8 +93,9 @@ def test_a_setup_cfg_would_break_humble():
 
 
 def run_setup(patch):
-    code = f'import platform, runpy, sys, sysconfig\n{patch}\nsys.argv = ["setup.py", "--version"]' \
-           f'\nrunpy.run_path("setup.py", run_name="__main__")'
+    code = '\n'.join((
+        'import platform, runpy, sys', patch, 'sys.argv = ["setup.py", "--version"]',
+        'runpy.run_path("setup.py", run_name="__main__")'))
     return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
                           check=False)
 
@@ -128,8 +129,10 @@ def test_a_missing_compiler_is_named_with_the_apt_line(monkeypatch):
 def test_the_message_libraries_are_there_without_any_environment_variable():
     origin = importlib.util.find_spec('crowdhmt_ros').origin
     done = subprocess.run(
-        [sys.executable, '-c', 'import crowdhmt_ros.msg as m; from rclpy.serialization import '
-         'serialize_message as s; print(len(s(m.Plan(robot_id="vehicle"))))'],
+        [sys.executable, '-c',
+         ('import crowdhmt_ros.msg as m\n'
+          'from rclpy.serialization import serialize_message\n'
+          'print(len(serialize_message(m.Plan(robot_id="vehicle"))))')],
         env={'PATH': '/usr/bin:/bin', 'HOME': '/'}, cwd='/', capture_output=True, text=True,
         check=False)
     assert done.returncode == 0, f'{origin}: {done.stderr}'

@@ -83,7 +83,7 @@ def test_commands_run_with_no_environment_and_without_training_libraries(robot):
 
 
 def test_messages_scenarios_and_the_bundle_are_found(robot):
-    said = python(robot, '''
+    said = python(robot, """
 import crowdhmt_ros, crowdhmt_ros.msg as m
 from rclpy.serialization import serialize_message
 serialize_message(m.Plan())
@@ -93,7 +93,7 @@ from crowdhmt_ros.profiling.devices import load_device
 load_scenario('campus_minute'), load_device('generic_x86')
 print(len(open_bundle('campus7').classes))
 print(crowdhmt_ros.__file__)
-''').splitlines()
+""").splitlines()
     assert said[-2] == '7'
     assert said[-1].startswith(str(robot))
     assert sys.prefix not in said[-1]
