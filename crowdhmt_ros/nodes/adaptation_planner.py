@@ -33,8 +33,14 @@ from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.planner.reasons import describe, explain
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements
+from crowdhmt_ros.types import (
+    NO_READING,
+    READING_FIELDS,
+    LoopState,
+    Requirements,
+    ResourceSnapshot,
+)
 from crowdhmt_ros.types import Feedback as Window
-from crowdhmt_ros.types import LoopState, Requirements, ResourceSnapshot
 from crowdhmt_ros.types import Plan as Decided
 
 WISHES = ('latency_budget_s', 'memory_budget_bytes', 'accuracy_floor', 'accuracy_weight')
@@ -52,6 +58,15 @@ def without_costs(window: Window) -> Window:
     """Return a window that tells the condition of the images and nothing about costs."""
     return replace(window, capture_to_result_s=(), queue_s=(), preprocess_s=(), infer_s=(),
                    exit_index=(), confidence=())
+
+
+TOLD = ('battery_ratio', 'battery_voltage_v', 'battery_current_a', 'power_w',
+        'memory_allotted_bytes')
+
+
+def only_told(snapshot: ResourceSnapshot) -> ResourceSnapshot:
+    """Return a snapshot of what was told by topics, without this machine's own load."""
+    return replace(snapshot, **{name: NO_READING for name in READING_FIELDS if name not in TOLD})
 
 
 class AdaptationPlannerNode(Node):
@@ -103,7 +118,8 @@ class AdaptationPlannerNode(Node):
         self._windows.append(without_costs(window) if self.parameters.freeze_costs else window)
 
     def _on_resources(self, message: ResourceStatus) -> None:
-        self._snapshot = snapshot_from_msg(message)
+        snapshot = snapshot_from_msg(message)
+        self._snapshot = only_told(snapshot) if self.parameters.freeze_costs else snapshot
         self._heard_s = time.monotonic()
         self._decide()
 

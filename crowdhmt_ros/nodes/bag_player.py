@@ -43,6 +43,15 @@ from crowdhmt_ros.nodes.qos import profile_of
 TICK_S = 0.01
 NO_PLANNER_S = 3.0
 LINGER_S = 0.5
+SETTLE_START_S = 0.5
+"""Others that record need to find each other, too."""
+LONGEST_LEAD_S = 1.25
+"""In lockstep the recording's time runs at most so far ahead of the last plan."""
+PLAN_TIMEOUT_S = 1.0
+PLAN_TIMEOUTS = 3
+"""So many plans missing in a row, and they are waited for no more."""
+SETTLE_S = 0.002
+"""A battery message gets this long to arrive before the clock reaches its time."""
 DEPTH = 50
 NS = 1000000000
 
@@ -69,6 +78,8 @@ class BagPlayerNode(Node):
         self._answered = threading.Condition()
         self._answer_ns = -1
         self._planned = False
+        self._plan_ns = 0
+        self._missed_plans = 0
         self._stopping = threading.Event()
         self._roles: Dict[str, Callable[[BagMessage], None]] = {}
         self._others: Dict[str, Any] = {}
@@ -150,14 +161,19 @@ class BagPlayerNode(Node):
             self._answered.notify_all()
 
     def _on_plan(self, message: Plan) -> None:
-        self._planned = True
+        with self._answered:
+            self._planned = True
+            self._plan_ns = time_to_ns(message.header.stamp)
+            self._answered.notify_all()
 
     # The thread
 
     def _run(self) -> None:
         try:
             self._wait_until_ready()
+            self._stopping.wait(SETTLE_START_S)
             self._playing = True
+            self._tick(self._start_ns)
             for _ in range(self.parameters.loops):
                 self._play_once()
             self._stopping.wait(LINGER_S)
@@ -202,9 +218,12 @@ class BagPlayerNode(Node):
 
     def _play_once(self) -> None:
         began_s = time.monotonic()
+        lockstep = self.parameters.pace == 'lockstep'
         with open_bag(self.parameters.bag) as bag:
             for message in bag.messages(list(self._roles)):
-                if self.parameters.pace == 'original':
+                if lockstep:
+                    self._await_plan(message.time_ns)
+                else:
                     self._keep_pace(message.time_ns, began_s)
                 if self._stopping.is_set():
                     return
@@ -219,6 +238,16 @@ class BagPlayerNode(Node):
                 return
             self._tick(time_ns - int(left_s * rate * NS))
             self._stopping.wait(min(TICK_S, left_s))
+
+    def _await_plan(self, time_ns: int) -> None:
+        """Let the planner keep up, so that each plan sees what was recorded last."""
+        if self._clock is None or not self._planned or self._missed_plans >= PLAN_TIMEOUTS:
+            return
+        due_ns = time_ns - int(LONGEST_LEAD_S * NS)
+        with self._answered:
+            came = self._answered.wait_for(
+                lambda: self._plan_ns >= due_ns or self._stopping.is_set(), PLAN_TIMEOUT_S)
+        self._missed_plans = 0 if came else self._missed_plans + 1
 
     def _tick(self, time_ns: int) -> None:
         if self._clock is not None:
@@ -246,6 +275,7 @@ class BagPlayerNode(Node):
             data = serialize_message(battery)
         self._batteries.publish(data)
         if self._playing:
+            self._stopping.wait(SETTLE_S)
             self._tick(message.time_ns)
 
     def _await_answer(self, stamp_ns: int) -> None:

@@ -158,7 +158,8 @@ class AdaptationPlannerParameters:
     backend_repeat: int = parameter(
         1, 'run each inference this many times: a slow device', low=1, high=1000)
     freeze_costs: bool = parameter(
-        False, 'do not correct the tables by feedback: for replays that must repeat exactly')
+        False, "do not correct the tables by feedback and do not look at this machine's own "
+        'load and memory: for replays that must repeat exactly')
     tables: str = parameter(
         'measured', "'measured': on this machine at the first start, cached; 'counted': from "
         "operation counts alone; else a file of tables")

@@ -136,8 +136,10 @@ class ResourceMonitorNode(Node):
         """Return when a battery message was taken: its stamp where that can be believed."""
         now_ns = self.get_clock().now().nanoseconds
         stamp_ns = time_to_ns(message.header.stamp)
+        if self._ages.sim_time:  # a recording's message may come before its own clock message
+            return (stamp_ns or now_ns) / 1e9
         known = self._ages.age_s(stamp_ns, now_ns) is not None
-        return (min(stamp_ns, now_ns) if known else now_ns) / 1e9
+        return (stamp_ns if known else now_ns) / 1e9
 
     def _now_s(self) -> float:
         return float(self.get_clock().now().nanoseconds / 1e9)

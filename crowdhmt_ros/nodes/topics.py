@@ -79,7 +79,7 @@ RESOURCES = Topic(
     ('resource_monitor',), ('adaptation_planner', 'recorder'),
     'what this machine has, at 1 Hz and on a sharp change (at most 5 Hz)')
 BATTERY_STATE = Topic(
-    'battery_state', 'sensor_msgs/msg/BatteryState', SENSOR,
+    'battery_state', 'sensor_msgs/msg/BatteryState', Profile(BEST_EFFORT, VOLATILE, 1),
     ('scenario_player', 'bag_player'), ('resource_monitor',), 'state of the battery')
 MEMORY_ALLOTMENT = Topic(
     'memory_allotment', 'std_msgs/msg/UInt64', LATCHED,
