@@ -14,10 +14,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
-from crowdhmt_ros.cli.outcome import accuracy_table
+from crowdhmt_ros.cli.outcome import accuracy_table, scenario_limits
 from crowdhmt_ros.cli.prepare import prepare
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
-from crowdhmt_ros.report.summary import exceeds, latest, least, origin_s
+from crowdhmt_ros.report.summary import LimitsAt, exceeds, origin_s
 from crowdhmt_ros.types import FrontEntry
 
 SECONDS, QUICK_SECONDS = 60, 15
@@ -59,35 +59,33 @@ def run_demo(folder: Path, seconds: int, *, pinned: str = '') -> Run:
     return Run(folder, report, read_recording(folder / 'events.jsonl', folder / 'frames.csv'))
 
 
-def static_ratio(entry: FrontEntry, recording: Recording, table: Mapping[str, Mapping[str, float]]
-                 ) -> float:
+def static_ratio(entry: FrontEntry, recording: Recording,
+                 table: Mapping[str, Mapping[str, float]], limits: LimitsAt) -> float:
     """
     Return the share of a run's frames that a fixed plan would have answered outside a budget.
 
     :param entry: the fixed plan with its measured figures
-    :param recording: gives the budgets and the light of each moment
+    :param recording: gives the light of each moment
     :param table: variant_id -> condition -> accuracy
+    :param limits: what is in force at each moment
     """
-    plans = sorted(recording.decisions, key=lambda p: p.stamp_s)
-    samples = sorted(recording.samples, key=lambda s: s.stamp_s)
-    plan_times, sample_times = [p.stamp_s for p in plans], [s.stamp_s for s in samples]
     bad = 0
     for frame in recording.frames:
-        plan = latest(plan_times, plans, frame.stamp_ns / NS) or plans[0]
-        sample = latest(sample_times, samples, frame.stamp_ns / NS)
-        limit = least(plan.memory_budget_bytes, sample and sample.memory_allotted_bytes)
+        now = limits(frame.stamp_ns / NS)
         expected = table[entry.candidate.variant_id].get('scenes/' + frame.light_band)
-        bad += (exceeds(entry.memory_bytes.mean, limit)
-                or exceeds(entry.latency_s.p95, plan.latency_budget_s)
-                or exceeds(plan.accuracy_floor, expected))
+        bad += (exceeds(entry.memory_bytes.mean, now.memory_bytes)
+                or exceeds(entry.latency_s.p95, now.latency_s)
+                or exceeds(now.accuracy, expected))
     return bad / max(1, len(recording.frames))
 
 
-def best_static(front: Sequence[FrontEntry], recording: Recording, bundle: Bundle
-                ) -> List[Tuple[float, str]]:
+def best_static(front: Sequence[FrontEntry], run: Run, bundle: Bundle) -> List[Tuple[float, str]]:
     """Return (share outside a budget by the trace, candidate_id), the best first."""
     table = accuracy_table(bundle)
-    return sorted((static_ratio(e, recording, table), e.candidate.candidate_id) for e in front)
+    limits = scenario_limits(run.recording, run.folder / 'scenario.yaml')
+    assert limits is not None
+    return sorted((static_ratio(e, run.recording, table, limits), e.candidate.candidate_id)
+                  for e in front)
 
 
 def phase_variants(run: Run) -> Dict[str, str]:
@@ -157,7 +155,7 @@ def demo_figures(bundle_name: str, folder: Path, *, quick: bool) -> List[Figure]
     front = prepare(bundle, live=False).front
     seconds = QUICK_SECONDS if quick else SECONDS
     adaptive = run_demo(folder / 'adaptive', seconds)
-    by_trace = best_static(front, adaptive.recording, bundle)
+    by_trace = best_static(front, adaptive, bundle)
     statics = []
     for number, (_, name) in enumerate(by_trace[:1 if quick else STATIC_RUNS]):
         fixed = run_demo(folder / ('static-%d' % (number + 1)), seconds, pinned=name)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
+from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli.processes import Ended, ProcessError
-from crowdhmt_ros.report.recording import Recording, read_recording
-from crowdhmt_ros.report.summary import summarise
+from crowdhmt_ros.report.recording import NS, Recording, read_recording
+from crowdhmt_ros.report.summary import Limits, LimitsAt, summarise
 from crowdhmt_ros.report.write import write_report
 
 COUNT_TIMEOUT_S = 120.0
+LATE_START_S = 5.0
 
 
 def machine() -> Dict[str, Any]:
@@ -58,6 +60,29 @@ def accuracy_table(bundle: Optional[Bundle]) -> Dict[str, Dict[str, float]]:
     return {variant: dict(bundle.accuracy(variant)) for variant in bundle.manifest.front}
 
 
+def scenario_limits(recording: Recording, scenario_file: Path) -> Optional[LimitsAt]:
+    """
+    Return what a campus scenario really allowed at each moment, not what the robot knew of it.
+
+    :param recording: with the source's log; its last frame is the scenario's last
+    :param scenario_file: as it was played; None is returned where there is none
+    """
+    if not scenario_file.is_file() or not recording.frames:
+        return None
+    scenario = load_scenario(scenario_file)
+    first_s, last_s = recording.frames[0].stamp_ns / NS, recording.frames[-1].stamp_ns / NS
+    # A camera that started late has missed the first frames; one that was stopped, the last.
+    length_s = scenario.duration_s - 1.0 / scenario.frame_rate_hz
+    start_s = last_s - length_s if length_s - (last_s - first_s) < LATE_START_S else first_s
+
+    def at(stamp_s: float) -> Limits:
+        phase = scenario.phase_at(stamp_s - start_s)
+        return Limits(float(scenario.memory_bytes_at(stamp_s - start_s)), phase.latency_budget_s,
+                      phase.accuracy_floor)
+
+    return at
+
+
 def make_report(events: Path, frames: Optional[Path], *, bundle: Optional[Bundle],
                 about: Mapping[str, Any]) -> Tuple[Recording, Dict[str, Any]]:
     """
@@ -66,7 +91,8 @@ def make_report(events: Path, frames: Optional[Path], *, bundle: Optional[Bundle
     :raises CrowdHMTError: when the recording cannot be read
     """
     recording = read_recording(events, frames if frames and frames.is_file() else None)
-    report = summarise(recording, accuracy=accuracy_table(bundle), about=about)
+    report = summarise(recording, accuracy=accuracy_table(bundle), about=about,
+                       limits=scenario_limits(recording, events.with_name('scenario.yaml')))
     if recording.frames and frames:
         report['frames'] = count_apart(frames, events)
     return recording, report

@@ -74,6 +74,19 @@ class TickCount:
         return self.violating / self.frames if self.frames else 0.0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What is in force at one moment; None is no limit."""
+
+    memory_bytes: Optional[float] = None
+    latency_s: Optional[float] = None
+    accuracy: Optional[float] = None
+
+
+LimitsAt = Callable[[float], Limits]
+"""Node clock in s -> what is in force then."""
+
+
 def percentile(values: Sequence[float], ratio: float) -> float:
     """Return the value at a ratio 0..1 of the sorted values, linear between neighbours."""
     ordered = sorted(values)
@@ -185,19 +198,39 @@ def accuracy_now(decision: Decision, answer: Answer, light_band: str,
     return decision.accuracy if known is None else known
 
 
-def count_violations(recording: Recording, *,
-                     accuracy: Optional[Mapping[str, Mapping[str, float]]] = None) -> TickCount:
-    """
-    Count the answered frames that broke a budget or the floor in force at that moment.
-
-    :param recording: a run with decisions
-    :param accuracy: variant_id -> condition -> ratio, from the bundle's manifest
-    """
-    table = accuracy or {}
+def known_limits(recording: Recording) -> LimitsAt:
+    """Return the limits as the robot itself knew them, from its plans and resources."""
     plans = sorted(recording.decisions, key=lambda p: p.stamp_s)
     plan_times = [p.stamp_s for p in plans]
     samples = sorted(recording.samples, key=lambda s: s.stamp_s)
     sample_times = [s.stamp_s for s in samples]
+
+    def at(stamp_s: float) -> Limits:
+        plan = latest(plan_times, plans, stamp_s)
+        sample = latest(sample_times, samples, stamp_s)
+        if plan is None:
+            return Limits(memory_bytes=sample.memory_allotted_bytes if sample else None)
+        return Limits(least(plan.memory_budget_bytes, sample and sample.memory_allotted_bytes),
+                      plan.latency_budget_s, plan.accuracy_floor)
+
+    return at
+
+
+def count_violations(recording: Recording, *,
+                     accuracy: Optional[Mapping[str, Mapping[str, float]]] = None,
+                     limits: Optional[LimitsAt] = None) -> TickCount:
+    """
+    Count the answered frames that broke a budget or the floor in force at that moment.
+
+    Memory is what all resident executables took at the end of the frame's feedback window.
+
+    :param recording: a run with decisions
+    :param accuracy: variant_id -> condition -> ratio, from the bundle's manifest
+    :param limits: what was in force when, where the world is known better than by the robot
+    """
+    table, in_force = accuracy or {}, limits or known_limits(recording)
+    plans = sorted(recording.decisions, key=lambda p: p.stamp_s)
+    plan_times = [p.stamp_s for p in plans]
     light = {f.stamp_ns: f.light_band for f in recording.frames}
     resident = {s: w.memory_bytes for w in recording.windows for s in w.answered_ns}
     counts = {'frames': 0, 'violating': 0, 'memory': 0, 'latency': 0, 'accuracy': 0}
@@ -205,12 +238,11 @@ def count_violations(recording: Recording, *,
         plan = latest(plan_times, plans, answer.stamp_ns / NS)
         if plan is None:
             continue
-        sample = latest(sample_times, samples, answer.stamp_ns / NS)
-        limit = least(plan.memory_budget_bytes, sample and sample.memory_allotted_bytes)
+        now = in_force(answer.stamp_ns / NS)
         broken = {
-            'memory': exceeds(resident.get(answer.stamp_ns), limit),
-            'latency': exceeds(answer.latency_s, plan.latency_budget_s),
-            'accuracy': exceeds(plan.accuracy_floor, accuracy_now(
+            'memory': exceeds(resident.get(answer.stamp_ns), now.memory_bytes),
+            'latency': exceeds(answer.latency_s, now.latency_s),
+            'accuracy': exceeds(now.accuracy, accuracy_now(
                 plan, answer, light.get(answer.stamp_ns, ''), table))}
         counts['frames'] += 1
         counts['violating'] += any(broken.values())
@@ -278,16 +310,18 @@ def energy_of(windows: Sequence[Window]) -> Dict[str, Any]:
 
 def summarise(recording: Recording, *,
               accuracy: Optional[Mapping[str, Mapping[str, float]]] = None,
-              about: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+              about: Optional[Mapping[str, Any]] = None,
+              limits: Optional[LimitsAt] = None) -> Dict[str, Any]:
     """
     Return everything that report.json holds.
 
     :param recording: the run
     :param accuracy: variant_id -> condition -> ratio, from the bundle's manifest
     :param about: command, seed, machine, source and the like, copied
+    :param limits: what was in force when, where the world is known
     """
     duration = end_s(recording) - origin_s(recording)
-    violations = count_violations(recording, accuracy=accuracy)
+    violations = count_violations(recording, accuracy=accuracy, limits=limits)
     variants: List[str] = []
     for answer in sorted(recording.answers, key=lambda a: a.stamp_ns):
         if not variants or variants[-1] != answer.variant_id:
