@@ -133,7 +133,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> str:
            number(row['accuracy'], '%.1f', scale=0.01), number(row['latency_s'], '%.2f',
                                                                scale=1e-3),
            number(row['memory_bytes'], '%.1f', scale=MB),
-           number(row['energy_j'], '%.2f', scale=1e-3), escape(row['reason']))
+           number(row['energy_j'], '%.2f', scale=1e-3), escape(short_text(row['reason'])))
         for row in rows)
     return '<div class="wrap"><table>%s%s</table></div>' % (head, body)
 
@@ -152,6 +152,11 @@ def short_plan(candidate_id: str) -> str:
     """Return 'variant, 1t, fast' of a candidate that runs here on the usual engine."""
     parts = [p for p in candidate_id.split('/') if p not in ('local', 'onnxruntime')]
     return ', '.join(parts)
+
+
+def short_text(reason: str) -> str:
+    """Return a reason with short names for what runs here on the usual engine."""
+    return reason.replace('/local/onnxruntime', '')
 
 
 def frame_table(report: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ Series = Tuple[Tuple[float, Optional[float]], ...]
 """(time in s, value) pairs; None breaks the line."""
 
 ACCURACY_WINDOW_FRAMES = 50
-MB = 1e6
+POWER_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,18 @@ def rolling_accuracy(recording: Recording, window: int = ACCURACY_WINDOW_FRAMES)
     return tuple(series)
 
 
+def power(windows: Sequence[Window], width: int = POWER_WINDOWS
+          ) -> Tuple[Tuple[float, float], ...]:
+    """Return (node clock, mean power of the last few windows in W); frames come in lumps."""
+    known = [w for w in windows if w.energy_j is not None and w.window_s > 0]
+    found = []
+    for i, window in enumerate(known):
+        recent = known[max(0, i + 1 - width):i + 1]
+        found.append((window.stamp_s, sum(w.energy_j or 0.0 for w in recent)
+                      / sum(w.window_s for w in recent)))
+    return tuple(found)
+
+
 def make_timeline(recording: Recording) -> Timeline:
     """Derive all series of a run."""
     start, plans = origin_s(recording), recording.decisions
@@ -187,8 +199,7 @@ def make_timeline(recording: Recording) -> Timeline:
         accuracy_ratio=rolling_accuracy(recording),
         expected_accuracy=of_plans(lambda p: p.accuracy),
         accuracy_floor=of_plans(lambda p: p.accuracy_floor),
-        energy_w=tuple((w.stamp_s - start, w.energy_j / w.window_s) for w in recording.windows
-                       if w.energy_j is not None and w.window_s > 0))
+        energy_w=tuple((time_s - start, value) for time_s, value in power(recording.windows)))
 
 
 def accuracy_now(decision: Decision, answer: Answer, light_band: str,
