@@ -157,6 +157,11 @@ class Board:
             self._unclaimed[answer.stamp_ns] = answer
 
     @property
+    def last_stamp_ns(self) -> int:
+        """Stamp of the newest frame seen, 0 before the first."""
+        return self._last_ns
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds between the first and the last frame seen."""
         return (self._last_ns - self._first_ns) / NS if self._first_ns else 0.0

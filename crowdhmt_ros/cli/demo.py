@@ -176,8 +176,10 @@ def run(arguments: argparse.Namespace) -> int:
         ended = robot.stop()
     if not settings.events.exists():
         raise ProcessError(failure or 'nothing was recorded: see %s' % (folder / 'logs'))
-    frames = settings.frames if settings.source != BAG else None
-    _, report = outcome.make_report(settings.events, frames, bundle=bundle,
+    if settings.source == BAG and robot.board.last_stamp_ns:
+        outcome.write_bag_frames(settings.target, arguments.image_topic, settings.frames,
+                                 robot.board.last_stamp_ns)
+    _, report = outcome.make_report(settings.events, settings.frames, bundle=bundle,
                                     about=about_run(settings))
     print('\n'.join(outcome.summary_lines(report, ended)))
     try:

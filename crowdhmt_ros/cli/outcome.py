@@ -14,9 +14,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli.processes import Ended, ProcessError
+from crowdhmt_ros.nodes.bag_file import IMAGE_TYPES, header_stamp_ns, open_bag
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
 from crowdhmt_ros.report.summary import Limits, LimitsAt, summarise
-from crowdhmt_ros.report.write import write_report
+from crowdhmt_ros.report.write import ReportError, write_report
 
 COUNT_TIMEOUT_S = 120.0
 LATE_START_S = 5.0
@@ -51,6 +52,26 @@ def count_apart(frames: Path, events: Path) -> Dict[str, Any]:
         raise ProcessError('frames cannot be counted: %s' % done.stderr.strip())
     counted: Dict[str, Any] = json.loads(done.stdout)
     return counted
+
+
+def write_bag_frames(bag: str, image_topic: str, frames: Path, until_ns: int) -> None:
+    """
+    Write the stamps of a bag's frames as its player's source log.
+
+    :param bag: path
+    :param image_topic: '' for the only one
+    :param frames: CSV file to write
+    :param until_ns: stamp of the last frame that can have been played
+    :raises CrowdHMTError: when the bag cannot be read or the file not be written
+    """
+    with open_bag(bag) as opened:
+        topic = opened.the_topic(image_topic, IMAGE_TYPES, parameter='image_topic')
+        stamps = [header_stamp_ns(m.data) for m in opened.messages([topic])]
+    lines = ['stamp_ns,label,light_band', *('%d,,' % s for s in stamps if s <= until_ns)]
+    try:
+        frames.write_text('\n'.join(lines) + '\n', encoding='ascii')
+    except OSError as error:
+        raise ReportError('%s cannot be written: %s' % (frames, error.strerror)) from error
 
 
 def accuracy_table(bundle: Optional[Bundle]) -> Dict[str, Dict[str, float]]:

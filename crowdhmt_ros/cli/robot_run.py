@@ -165,7 +165,7 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
                 'camera_inference:camera_index': int(settings.target)}
     return {'camera_inference:source': 'topic', 'use_sim_time': True,
             'bag_player:bag': str(Path(settings.target).resolve()), 'bag_player:clock': True,
-            'bag_player:exit_at_end': True, 'bag_player:use_sim_time': False}
+            'bag_player:exit_at_end': True}
 
 
 DRIVERS = {CAMPUS: 'engine', VIDEO: 'engine', CAMERA: '', BAG: 'bag_player'}

@@ -99,7 +99,6 @@ def test_a_bag_is_played_on_its_own_clock(tmp_path):
     assert parameters['**']['use_sim_time'] is True
     player = parameters['bag_player']
     assert (player['pace'], player['image_topic'], player['rate']) == ('lockstep', '/cam', 5.0)
-    assert player['use_sim_time'] is False
 
 
 def test_a_pinned_plan_reaches_the_planner(tmp_path):
