@@ -32,6 +32,8 @@ START_TIMEOUT_S = 150.0
 """Longest wait for the first answer: the measurement at first start takes up to 60 s."""
 RECORDER_TIMEOUT_S = 30.0
 LISTENERS_TIMEOUT_S = 30.0
+DISCOVERY_S = 3.5
+"""Processes announce themselves every 3 s: by then all have found each other."""
 DRAIN_S = 1.5
 """The last feedback and the last plan are still on their way when the source has ended."""
 DEFAULT_SCENARIO = 'campus_minute'
@@ -215,6 +217,8 @@ class RobotRun:
         """
         self._started_s = time.monotonic()
         for name, command in self.commands.items():
+            if name == 'bag_player':  # it cannot know who else listens to the answers
+                time.sleep(DISCOVERY_S)
             child = self._fleet.start(name, command)
             if name == 'recorder' and not wait_until(
                     lambda child=child: self.settings.events.exists()  # type: ignore[misc]
