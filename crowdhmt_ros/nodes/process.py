@@ -27,6 +27,8 @@ from crowdhmt_ros.nodes.table import node_entry, process_named
 
 SPIN_S = 0.1
 """Longest time before a signal is noticed."""
+THREAD_TURN_S = 0.001
+"""A worker that comes back from the engine must not wait 5 ms for the interpreter."""
 
 
 class StopRequest:
@@ -54,6 +56,7 @@ def run(names: Sequence[str], args: Optional[List[str]] = None) -> int:
     :returns: exit code
     """
     stop = StopRequest()
+    sys.setswitchinterval(THREAD_TURN_S)
     nodes: List[object] = []
     code = 0
     try:
