@@ -8,6 +8,7 @@ know, or with no type definitions at all, can be played.
 """
 from __future__ import annotations
 
+import math
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,10 +52,12 @@ class Bag:
         self.start_ns: int = reader.start_time
         self.end_ns: int = reader.end_time
 
-    def messages(self, topics: Sequence[str]) -> Iterator[BagMessage]:
+    def messages(self, topics: Sequence[str], *, duration_s: float = math.inf
+                 ) -> Iterator[BagMessage]:
         """
         Yield the messages of some topics in recorded order.
 
+        :param duration_s: only those recorded so soon after the start
         :raises SourceError: the recording is damaged from here on
         """
         wanted = [c for c in self._reader.connections if c.topic in set(topics)]
@@ -68,6 +71,8 @@ class Bag:
                 return
             except Exception as error:
                 raise SourceError(f'{self.path} is damaged: {error}') from error
+            if time_ns - self.start_ns > duration_s * 1e9:
+                return
             yield BagMessage(connection.topic, time_ns, data)
 
     def topics_in_words(self) -> str:

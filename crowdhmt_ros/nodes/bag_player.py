@@ -87,6 +87,8 @@ class BagPlayerNode(Node):
         self._images: Optional[Any] = None
         self._first_battery: Optional[BagMessage] = None
         self._playing = False
+        duration_s = self.parameters.duration_s
+        self._duration_s = math.inf if math.isnan(duration_s) else duration_s
         with open_bag(self.parameters.bag) as bag:
             self._assign(bag)
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
@@ -134,7 +136,7 @@ class BagPlayerNode(Node):
                                      profile_of(offered, depth=DEPTH))
 
     def _look_at_battery(self, bag: Bag, topic: str) -> None:
-        recorded = list(bag.messages([topic]))
+        recorded = list(bag.messages([topic], duration_s=self._duration_s))
         self._first_battery = recorded[0] if recorded else None
         if self.parameters.battery_rescale:
             ratios = (deserialize_message(m.data, BatteryState).percentage for m in recorded)
@@ -220,7 +222,7 @@ class BagPlayerNode(Node):
         began_s = time.monotonic()
         lockstep = self.parameters.pace == 'lockstep'
         with open_bag(self.parameters.bag) as bag:
-            for message in bag.messages(list(self._roles)):
+            for message in bag.messages(list(self._roles), duration_s=self._duration_s):
                 if lockstep:
                     self._await_plan(message.time_ns)
                 else:

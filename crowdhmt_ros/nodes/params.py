@@ -255,6 +255,9 @@ class BagPlayerParameters:
     other_topics: Tuple[str, ...] = parameter(
         ('',), 'further topics of the bag to play under their own names, made relative')
     rate: float = parameter(1.0, 'speed of the recording', low=0.01, high=100.0)
+    duration_s: float = parameter(
+        UNSET, 'play only so much of its beginning, recorded time in s; unset plays all',
+        low=0.1, high=1e6)
     loops: int = parameter(1, 'how often to play it', low=1, high=1000000)
     pace: str = parameter('original', "'original' keeps the recorded times; 'lockstep' sends the "
                           'next frame when the last one was answered',
