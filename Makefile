@@ -49,9 +49,8 @@ ifeq ($(wildcard crowdhmt_ros/msg/__init__.py),)
 $(ROBOT): FORCE
 endif
 
-# What a robot imports at run time: Python 3.8 is what JetPack 5 has.
-ROBOT_SIDE := $(wildcard $(addprefix crowdhmt_ros/, __init__.py types errors.py executor.py \
-  loop.py resources profiling engine planner bundle vision campus nodes))
+# What a robot imports at run time is Python 3.8, which JetPack 5 has; the rest is for workstations.
+WORKSTATION := graph elastic tta cli dashboard msg srv _lib bundle/writer.py planner/pareto.py
 
 .PHONY: help setup setup-robot demo test test-all bench lint clean check-system FORCE
 
@@ -124,8 +123,8 @@ bench: $(DEV)
 lint: $(DEV)
 	@$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
-	find $(ROBOT_SIDE) -name '*.py' ! -path '*/bundle/writer.py' -print0 |
-	  xargs -0 $(BIN)/vermin --quiet --no-tips --violations --target=3.8-
+	find crowdhmt_ros -name '*.py' $(foreach x,$(WORKSTATION),! -path 'crowdhmt_ros/$x' ! -path 'crowdhmt_ros/$x/*') \
+	  -print0 | xargs -0 $(BIN)/vermin --quiet --no-tips --violations --target=3.8-
 
 clean:
 	rm -rf $(VENV) build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
