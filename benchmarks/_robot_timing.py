@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -12,11 +13,9 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Tuple
 
 from benchmarks import timing
-from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
-from crowdhmt_ros.cli.prepare import prepare
 from crowdhmt_ros.cli.processes import Fleet, ros_environment
-from crowdhmt_ros.engine.backend import make_buffers
+from crowdhmt_ros.engine.backend import Executable, make_buffers
 from crowdhmt_ros.nodes import table
 from crowdhmt_ros.nodes.engine_room import PlanDoor, open_engine_room
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
@@ -25,7 +24,8 @@ from crowdhmt_ros.nodes.switching import switch_percentile_s
 OVERHEAD_BOUND = 1.15
 WISHED_INFER_S = 0.005
 TRIAL_RUNS = 61
-ROUNDS, QUICK_ROUNDS, QUICK_PROCESSES = 44, 10, 2
+MOST_REPEATS = 3
+ROUNDS, QUICK_ROUNDS, QUICK_PROCESSES = 240, 30, 2
 SWITCHES, QUICK_SWITCHES = 1000, 100
 SWITCH_BOUND_US = 200.0
 
@@ -39,8 +39,11 @@ def recorder() -> Iterator[None]:
     os.environ.update({name: environment[name] for name in names})
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(environment, Path(folder))
-        fleet.start('recorder', table.command(
+        child = fleet.start('recorder', table.command(
             'recorder', namespace='vehicle', parameters={'out': folder + '/events.jsonl'}))
+        # What the listener does with a message is not the node's cost: it yields to the node.
+        os.setpriority(os.PRIO_PROCESS, child.pid, 19)
+        os.sched_setaffinity(child.pid, {max(os.sched_getaffinity(0))})
         try:
             time.sleep(1.0)
             yield
@@ -50,20 +53,29 @@ def recorder() -> Iterator[None]:
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+def one_run_s(executable: Executable) -> float:
+    """Return the median seconds of one run."""
+    inputs, outputs = make_buffers(executable.inputs), make_buffers(executable.outputs)
+    run = timing.timed(lambda: executable.run(inputs, outputs))
+    run()
+    took = []
+    for _ in range(TRIAL_RUNS):
+        took.append(run())
+    return sorted(took)[TRIAL_RUNS // 2]
+
+
 def slow_enough(bundle_name: str) -> Tuple[str, int]:
-    """Return the richest variant and how often it must be repeated to take about 5 ms."""
-    prepare(open_bundle(bundle_name), live=False)
+    """Return the variant, and how often it is repeated, that comes nearest to 5 ms."""
     room = open_engine_room(CameraInferenceParameters(bundle=bundle_name))
     try:
-        rich = next(c for c in room.bundle.candidates((1,), ('fast',))
-                    if c.variant_id == room.bundle.manifest.front[0])
-        executable = room.pool.prepare(rich)
-        inputs, outputs = make_buffers(executable.inputs), make_buffers(executable.outputs)
-        run = timing.timed(lambda: executable.run(inputs, outputs))
-        infer_s = sorted(run() for _ in range(TRIAL_RUNS))[TRIAL_RUNS // 2]
+        infer_s = {c.variant_id: one_run_s(room.pool.prepare(c))
+                   for c in room.bundle.candidates((1,), ('fast',))}
     finally:
         room.close()
-    return rich.variant_id, max(1, round(WISHED_INFER_S / infer_s))
+    offered = [(abs(math.log(repeat * once_s / WISHED_INFER_S)), repeat, variant_id)
+               for variant_id, once_s in infer_s.items() for repeat in range(1, MOST_REPEATS + 1)]
+    _, repeat, variant_id = min(offered)
+    return variant_id, repeat
 
 
 def collect(variant_id: str, repeat: int, *, processes: int, rounds: int
@@ -102,7 +114,7 @@ def overhead_figures(bundle_name: str, *, quick: bool) -> List[Figure]:
         figures.append(inform(key + '/control_width', control.high - control.low,
                               how='interval of the A/A control; above 0.03 nothing is concluded'))
     return [*figures, inform('feedback_us_a_frame', 1e6 * means['feedback_s'],
-                             how='share of the windows published once a second, included above')]
+                             how='share of one window of ten frames, included above')]
 
 
 def switch_times_s(bundle_name: str, count: int) -> List[float]:
