@@ -42,11 +42,12 @@ class AnswerPublisher:
     :param known: candidate_id -> candidate
     :param ages: age and period of frames
     :param window: takes what was measured
+    :param boot_id: of this robot
     :param luminance: mean brightness of the frame just answered
     """
 
     def __init__(self, node: Node, labels: Sequence[str], *, known: Mapping[str, Candidate],
-                 ages: FrameAges, window: FeedbackWindow,
+                 ages: FrameAges, window: FeedbackWindow, boot_id: str,
                  luminance: Callable[[], Optional[float]],
                  report: Callable[[str], None]) -> None:
         self._labels = tuple(labels)
@@ -56,7 +57,7 @@ class AnswerPublisher:
         self._luminance = luminance
         self._clock = node.get_clock()
         self._names: Dict[str, Tuple[str, str]] = {}
-        self._message = InferenceResult(offload_s=NAN)
+        self._message = InferenceResult(offload_s=NAN, boot_id=boot_id)
         qos = profile_of(topics.RESULT.profile)
         self._results = node.create_publisher(
             InferenceResult, topics.RESULT.name, qos,

@@ -146,6 +146,7 @@ class CameraInferenceNode(LifecycleNode):
             energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory_bytes)
         self.answers = AnswerPublisher(
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
+            boot_id=self.figures.boot_id,
             luminance=room.executor.luminance, report=self._report_qos)
         qos = profile_of(topics.FEEDBACK.profile)
         self._feedback = self.create_publisher(

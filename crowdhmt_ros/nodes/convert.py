@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import json
 import math
+from dataclasses import asdict
 from typing import Any, Iterable, Optional, Sequence, Tuple
 
 from builtin_interfaces.msg import Time
@@ -126,6 +127,11 @@ def variant_from_json(text: str) -> types.Variant:
     return types.Variant(stages, data['exit_index'], data['precision'])
 
 
+def engine_to_json(engine: types.EngineOptions) -> str:
+    """Return the canonical text of engine options: sorted keys, no spaces."""
+    return json.dumps(asdict(engine), sort_keys=True, separators=(',', ':'))
+
+
 def candidate_to_msg(candidate: types.Candidate) -> Choice:
     """Convert a candidate, its figures left unknown."""
     segments = candidate.placement.segments
@@ -140,7 +146,7 @@ def candidate_to_msg(candidate: types.Candidate) -> Choice:
         segment_codecs=[s.codec for s in segments],
         backend=engine.backend, threads=engine.threads, spinning=engine.spinning,
         engine_precision=engine.precision, fusion_set=engine.fusion_set,
-        memory_mode=engine.memory_mode,
+        memory_mode=engine.memory_mode, engine_json=engine_to_json(engine),
         accuracy=NAN, latency_s=NAN, latency_p95_s=NAN, memory_bytes=NAN, energy_j=NAN)
 
 
@@ -151,9 +157,7 @@ def candidate_from_msg(message: Choice) -> types.Candidate:
         for role, segment_id, device, codec in zip(
             message.segment_roles, message.segment_ids, message.segment_devices,
             message.segment_codecs))
-    engine = types.EngineOptions(
-        message.backend, message.threads, message.spinning, message.engine_precision,
-        message.fusion_set, message.memory_mode)
+    engine = types.EngineOptions(**json.loads(message.engine_json))
     return types.Candidate(message.variant_id, variant_from_json(message.variant_json),
                            types.Placement(segments), engine)
 
@@ -201,6 +205,7 @@ def state_to_msg(state: types.LoopState) -> LoopState:
         plan_seq=state.plan_seq, current_id=state.current_id,
         current_since_s=float(state.current_since_s), condition=state.condition,
         challenger_id=state.challenger_id, challenger_steps=state.challenger_steps,
+        preprocess_s=number(state.preprocess_s),
         correction_ids=[row.candidate_id for row in rows],
         latency_ratios=doubles(row.latency_ratio for row in rows),
         spread_ratios=doubles(row.spread_ratio for row in rows),
@@ -217,7 +222,8 @@ def state_from_msg(message: LoopState) -> types.LoopState:
         plan_seq=message.plan_seq, current_id=message.current_id,
         current_since_s=message.current_since_s, corrections=corrections,
         condition=message.condition, challenger_id=message.challenger_id,
-        challenger_steps=message.challenger_steps)
+        challenger_steps=message.challenger_steps,
+        preprocess_s=optional(message.preprocess_s))
 
 
 # Plan

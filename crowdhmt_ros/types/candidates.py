@@ -42,6 +42,13 @@ class Placement:
         """Short name: 'local', or the devices in order joined by '>'."""
         return '>'.join(s.device for s in self.segments)
 
+    @property
+    def name(self) -> str:
+        """Unique name: 'local' for one uncut segment here, else each segment, device, codec."""
+        if len(self.segments) == 1 and self.segments[0].codec == 'none':
+            return self.segments[0].device
+        return '>'.join('%s@%s:%s' % (s.segment_id, s.device, s.codec) for s in self.segments)
+
 
 @dataclass(frozen=True, order=True)
 class EngineOptions:
@@ -77,7 +84,7 @@ class Candidate:
     def candidate_id(self) -> str:
         """Stable, readable name; equal for equal candidates of one bundle."""
         e = self.engine
-        parts = [self.variant_id, self.placement.label, e.backend,
+        parts = [self.variant_id, self.placement.name, e.backend,
                  '%dt' % e.threads, e.memory_mode]
         if e.spinning:
             parts.append('spin')

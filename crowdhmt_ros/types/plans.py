@@ -118,6 +118,8 @@ class LoopState:
     :param condition: condition of the images as last reported, '' while unknown
     :param challenger_id: candidate that would be better but has not yet won
     :param challenger_steps: consecutive steps that it has been better
+    :param preprocess_s: frame to tensor, smoothed over the frames of this camera; None
+        while unknown
     """
 
     plan_seq: int = 0
@@ -127,6 +129,7 @@ class LoopState:
     condition: str = ''
     challenger_id: str = ''
     challenger_steps: int = 0
+    preprocess_s: Optional[float] = None
 
 
 @dataclass(frozen=True)
