@@ -93,6 +93,9 @@ def source_of(arguments: argparse.Namespace) -> Tuple[str, str]:
                 raise SourceError('there is no %s %s: check the path' % (kind, name))
             return kind, name
     if arguments.camera is not None:
+        if not Path('/dev/video%d' % arguments.camera).exists():
+            raise SourceError('there is no camera %d here: crowdhmt doctor lists those there are'
+                              % arguments.camera)
         return CAMERA, str(arguments.camera)
     return CAMPUS, ''
 
@@ -174,7 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
         failure = str(error)
     finally:
         ended = robot.stop()
-    if not settings.events.exists():
+    if not settings.events.exists() or (failure and not robot.answering):
         raise ProcessError(failure or 'nothing was recorded: see %s' % (folder / 'logs'))
     if settings.source == BAG and robot.board.last_stamp_ns:
         outcome.write_bag_frames(settings.target, arguments.image_topic, settings.frames,

@@ -7,6 +7,7 @@ One run of one robot on real nodes: which processes, with which parameters, for 
 """
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from crowdhmt_ros.errors import ConfigError, ScenarioError
 from crowdhmt_ros.nodes import table
 
 CAMPUS, VIDEO, CAMERA, BAG = 'campus', 'video', 'camera', 'bag'
+REFUSAL = re.compile(r'(?:configure|activate) failed: (.*?)(?: / |$)')
+REFUSAL_LINES = 8
 START_TIMEOUT_S = 150.0
 """Longest wait for the first answer: the measurement at first start takes up to 60 s."""
 RECORDER_TIMEOUT_S = 30.0
@@ -245,6 +248,8 @@ class RobotRun:
         now_s = time.monotonic()
         if self.board.answered and self._first_answer_s is None:
             self._first_answer_s = now_s
+        if self._first_answer_s is None:
+            self._raise_refusal()
         if self._first_answer_s is None and now_s - self._started_s > START_TIMEOUT_S:
             raise ProcessError('no frame was answered within %.0f s: see %s' % (
                 START_TIMEOUT_S, self.settings.out / 'logs'))
@@ -252,6 +257,13 @@ class RobotRun:
             return False
         return not (self._limit_s is not None and self._first_answer_s is not None
                     and self.board.elapsed_s >= self._limit_s)
+
+    def _raise_refusal(self) -> None:
+        """Raise when the camera node says that it cannot start; it would wait for ever."""
+        engine = self._fleet.children.get('engine')
+        found = REFUSAL.search(engine.last_words(REFUSAL_LINES)) if engine else None
+        if found:
+            raise ProcessError('the camera node cannot start: %s' % found.group(1))
 
     @property
     def answering(self) -> bool:

@@ -1,14 +1,18 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import argparse
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import demo
+from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.cli.robot_run import RobotRun, RunSettings, write_scenario
 from crowdhmt_ros.errors import ConfigError, ScenarioError, SourceError
+from crowdhmt_ros.report.write import ReportError
+from test.report import synthetic
 
 
 def parsed(*words):
@@ -104,3 +108,72 @@ def test_a_bag_is_played_on_its_own_clock(tmp_path):
 def test_a_pinned_plan_reaches_the_planner(tmp_path):
     _, parameters = started(tmp_path, '--static', 'w10')
     assert parameters['adaptation_planner'] == {'pinned_candidate': 'w10'}
+
+
+def test_a_camera_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SourceError, match='there is no camera 63'):
+        demo.settings_of(parsed('--camera', '63'), tmp_path)
+
+
+class FinishedRun:
+    """Stands for a robot whose run is over."""
+
+    answering = True
+
+    def __init__(self, settings):
+        self.board = SimpleNamespace(last_stamp_ns=0)
+        synthetic.write_run(settings.out)
+
+    def start(self):
+        pass
+
+    def step(self):
+        return False
+
+    def stop(self):
+        return ()
+
+
+@pytest.fixture
+def finished(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, 'RobotRun', FinishedRun)
+    monkeypatch.setattr(demo, 'prepare', lambda *_, **__: None)
+    return parsed('--no-live', '--out', str(tmp_path / 'run'))
+
+
+def test_a_finished_run_leaves_both_reports(finished, capsys):
+    assert demo.run(finished) == 0
+    assert (finished.out / 'report.json').is_file()
+    assert (finished.out / 'report.html').is_file()
+    assert '600 emitted, 600 answered' in capsys.readouterr().out
+
+
+def test_a_full_disk_while_reporting_costs_one_line_and_not_the_run(finished, monkeypatch, capsys):
+    def full(*_, **__):
+        raise ReportError('report.json cannot be written (No space left on device): free space')
+    monkeypatch.setattr(demo.outcome, 'save', full)
+    assert demo.run(finished) == 1
+    said = capsys.readouterr()
+    assert '600 emitted, 600 answered' in said.out
+    assert said.err.count('\n') == 1
+    assert 'No space left on device' in said.err
+
+
+def test_a_start_that_fails_is_one_line_and_no_report(finished, monkeypatch, capsys):
+    def crash(self):
+        raise ProcessError('the camera node cannot start: no such video')
+    monkeypatch.setattr(FinishedRun, 'answering', False)
+    monkeypatch.setattr(FinishedRun, 'step', crash)
+    with pytest.raises(ProcessError, match='no such video'):
+        demo.run(finished)
+    assert not (finished.out / 'report.html').exists()
+
+
+def test_a_crash_is_told_and_the_run_still_reported(finished, monkeypatch, capsys):
+    def crash(self):
+        raise ProcessError('process mind ended with exit code 1: out of memory')
+    monkeypatch.setattr(FinishedRun, 'step', crash)
+    assert demo.run(finished) == 1
+    said = capsys.readouterr()
+    assert 'process mind ended' in said.err
+    assert (finished.out / 'report.html').is_file()
