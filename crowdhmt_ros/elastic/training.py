@@ -89,7 +89,7 @@ class Recipe:
     :param hard_share: share of the label loss in a distilled loss
     """
 
-    cycles: Tuple[Cycle, ...] = (Cycle(11, 0.03, ((0.0, 40), (0.45, 48), (0.72, 64))),)
+    cycles: Tuple[Cycle, ...] = (Cycle(11, 0.03, ((0.0, 40), (0.45, 48), (0.81, 64))),)
     batch_size: int = 64
     weight_decay: float = 5e-4
     momentum: float = 0.9
