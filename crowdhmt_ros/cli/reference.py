@@ -8,11 +8,13 @@ A section of the README lies between `<!-- reference:NAME -->` and `<!-- /refere
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
+from crowdhmt_ros.cli.figures import number_text
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.nodes.params import SPECS
 from crowdhmt_ros.nodes.table import yaml_scalar
@@ -101,6 +103,40 @@ def updated(text: str) -> str:
     return text
 
 
+def figures_section(content: Mapping[str, Any]) -> str:
+    """Return the table of the figures with a target, from the JSON file of a bench."""
+    rows = []
+    for figure in content['figures']:
+        if figure['target'] is not None:
+            sign = '<=' if figure['better'] == 'lower' else '>='
+            rows.append(('`%s`' % figure['key'], number_text(figure['value']),
+                         '%s %s' % (sign, number_text(figure['target'])),
+                         'yes' if figure['holds'] else '**no**', figure['how']))
+    return markdown_table(('figure', 'value', 'target', 'holds', 'how'), rows)
+
+
+def with_figures(text: str, path: Path) -> str:
+    """
+    Return a document with the figures of one bench between its markers.
+
+    :param path: JSON file that `crowdhmt bench NAME --json FILE` wrote
+    :raises ConfigError: when the file cannot be used, or the markers are missing
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        name, made = content['bench'], figures_section(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError('%s holds no figures of a bench (%s): make it with crowdhmt bench NAME '
+                          '--json FILE' % (path, error)) from error
+    pattern = re.compile(r'(<!-- figures:%s -->\n)(.*?)(<!-- /figures:%s -->)' % (name, name),
+                         re.DOTALL)
+    found = pattern.search(text)
+    if not found:
+        raise ConfigError('the markers <!-- figures:%s --> and <!-- /figures:%s --> are missing'
+                          % (name, name))
+    return text[:found.end(1)] + made + '\n' + text[found.start(3):]
+
+
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -109,6 +145,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
                         help='one section; all when left out')
     parser.add_argument('--update', type=Path, metavar='FILE',
                         help='write all sections between their markers in FILE')
+    parser.add_argument('--figures', type=Path, metavar='JSON', help='with --update: write the '
+                        'figures of this bench too')
     return parser
 
 
@@ -117,7 +155,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.update:
         try:
             text = arguments.update.read_text(encoding='utf-8')
-            arguments.update.write_text(updated(text), encoding='utf-8')
+            text = updated(text)
+            if arguments.figures:
+                text = with_figures(text, arguments.figures)
+            arguments.update.write_text(text, encoding='utf-8')
         except OSError as error:
             raise ConfigError('%s cannot be updated: %s' % (arguments.update, error)) from error
         return 0

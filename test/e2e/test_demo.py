@@ -45,7 +45,7 @@ def test_a_day_on_campus_loses_no_frame_and_leaves_a_report(robot_environment, t
 def test_a_pinned_plan_stays(robot_environment, tmp_path):
     from crowdhmt_ros.bundle.reader import open_bundle
     leanest = open_bundle('campus7').manifest.front[-1]
-    report, _ = run_demo(robot_environment, tmp_path / 'run', '--seconds', '6', '--static',
+    report, _ = run_demo(robot_environment, tmp_path / 'run', '--seconds', '5', '--static',
                          leanest)
     assert report['variants_in_order'] == [leanest]
     assert_every_frame_counted(report)
