@@ -23,7 +23,7 @@ def test_sections_are_written_between_their_markers(tmp_path):
     words = ['reference', '--update', str(document), '--figures', str(figures)]
     assert cli.main(words) == 0
     once = document.read_text()
-    assert 'old' not in once
+    assert '\nold\n' not in once
     assert '`battery_state`' in once
     assert '| `lost` | 0 | <= 0 | yes | x \\| y |' in once
     assert 'info' not in once.split('figures:robot')[1]
