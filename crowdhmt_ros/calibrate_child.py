@@ -107,9 +107,9 @@ def resident_bytes(folder: str, *, page_map: Path = PAGE_MAP) -> Tuple[int, int]
     except OSError as error:
         raise CalibrationError(f'{page_map} cannot be read: {error}') from error
     for line in lines:
-        words = line.split()
+        words = line.split(None, 5)  # the sixth is a path, which may hold spaces
         if words and not words[0].endswith(':'):
-            inside = len(words) > 5 and words[5].startswith(folder)
+            inside = len(words) > 5 and words[5].startswith(folder.rstrip('/') + '/')
         elif words and words[0] == 'Anonymous:':
             private += int(words[1]) * 1024
         elif words and words[0] == 'Rss:' and inside:

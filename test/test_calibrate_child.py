@@ -44,6 +44,15 @@ def test_private_pages_and_touched_weights_count_and_program_code_does_not(tmp_p
         resident_bytes('/cache', page_map=tmp_path / 'none')
 
 
+def test_a_folder_with_spaces_counts_and_one_that_only_begins_alike_does_not(tmp_path):
+    page_map = tmp_path / 'smaps'
+    page_map.write_text(PAGE_MAP.replace('/cache/ab/', '/my  cache/a b/'))
+    assert resident_bytes('/my  cache/a b', page_map=page_map)[1] == 64 * 1024
+    assert resident_bytes('/my  cache/a b/', page_map=page_map)[1] == 64 * 1024
+    assert resident_bytes('/my  cache/a', page_map=page_map)[1] == 0
+    assert resident_bytes('/my', page_map=page_map)[1] == 0
+
+
 def test_a_segment_survives_the_way_to_the_child(tiny):
     for segment in tiny[1].values():
         assert segment_from(json.loads(json.dumps(dataclasses.asdict(segment)))) == segment
