@@ -171,12 +171,30 @@ def zone_celsius(root: Path, names: Iterable[str]) -> Optional[float]:
 
 
 def group_memory(root: Path) -> Tuple[Optional[float], Optional[float]]:
-    """Return (limit, use) of this container's control group in bytes, None where unlimited."""
+    """
+    Return (limit, use) of this container's control group in bytes, None where unlimited.
+
+    Cached file pages that nobody used lately count as used by the kernel, which gives them away
+    as soon as anybody asks: they are taken off, as `MemAvailable` does for the whole machine.
+    """
     group = root / 'sys' / 'fs' / 'cgroup'
-    for limit_file, use_file in (
-            ('memory.max', 'memory.current'),
-            ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes')):
-        limit = read_number(group / limit_file)
+    for folder, limit_file, use_file, idle_name in (
+            (group, 'memory.max', 'memory.current', 'inactive_file'),
+            (group / 'memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes',
+             'total_inactive_file')):
+        limit = read_number(folder / limit_file)
         if limit is not None and 0 < limit < UNLIMITED_BYTES:
-            return limit, read_number(group / use_file)
+            used = read_number(folder / use_file)
+            if used is not None:
+                used = max(0.0, used - _counter(folder / 'memory.stat', idle_name))
+            return limit, used
     return None, None
+
+
+def _counter(path: Path, name: str) -> float:
+    """Return the number behind `name` in a file of lines 'name number', 0 without one."""
+    for line in (read_text(path) or '').splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == name and words[1].isdigit():
+            return float(words[1])
+    return 0.0

@@ -86,6 +86,19 @@ def test_a_container_limit_counts_as_the_machine(tmp_path, limit_file, use_file)
     assert found['memory_available_bytes'].value == 600000.0
 
 
+@pytest.mark.parametrize(('folder', 'limit_file', 'use_file', 'name'), [
+    ('', 'memory.max', 'memory.current', 'inactive_file'),
+    ('memory/', 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file')])
+def test_cached_files_of_a_container_are_still_available(tmp_path, folder, limit_file, use_file,
+                                                         name):
+    put(tmp_path, f'sys/fs/cgroup/{folder}{limit_file}', '1000000')
+    put(tmp_path, f'sys/fs/cgroup/{folder}{use_file}', '900000')
+    put(tmp_path, f'sys/fs/cgroup/{folder}memory.stat', f'anon 5\nactive_file 7\n{name} 300000')
+    assert LinuxProbe(root=tmp_path).sample(0.0)['memory_available_bytes'].value == 400000.0
+    put(tmp_path, f'sys/fs/cgroup/{folder}memory.stat', f'{name}\n{name} many')
+    assert LinuxProbe(root=tmp_path).sample(0.0)['memory_available_bytes'].value == 100000.0
+
+
 @pytest.mark.parametrize('limit', ['max', '9223372036854771712'])
 def test_an_unlimited_container_is_no_limit(tmp_path, limit):
     put(tmp_path, 'sys/fs/cgroup/memory.max', limit)
