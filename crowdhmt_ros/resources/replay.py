@@ -26,6 +26,8 @@ COLUMNS = {
     'cpu_load': 'cpu_load_ratio',
 }
 """Column of a known recording -> field of ResourceSnapshot."""
+RATIO_SUFFIX = '_ratio'
+"""Fields of this ending lie in 0..1; PX4 writes -1 where it does not know."""
 
 
 class TraceProbe:
@@ -89,8 +91,15 @@ def _row(row: Mapping[str, Optional[str]], time_name: str, fields: Mapping[str, 
     time_s = _number(row.get(time_name))
     if time_s is None:
         return None
-    values = ((field, _number(row.get(name))) for name, field in fields.items())
+    values = ((field, _known(field, _number(row.get(name)))) for name, field in fields.items())
     return time_s * TIMES[time_name], {f: v for f, v in values if v is not None}
+
+
+def _known(field: str, value: Optional[float]) -> Optional[float]:
+    """Return `value`, None where it stands for unknown."""
+    if value is None or (field.endswith(RATIO_SUFFIX) and value < 0.0):
+        return None
+    return value
 
 
 def _number(text: Optional[str]) -> Optional[float]:

@@ -24,6 +24,13 @@ def test_the_row_in_force_holds_until_the_next(tmp_path):
     assert probe.sample(99.0)['battery_ratio'].value == 0.8
 
 
+def test_a_negative_ratio_stands_for_unknown_and_a_negative_current_does_not(tmp_path):
+    probe = read_trace(write(tmp_path / 'c.csv', 't_s,remaining,cpu_load,current_a\n'
+                                                 '0,-1,-1,-1\n1,0,0.5,2\n'))
+    assert probe.sample(0.0) == {'battery_current_a': Reading(-1.0, REPLAYED, 0.0)}
+    assert probe.sample(1.0)['battery_ratio'] == Reading(0.0, REPLAYED, 0.0)
+
+
 def test_a_clock_that_jumps_back_starts_anew():
     probe = TraceProbe([0.0, 1.0], [{'battery_ratio': 0.9}, {'battery_ratio': 0.8}])
     probe.sample(10.0)
