@@ -9,7 +9,6 @@ for it and read the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Callable, Mapping, Optional, Tuple
 
@@ -114,19 +113,16 @@ def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], c
             raise CalibrationError(f'{wishes.tables} was measured for another bundle: measure '
                                    'anew (tables: measured) or name the right file')
         return tables
-    settings = Settings(device_key(_engine(backend.name, wishes.repeat)), wishes.threads,
+    settings = Settings(device_key(_engine(backend, wishes.repeat)), wishes.threads,
                         wishes.memory_modes, wishes.longest_s)
     return calibrate(bundle, backend, segments, cache_dir, settings=settings,
                      measure_memory=memory_of, preprocess=_typical_preprocess(bundle.input),
                      progress=progress)
 
 
-def _engine(name: str, repeat: int) -> str:
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        version = 'of unknown version'
-    return f'{name} {version}' + (f' repeated {repeat} times' if repeat > 1 else '')
+def _engine(backend: Backend, repeat: int) -> str:
+    return (f'{backend.name} {backend.version}'
+            + (f' repeated {repeat} times' if repeat > 1 else ''))
 
 
 def _typical_preprocess(spec: InputSpec) -> Callable[[], None]:

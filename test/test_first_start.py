@@ -3,8 +3,10 @@
 """From a bundle to a front in one call."""
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from crowdhmt_ros.bundle.reader import open_bundle
@@ -71,6 +73,22 @@ def test_tables_from_a_file_are_used_as_they_are(bundle, cache_dir, tmp_path):
 def test_a_file_of_tables_that_is_missing_or_foreign_is_refused(bundle, cache_dir, tmp_path):
     with pytest.raises(CalibrationError, match='cannot be read'):
         start(bundle, cache_dir, tables=str(tmp_path / 'none.json'))
+    tables = start(bundle, cache_dir, tables='counted').tables
+    foreign = dataclasses.replace(tables, bundle_sha256='0' * 64)
+    save_tables(foreign, tmp_path / 'foreign.json')
+    with pytest.raises(CalibrationError, match='measured for another bundle'):
+        start(bundle, cache_dir, tables=str(tmp_path / 'foreign.json'))
+
+
+def test_tables_name_the_release_of_the_engine(bundle, cache_dir):
+    assert f'onnxruntime {onnxruntime.__version__}' in start(bundle, cache_dir).tables.device
+
+
+def test_tables_of_another_release_of_the_engine_are_measured_anew(bundle, cache_dir,
+                                                                   monkeypatch):
+    start(bundle, cache_dir)
+    monkeypatch.setattr(onnxruntime, '__version__', '99.0')
+    assert 'onnxruntime 99.0' in start(bundle, cache_dir).tables.device
 
 
 def test_an_unknown_energy_profile_is_refused_before_anything_is_measured(bundle, tmp_path):

@@ -50,6 +50,10 @@ class Backend(Protocol):
         """Name in `EngineOptions.backend`."""
 
     @property
+    def version(self) -> str:
+        """Release of the engine; tables measured with another one do not count."""
+
+    @property
     def warnings(self) -> Tuple[str, ...]:
         """What differs from what was asked for, for example a provider that is not there."""
 

@@ -114,6 +114,11 @@ class OnnxRuntimeBackend:
         return 'onnxruntime'
 
     @property
+    def version(self) -> str:
+        """As the module says: its distribution is also called onnxruntime-gpu and the like."""
+        return str(onnxruntime.__version__)
+
+    @property
     def warnings(self) -> Tuple[str, ...]:
         """Providers that were asked for and are not in force."""
         return tuple(self._warnings)

@@ -69,6 +69,11 @@ class RepeatingBackend:
         return self._inner.name
 
     @property
+    def version(self) -> str:
+        """As of the inner engine."""
+        return self._inner.version
+
+    @property
     def warnings(self) -> Tuple[str, ...]:
         """As of the inner engine."""
         return self._inner.warnings
