@@ -41,7 +41,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # What an environment depends on; its stamp carries their digest, so an edit builds it anew.
 INPUTS := setup.py pyproject.toml constraints.txt CMakeLists.txt package.xml Makefile \
   $(sort $(wildcard msg/*.msg srv/*.srv cmake/*))
-DIGEST := $(shell { echo "$(CURDIR) $(TORCH_INDEX)"; $(PYTHON) -V; cat $(INPUTS); } 2>&1 | sha256sum | cut -c1-16)
+DIGEST := $(shell { echo "$(CURDIR) $(TORCH_INDEX)"; $(PYTHON) -V || true; cat $(INPUTS); } 2>&1 | sha256sum | cut -c1-16)
 ROBOT := $(VENV)/robot-$(DIGEST).stamp
 DEV := $(VENV)/dev-$(DIGEST).stamp
 # The editable install generates modules in the tree; without them the stamp means nothing.
@@ -61,28 +61,33 @@ setup: $(DEV)
 
 setup-robot: $(ROBOT)
 
+# Not a recursive make: those run even under make -n.
+define CHECK_SYSTEM
+missing=
+command -v gcc >/dev/null || missing+=' gcc'
+command -v g++ >/dev/null || missing+=' g++'
+if ! command -v $(PYTHON) >/dev/null; then
+  missing+=' python3 python3-venv python3-dev'
+else
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), 3.10 or newer is needed: make PYTHON=python3.10 ..." >&2
+    exit 2; }
+  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=' python3-venv'
+  $(PYTHON) -c 'import os, sysconfig as s; os.stat(os.path.join(s.get_path("include"), "Python.h"))' \
+    2>/dev/null || missing+=' python3-dev'
+fi
+if [ -n "$$missing" ]; then
+  echo "system packages are missing: sudo apt-get install$$missing" >&2
+  exit 2
+fi
+endef
+
 check-system:
-	@missing=
-	command -v gcc >/dev/null || missing+=' gcc'
-	command -v g++ >/dev/null || missing+=' g++'
-	if ! command -v $(PYTHON) >/dev/null; then
-	  missing+=' python3 python3-venv python3-dev'
-	else
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-	    echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), 3.10 or newer is needed: make PYTHON=python3.10 ..." >&2
-	    exit 2; }
-	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=' python3-venv'
-	  $(PYTHON) -c 'import os, sysconfig as s; os.stat(os.path.join(s.get_path("include"), "Python.h"))' \
-	    2>/dev/null || missing+=' python3-dev'
-	fi
-	if [ -n "$$missing" ]; then
-	  echo "system packages are missing: sudo apt-get install$$missing" >&2
-	  exit 2
-	fi
+	@$(CHECK_SYSTEM)
 
 # The robot side: what a robot runs, without torch, onnx and scipy.
 $(ROBOT):
-	@$(MAKE) --no-print-directory check-system
+	@$(CHECK_SYSTEM)
 	echo 'setting up $(VENV): ROS 2 by pip and the interfaces, about two minutes the first time'
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null; then
 	  rm -rf $(VENV)

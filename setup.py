@@ -5,6 +5,7 @@ The door for pip: builds the ROS interfaces with CMake and packs them with the P
 
 colcon does not come here: package.xml sends it to CMakeLists.txt.
 """
+import fcntl
 import os
 import platform
 import shutil
@@ -132,6 +133,12 @@ class BuildInterfaces(Command):
         self.set_undefined_options('build', ('build_lib', 'build_lib'))
 
     def run(self):
+        (HERE / 'build').mkdir(exist_ok=True)
+        with open(HERE / 'build' / 'ros.lock', 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two builds would share one stage
+            self.build_and_copy()
+
+    def build_and_copy(self):
         tree = build_tree()
         target = (HERE if self.editable_mode else Path(self.build_lib)) / NAME
         generated = tree / 'python' / NAME
