@@ -75,8 +75,7 @@ class AnswerPublisher:
         return self._results.get_subscription_count() > 0
 
     def destroy(self, node: Node) -> None:
-        """Wait shortly for reliable subscribers, then take the publishers down."""
-        wait_for_acknowledged(self._results)
+        """Take the publishers down."""
         for publisher in (self._results, self._pictures, self._classifications):
             if publisher is not None:
                 node.destroy_publisher(publisher)

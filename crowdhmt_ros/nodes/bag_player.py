@@ -50,7 +50,9 @@ LONGEST_LEAD_S = 1.25
 PLAN_TIMEOUT_S = 1.0
 PLAN_TIMEOUTS = 3
 """So many plans missing in a row, and they are waited for no more."""
-SETTLE_S = 0.002
+BATTERY_AGAIN_S = 0.2
+"""Before the start the first battery message is repeated for those who come late."""
+SETTLE_S = 0.004
 """A battery message gets this long to arrive before the clock reaches its time."""
 DEPTH = 50
 NS = 1000000000
@@ -174,6 +176,9 @@ class BagPlayerNode(Node):
         try:
             self._wait_until_ready()
             self._stopping.wait(SETTLE_START_S)
+            if self._first_battery is not None:
+                self._play_battery(self._first_battery)
+                self._stopping.wait(BATTERY_AGAIN_S)
             self._playing = True
             self._tick(self._start_ns)
             for _ in range(self.parameters.loops):
@@ -199,7 +204,7 @@ class BagPlayerNode(Node):
             # The time before the recording, so that 1 Hz timers fire and a plan can be made.
             self._tick(self._start_ns - int((limit_s + 1.0 - waited_s) * NS))
             if waited_s >= next_battery_s and self._first_battery is not None:
-                next_battery_s = waited_s + 1.0
+                next_battery_s = waited_s + BATTERY_AGAIN_S
                 self._play_battery(self._first_battery)
             self._stopping.wait(TICK_S)
 

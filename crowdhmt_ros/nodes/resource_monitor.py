@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Float32, UInt64
 
@@ -83,7 +84,8 @@ class ResourceMonitorNode(Node):
         self.create_subscription(
             BatteryState, topics.BATTERY_STATE.name, self._on_battery, battery,
             event_callbacks=incompatible_publisher(
-                self.get_logger().warning, topics.BATTERY_STATE.name, battery))
+                self.get_logger().warning, topics.BATTERY_STATE.name, battery),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self.create_subscription(
             UInt64, topics.MEMORY_ALLOTMENT.name, self._on_allotment,
             profile_of(topics.MEMORY_ALLOTMENT.profile))

@@ -34,7 +34,7 @@ engines = st.builds(types.EngineOptions, names, st.integers(1, 64), st.booleans(
 candidates = st.builds(types.Candidate, names, variants, placements, engines)
 estimates = st.builds(types.CostEstimate, candidates, constant, spread, constant, constant)
 snapshots = st.builds(types.ResourceSnapshot, stamps, names, names,
-                      **{name: readings for name in types.READING_FIELDS})
+                      **dict.fromkeys(types.READING_FIELDS, readings))
 requirements = st.builds(types.Requirements, maybe, maybe, maybe, maybe)
 corrections = st.builds(types.CostCorrection, names, finite, finite, st.integers(0, 2**32 - 1))
 states = st.builds(types.LoopState, st.integers(0, 2**63), names, finite,

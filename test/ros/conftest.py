@@ -114,11 +114,10 @@ class Processes:
         self.running = {}
 
     def start(self, name, parameters=None, **options):
-        log = open(self.folder / f'{name}.log', 'w')
-        self.running[name] = subprocess.Popen(
-            command(name, namespace=NAMESPACE, parameters=parameters, **options),
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        log.close()
+        with open(self.folder / f'{name}.log', 'w') as log:
+            self.running[name] = subprocess.Popen(
+                command(name, namespace=NAMESPACE, parameters=parameters, **options),
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         return self.running[name]
 
     def log(self, name):

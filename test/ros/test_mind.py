@@ -47,7 +47,7 @@ def planner(stage):
 
 
 def ask(stage, **wishes):
-    wanted = {name: NAN for name in Requirements.get_fields_and_field_types()}
+    wanted = dict.fromkeys(Requirements.get_fields_and_field_types(), NAN)
     return stage.call(SetRequirements, 'set_requirements', SetRequirements.Request(
         requirements=Requirements(**{**wanted, **wishes})))
 

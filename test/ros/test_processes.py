@@ -19,7 +19,8 @@ def test_a_run_loses_no_frame_and_ctrl_c_ends_every_process_cleanly(processes, t
     processes.start('recorder', {'out': str(events)})
     processes.start('mind', {'tables': 'counted'})
     processes.start('engine', {'source': 'campus', 'seconds': 8.0, 'start_timeout_s': 60.0,
-                               'source_log': str(frames)})
+                               'source_log': str(frames),
+                               'wait_for_listeners_s': 10.0})
     processes.start('world', {'seconds': 8.0, 'exit_at_end': True})
     processes.wait_for('engine', 'the source has ended', 60.0)
     assert processes.end('world') == 0
@@ -44,7 +45,8 @@ def test_sigterm_in_the_middle_tells_every_frame(processes, tmp_path):
     processes.start('recorder', {'out': str(events)})
     processes.start('engine', {'source': 'campus', 'seconds': 60.0, 'start_timeout_s': 2.0,
                                'rate_hz': 60.0, 'backend_repeat': 30,
-                               'source_log': str(frames)})
+                               'source_log': str(frames),
+                               'wait_for_listeners_s': 10.0})
     processes.wait_for('engine', 'frames from campus')
     processes.wait_for('recorder', '')
     wait_for_lines(frames, 60)
