@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
-if TYPE_CHECKING:
-    from crowdhmt_ros.bundle.manifest import Manifest, Recipe
+from crowdhmt_ros.bundle.entries import (
+    FLOATS,
+    IMAGE_CLASSIFICATION,
+    ITEM_BYTES,
+    Manifest,
+    Recipe,
+    SegmentEntry,
+    element_count,
+)
 
 ALIGNMENT_BYTES = 64
 MAX_FILE_BYTES = 1 << 30
 MAX_AXES = 8
-ITEM_BYTES = {'float16': 2, 'float32': 4}
 _SHA256 = re.compile('[0-9a-f]{64}')
-
-
-def element_count(shape: Sequence[int]) -> int:
-    """Return the number of elements of a shape, 1 for a scalar."""
-    count = 1
-    for extent in shape:
-        count *= extent
-    return count
 
 
 def manifest_problems(manifest: Manifest) -> List[str]:
@@ -38,7 +36,8 @@ def manifest_problems(manifest: Manifest) -> List[str]:
     :returns: findings, empty when the manifest can be trusted to address its files
     """
     found: List[str] = []
-    for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _variants):
+    for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _cuts,
+                  _variants):
         found.extend(check(manifest))
     return found
 
@@ -96,17 +95,35 @@ def _files(manifest: Manifest) -> Iterator[str]:
 
 
 def _classes_and_input(manifest: Manifest) -> Iterator[str]:
-    if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):
+    is_image = manifest.task == IMAGE_CLASSIFICATION
+    if len(set(manifest.classes)) != len(manifest.classes) or (
+            is_image and not manifest.classes):
         yield 'classes must be distinct and at least one'
     spec = manifest.input
-    if len(spec.shape) != 4 or spec.shape[:2] != (1, 3) or max(spec.shape) > 4096:
-        yield 'input.shape is %r, expected [1, 3, height, width] up to 4096' % (spec.shape,)
     if any(value <= 0.0 for value in spec.std):
         yield 'input.std must be above 0'
+    if not is_image:
+        yield from _channels(manifest)
+    elif len(spec.shape) != 4 or spec.shape[:2] != (1, 3) or max(spec.shape) > 4096:
+        yield 'input.shape is %r, expected [1, 3, height, width] up to 4096' % (spec.shape,)
+
+
+def _channels(manifest: Manifest) -> Iterator[str]:
+    """Normalisation of another task: per channel (the second axis), or none."""
+    spec = manifest.input
+    if not spec.shape:
+        yield 'input.shape must have an axis'
+        return
+    channels = spec.shape[min(1, len(spec.shape) - 1)]
+    for name, values in (('mean', spec.mean), ('std', spec.std)):
+        if len(values) not in (0, channels):
+            yield 'input.%s has %d numbers, expected %d or none' % (name, len(values), channels)
 
 
 def _bands(manifest: Manifest) -> Iterator[str]:
     bands = sorted(manifest.luminance_bands.values())
+    if not bands and manifest.task != IMAGE_CLASSIFICATION:
+        return
     edges = [0.0] + [high for _, high in bands]
     joined = all(abs(low - edge) < 1e-9 and low < high
                  for (low, high), edge in zip(bands, edges))
@@ -153,6 +170,9 @@ def _recipe(manifest: Manifest, recipe: Recipe) -> Iterator[str]:
             recipe.slices, source.name, source.shape)
     if tuple(stop - start for start, stop in recipe.slices) != recipe.shape:
         yield 'shape %r does not follow from slices %r' % (recipe.shape, recipe.slices)
+    if source is not None and recipe.dtype not in FLOATS and (
+            recipe.scale is not None or recipe.dtype != source.dtype):
+        yield 'dtype %s needs a tensor of that type and no scale' % recipe.dtype
     if recipe.scale is not None:
         yield from _scale(manifest, recipe)
 
@@ -185,27 +205,45 @@ def _segments(manifest: Manifest) -> Iterator[str]:
             yield '%s: it names a recipe that does not exist' % place
         if not segment.inputs or not segment.outputs:
             yield '%s: it needs inputs and outputs' % place
-        if segment.role == 'whole':
-            yield from _whole(manifest, segment.segment_id)
+        if segment.cut_id and segment.cut_id not in manifest.cuts:
+            yield '%s: cut %.80r does not exist' % (place, segment.cut_id)
+        if segment.role == 'whole' and manifest.task == IMAGE_CLASSIFICATION:
+            yield from _whole(manifest, segment)
+    keys = [segment.key for segment in manifest.segments.values()]
+    for key in sorted(k for k in set(keys) if keys.count(k) > 1):
+        yield 'segments hold variant %s as %s with fusion set %s and cut %s more than once' % (
+            *key[:3], key[3] or 'none')
 
 
-def _whole(manifest: Manifest, segment_id: str) -> Iterator[str]:
-    segment, spec = manifest.segments[segment_id], manifest.input
+def _whole(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
+    """Scores come first; what else a whole model gives is for others than the camera."""
+    spec = manifest.input
     wanted = (spec.name, spec.dtype, spec.shape)
     if [(i.name, i.dtype, i.shape) for i in segment.inputs] != [wanted]:
-        yield 'segment %s: a whole model takes exactly the input %s' % (segment_id, wanted)
+        yield 'segment %s: a whole model takes exactly the input %s' % (
+            segment.segment_id, wanted)
     shapes = [(o.dtype, o.shape) for o in segment.outputs]
-    if shapes != [('float32', (1, len(manifest.classes)))]:
-        yield 'segment %s: a whole model gives float32 (1, %d), one score a class' % (
-            segment_id, len(manifest.classes))
+    if shapes[:1] != [('float32', (1, len(manifest.classes)))]:
+        yield 'segment %s: a whole model gives float32 (1, %d) first, one score a class' % (
+            segment.segment_id, len(manifest.classes))
+
+
+def _cuts(manifest: Manifest) -> Iterator[str]:
+    for cut in manifest.cuts.values():
+        if not cut.tensors:
+            yield 'cut %s: it needs tensors' % cut.cut_id
 
 
 def _variants(manifest: Manifest) -> Iterator[str]:
-    whole = {s.variant_id for s in manifest.segments.values() if s.role == 'whole'}
+    whole = {s.variant_id for s in manifest.segments.values()
+             if s.key[1:] == ('whole', 'none', '')}
     if not manifest.front or len(set(manifest.front)) != len(manifest.front):
         yield 'front must name distinct variants, at least one'
     for variant_id in manifest.front:
         if variant_id not in manifest.variants:
             yield 'front: variant %.80r does not exist' % variant_id
         elif variant_id not in whole:
-            yield 'front: variant %s has no whole segment' % variant_id
+            yield 'front: variant %s has no whole segment without fusion or cut' % variant_id
+    for variant_id, entry in manifest.variants.items():
+        if not all(0.0 <= value <= 1.0 for value in entry.exit_thresholds):
+            yield 'variant %s: exit_thresholds must lie in 0..1' % variant_id

@@ -86,14 +86,19 @@ class Fields:
             key, lambda v: is_integer(v) and low <= v <= MAX_INTEGER,  # type: ignore
             'integers of at least %d' % low, int)
 
-    def numbers(self, key: str, count: int) -> Tuple[float, ...]:
-        """Return an array of exactly `count` finite numbers."""
+    def numbers(self, key: str, count: Optional[int] = None) -> Tuple[float, ...]:
+        """Return an array of finite numbers, exactly `count` where given."""
         found = self._all(key, is_number, 'numbers', float)
-        if len(found) != count:
-            if found:
-                self.note('%s has %d numbers, expected %d' % (key, len(found), count))
-            return (0.0,) * count
-        return found
+        if count is None or len(found) == count:
+            return found
+        given = self.value.get(key)
+        if isinstance(given, list) and len(given) != count:
+            self.note('%s has %d numbers, expected %d' % (key, len(given), count))
+        return (0.0,) * count
+
+    def optional_numbers(self, key: str) -> Tuple[float, ...]:
+        """Return an array of finite numbers, empty where the key is absent or null."""
+        return () if self.value.get(key) is None else self.numbers(key)
 
     def _all(self, key: str, kind: Callable[[object], bool], what: str,
              convert: Callable[..., T]) -> Tuple[T, ...]:
@@ -116,6 +121,10 @@ class Fields:
         place = '%s.%s' % (self.where, key) if self.where else key
         return tuple(Fields(v, '%s[%d]' % (place, i), self.problems)
                      for i, v in enumerate(self.array(key)))
+
+    def optional_objects(self, key: str) -> Tuple[Fields, ...]:
+        """Return an array of nested objects, empty where the key is absent or null."""
+        return () if self.value.get(key) is None else self.objects(key)
 
 
 def is_text(value: object) -> bool:

@@ -11,11 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, NoReturn, Tuple, Union
 
 from crowdhmt_ros.bundle import checks
+from crowdhmt_ros.bundle.entries import (
+    IMAGE_CLASSIFICATION,
+    ITEM_BYTES,
+    Accuracy,
+    Cut,
+    FileEntry,
+    Manifest,
+    Recipe,
+    SegmentEntry,
+    StoreTensor,
+    VariantEntry,
+)
 from crowdhmt_ros.bundle.fields import Fields, is_number, is_text
 from crowdhmt_ros.errors import BundleError, all_problems
 from crowdhmt_ros.types import (
@@ -34,160 +45,9 @@ DIGEST_NAME = 'manifest.json.sha256'
 WEIGHTS_NAME = 'weights.bin'
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_PROBLEMS = 20
+STORED_TYPES = tuple(ITEM_BYTES)
+CROSSING_TYPES = (*STORED_TYPES, 'float64', 'int64', 'bool')
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """
-    One file of the bundle.
-
-    :param path: relative to the bundle, with forward slashes
-    :param size_bytes: exact length
-    :param sha256: of its bytes, hexadecimal
-    """
-
-    path: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class StoreTensor:
-    """
-    One tensor of the family in the weight store.
-
-    :param name: unique in the store
-    :param dtype: 'float16' or 'float32', little endian
-    :param shape: extents, C order
-    :param offset: first byte in weights.bin
-    :param size_bytes: length in weights.bin
-    """
-
-    name: str
-    dtype: str
-    shape: Tuple[int, ...]
-    offset: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """
-    How one initialiser of a graph follows from the store: ``tensor[slices] * scale``.
-
-    :param offset: first byte in the initialisers' file, a multiple of 64
-    :param shape: extents of the initialiser
-    :param tensor: name of the store tensor
-    :param slices: (start, stop) per axis of the store tensor
-    :param scale: name of a one-dimensional float32 store tensor, None for no scale
-    :param scale_axis: axis of the initialiser along which the scale runs
-    :param sha256: of the float32 bytes that result
-    """
-
-    offset: int
-    shape: Tuple[int, ...]
-    tensor: str
-    slices: Tuple[Tuple[int, int], ...]
-    scale: Optional[str]
-    scale_axis: int
-    sha256: str
-
-    @property
-    def size_bytes(self) -> int:
-        """Length in the initialisers' file."""
-        return checks.element_count(self.shape) * 4
-
-
-@dataclass(frozen=True)
-class SegmentEntry:
-    """
-    One prebuilt graph of the bundle.
-
-    :param segment_id: unique name
-    :param file: path of the weightless graph in the bundle
-    :param role: 'whole', 'head', 'tail' or 'piece'
-    :param variant_id: the variant that it belongs to
-    :param fusion_set: name of the passes that were applied
-    :param opset: ONNX operator set
-    :param ir_version: ONNX file version
-    :param inputs: fixed-shape inputs
-    :param outputs: fixed-shape outputs
-    :param recipes: indices into the manifest's recipes that the graph reads
-    :param layers: work per layer, in order
-    """
-
-    segment_id: str
-    file: str
-    role: str
-    variant_id: str
-    fusion_set: str
-    opset: int
-    ir_version: int
-    inputs: Tuple[TensorSpec, ...]
-    outputs: Tuple[TensorSpec, ...]
-    recipes: Tuple[int, ...]
-    layers: Tuple[LayerCost, ...]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """
-    Right answers under one condition.
-
-    :param value: ratio 0..1; class-balanced for 'photos'
-    :param count: images that it was counted on
-    """
-
-    value: float
-    count: int
-
-
-@dataclass(frozen=True)
-class VariantEntry:
-    """
-    One variant of the family.
-
-    :param variant_id: unique name
-    :param variant: what it is
-    :param macs: multiply-accumulates of one frame
-    :param parameters: number of weights
-    :param accuracy: condition -> right answers
-    """
-
-    variant_id: str
-    variant: Variant
-    macs: int
-    parameters: int
-    accuracy: Mapping[str, Accuracy]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """
-    A checked manifest; `sha256` is the digest of its bytes and names the bundle.
-
-    :param luminance_bands: light band -> (low, high) mean grey of the resized image, 0..1;
-        disjoint and covering 0..1
-    :param initialisers_bytes: length of the initialisers' file once materialised
-    :param front: variant ids, richest first
-    """
-
-    sha256: str
-    name: str
-    task: str
-    classes: Tuple[str, ...]
-    input: InputSpec
-    luminance_bands: Mapping[str, Tuple[float, float]]
-    files: Tuple[FileEntry, ...]
-    tensors: Mapping[str, StoreTensor]
-    initialisers_file: str
-    initialisers_bytes: int
-    recipes: Tuple[Recipe, ...]
-    segments: Mapping[str, SegmentEntry]
-    variants: Mapping[str, VariantEntry]
-    front: Tuple[str, ...]
-    provenance: Mapping[str, object]
 
 
 def load_manifest(directory: Union[str, Path]) -> Manifest:
@@ -271,15 +131,18 @@ def _manifest(top: Fields, digest: str) -> Manifest:
     segments = tuple(_segment(f) for f in top.objects('segments'))
     variants = tuple(_variant(f) for f in top.objects('variants'))
     tensors = tuple(_tensor(f) for f in top.objects('tensors'))
+    cuts = tuple(_cut(f) for f in top.optional_objects('cuts'))
     _unique(top, 'segments', [s.segment_id for s in segments])
     _unique(top, 'variants', [v.variant_id for v in variants])
     _unique(top, 'tensors', [t.name for t in tensors])
+    _unique(top, 'cuts', [c.cut_id for c in cuts])
+    task = top.text('task')
     return Manifest(
         sha256=digest,
         name=top.text('name'),
-        task=top.text('task'),
+        task=task,
         classes=top.texts('classes'),
-        input=_input(top.object('input')),
+        input=_input(top.object('input'), task == IMAGE_CLASSIFICATION),
         luminance_bands=_bands(top.object('luminance_bands')),
         files=tuple(FileEntry(f.text('path'), f.integer('bytes'), f.text('sha256'))
                     for f in top.objects('files')),
@@ -291,6 +154,7 @@ def _manifest(top: Fields, digest: str) -> Manifest:
         variants={v.variant_id: v for v in variants},
         front=top.texts('front'),
         provenance=dict(top.object('provenance').value),
+        cuts={c.cut_id: c for c in cuts},
     )
 
 
@@ -300,12 +164,16 @@ def _unique(top: Fields, key: str, names: List[str]) -> None:
         top.note('%s holds %r more than once' % (key, name))
 
 
-def _input(fields: Fields) -> InputSpec:
+def _input(fields: Fields, is_image: bool) -> InputSpec:
     return InputSpec(
-        name=fields.text('name'), dtype=fields.text('dtype', ('float32',)),
-        shape=fields.integers('shape', 1), color=fields.text('color', ('rgb',)),
-        resize=fields.text('resize', ('area',)), scale=fields.number('scale', 1e-9, 1e9),
-        mean=fields.numbers('mean', 3), std=fields.numbers('std', 3))
+        name=fields.text('name'),
+        dtype=fields.text('dtype', ('float32',) if is_image else CROSSING_TYPES),
+        shape=fields.integers('shape', 1),
+        color=fields.text('color', ('rgb',) if is_image else None),
+        resize=fields.text('resize', ('area',) if is_image else None),
+        scale=fields.number('scale', 1e-9, 1e9),
+        mean=fields.numbers('mean', 3 if is_image else None),
+        std=fields.numbers('std', 3 if is_image else None))
 
 
 def _bands(fields: Fields) -> Mapping[str, Tuple[float, float]]:
@@ -315,14 +183,14 @@ def _bands(fields: Fields) -> Mapping[str, Tuple[float, float]]:
 
 def _tensor(fields: Fields) -> StoreTensor:
     return StoreTensor(
-        fields.text('name'), fields.text('dtype', ('float16', 'float32')),
+        fields.text('name'), fields.text('dtype', STORED_TYPES),
         fields.integers('shape'), fields.integer('offset'), fields.integer('bytes'))
 
 
 def _recipe(fields: Fields) -> Recipe:
-    fields.text('dtype', ('float32',))
     return Recipe(
         offset=fields.integer('offset'), shape=fields.integers('shape'),
+        dtype=fields.text('dtype', STORED_TYPES),
         tensor=fields.text('tensor'), slices=_slices(fields),
         scale=fields.optional_text('scale'), scale_axis=fields.integer('scale_axis', 0, 7),
         sha256=fields.text('sha256'))
@@ -340,8 +208,9 @@ def _slices(fields: Fields) -> Tuple[Tuple[int, int], ...]:
 
 
 def _specs(fields: Fields, key: str) -> Tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(f.text('name'), f.text('dtype'), f.integers('shape', 1))
-                 for f in fields.objects(key))
+    return tuple(
+        TensorSpec(f.text('name'), f.text('dtype', CROSSING_TYPES), f.integers('shape', 1))
+        for f in fields.objects(key))
 
 
 def _segment(fields: Fields) -> SegmentEntry:
@@ -352,7 +221,12 @@ def _segment(fields: Fields) -> SegmentEntry:
         opset=fields.integer('opset', 1), ir_version=fields.integer('ir_version', 1),
         inputs=_specs(fields, 'inputs'), outputs=_specs(fields, 'outputs'),
         recipes=fields.integers('recipes'),
-        layers=tuple(_layer(f) for f in fields.objects('layers')))
+        layers=tuple(_layer(f) for f in fields.objects('layers')),
+        cut_id=fields.optional_text('cut_id') or '')
+
+
+def _cut(fields: Fields) -> Cut:
+    return Cut(fields.text('cut_id'), _specs(fields, 'tensors'))
 
 
 def _layer(fields: Fields) -> LayerCost:
@@ -371,7 +245,8 @@ def _variant(fields: Fields) -> VariantEntry:
                         fields.text('precision', PRECISIONS)),
         macs=fields.integer('macs', 1), parameters=fields.integer('parameters'),
         accuracy={name: Accuracy(f.number('value', 0.0, 1.0), f.integer('count', 1))
-                  for name, f in figures.items()})
+                  for name, f in figures.items()},
+        exit_thresholds=fields.optional_numbers('exit_thresholds'))
 
 
 def _stages(fields: Fields) -> Tuple[Tuple[OperatorChoice, ...], ...]:

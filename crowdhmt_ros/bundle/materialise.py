@@ -37,7 +37,7 @@ from typing import (
 
 import numpy as np
 
-from crowdhmt_ros.bundle.manifest import Manifest, Recipe, StoreTensor
+from crowdhmt_ros.bundle.entries import Manifest, Recipe, StoreTensor
 from crowdhmt_ros.bundle.reader import Bundle, file_sha256
 from crowdhmt_ros.errors import BundleError
 from crowdhmt_ros.types import Segment
@@ -202,24 +202,27 @@ def compute_recipe(store: np.ndarray, tensors: Mapping[str, StoreTensor],
     :param store: bytes of weights.bin, uint8 (N,)
     :param tensors: the manifest's tensors
     :param recipe: what to compute, checked against the tensors
-    :returns: little endian float32, C order
+    :returns: little endian, of the recipe's type, C order
     """
     source = _tensor(store, tensors[recipe.tensor])
-    part = source[tuple(slice(start, stop) for start, stop in recipe.slices)]
-    value = part.astype('<f4')
+    value = source[tuple(slice(start, stop) for start, stop in recipe.slices)]
     if recipe.scale is not None:
         scale = _tensor(store, tensors[recipe.scale])
         axes = [1] * value.ndim
         axes[recipe.scale_axis] = -1
-        value = value * scale.reshape(axes)
-    return value.astype('<f4', copy=False).tobytes()
+        value = value.astype('<f4') * scale.reshape(axes)
+    return value.astype(_little_endian(recipe.dtype), copy=False).tobytes()
 
 
 def _tensor(store: np.ndarray, tensor: StoreTensor) -> np.ndarray:
     content = store[tensor.offset:tensor.offset + tensor.size_bytes]
     if content.size != tensor.size_bytes:
         raise BundleError('tensor %s ends beyond weights.bin' % tensor.name)
-    return content.view('<f2' if tensor.dtype == 'float16' else '<f4').reshape(tensor.shape)
+    return content.view(_little_endian(tensor.dtype)).reshape(tensor.shape)
+
+
+def _little_endian(dtype: str) -> str:
+    return str(np.dtype(dtype).newbyteorder('<').str)
 
 
 def _copy_graph(bundle: Bundle, folder: Path, segment_id: str) -> int:

@@ -13,15 +13,8 @@ import logging
 from pathlib import Path
 from typing import Dict, Iterator, Mapping, Sequence, Tuple, Union
 
-from crowdhmt_ros.bundle.manifest import (
-    WEIGHTS_NAME,
-    FileEntry,
-    Manifest,
-    SegmentEntry,
-    VariantEntry,
-    listed,
-    load_manifest,
-)
+from crowdhmt_ros.bundle.entries import FileEntry, Manifest, SegmentEntry, VariantEntry
+from crowdhmt_ros.bundle.manifest import WEIGHTS_NAME, listed, load_manifest
 from crowdhmt_ros.errors import BundleError
 from crowdhmt_ros.types import (
     Candidate,
@@ -49,8 +42,8 @@ class Bundle:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
         self.manifest = manifest
-        self._segments: Dict[Tuple[str, str, str], SegmentEntry] = {
-            (s.variant_id, s.role, s.fusion_set): s for s in manifest.segments.values()}
+        self._segments: Dict[Tuple[str, str, str, str], SegmentEntry] = {
+            s.key: s for s in manifest.segments.values()}
 
     @property
     def sha256(self) -> str:
@@ -122,17 +115,19 @@ class Bundle:
         return self.segment(segment_id).layers
 
     def segment_for(self, variant_id: str, role: str = 'whole', *,
-                    fusion_set: str = 'none') -> str:
+                    fusion_set: str = 'none', cut_id: str = '') -> str:
         """
         Return the name of the prebuilt graph of a variant.
 
+        :param cut_id: the cut that it begins or ends at, '' for none
         :raises BundleError: when the bundle has none such
         """
         try:
-            return self._segments[(variant_id, role, fusion_set)].segment_id
+            return self._segments[(variant_id, role, fusion_set, cut_id)].segment_id
         except KeyError:
-            raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r' % (
-                self.manifest.name, role, variant_id, fusion_set)) from None
+            raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r%s' % (
+                self.manifest.name, role, variant_id, fusion_set,
+                ' at cut %r' % cut_id if cut_id else '')) from None
 
     def candidates(self, threads: Sequence[int] = (1, 2),
                    memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
@@ -151,19 +146,6 @@ class Bundle:
         segment_id = self.segment_for(variant_id, fusion_set=options.fusion_set)
         return Candidate(variant_id, self.variant(variant_id).variant,
                          Placement((SegmentPlacement('whole', segment_id),)), options)
-
-    def light_band(self, luminance_ratio: float) -> str:
-        """
-        Return the light band that a mean brightness belongs to.
-
-        :param luminance_ratio: mean grey of the resized image, 0..1; beyond is clamped
-        """
-        inside = min(max(luminance_ratio, 0.0), 1.0)
-        bands = sorted(self.manifest.luminance_bands.items(), key=lambda band: band[1])
-        for name, (_, high) in bands:
-            if inside < high:
-                return name
-        return bands[-1][0]
 
 
 def open_bundle(path_or_name: Union[str, Path]) -> Bundle:

@@ -13,7 +13,7 @@ from typing import Optional, Tuple
 import cv2
 import numpy as np
 
-from crowdhmt_ros.errors import FrameError
+from crowdhmt_ros.errors import BundleError, FrameError
 from crowdhmt_ros.types import InputSpec
 
 GREY_OF_BGR = (0.114, 0.587, 0.299)
@@ -25,9 +25,14 @@ class Preprocessor:
     Turns camera images into the input of a model. One thread at a time.
 
     :param spec: what the model expects, shape (1, 3, height, width)
+    :raises BundleError: when it expects something other than a float32 colour image
     """
 
     def __init__(self, spec: InputSpec) -> None:
+        if (len(spec.shape) != 4 or spec.shape[:2] != (1, 3) or spec.dtype != 'float32'
+                or len(spec.mean) != 3 or len(spec.std) != 3):
+            raise BundleError('the model takes %s %r, no colour image: choose a bundle for image '
+                              'classification' % (spec.dtype, spec.shape))
         self.spec = spec
         _, _, height, width = spec.shape
         self._size = (width, height)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crowdhmt_ros.bundle.manifest import load_manifest
-from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.errors import BundleError
 
 
@@ -144,6 +144,23 @@ CONTRADICTIONS = {
     'front of no variant': (lambda m: m['front'].append('other'), "variant 'other'"),
     'front without a whole segment': (
         lambda m: m['segments'][0].update(role='head'), 'no whole segment'),
+    'two segments of one key': (
+        lambda m: m['segments'].append(dict(m['segments'][0], segment_id='x', file='x.onnx')),
+        'variant wide as whole with fusion set none and cut none more than once'),
+    'unknown cut': (lambda m: m['segments'][0].update(cut_id='c3'), "cut 'c3' does not exist"),
+    'cut without tensors': (
+        lambda m: m.update(cuts=[{'cut_id': 'c1', 'tensors': []}]), 'cut c1: it needs tensors'),
+    'two cuts of one name': (
+        lambda m: m.update(cuts=[{'cut_id': 'c1', 'tensors': []}] * 2), 'more than once'),
+    'tensor of unknown type': (
+        lambda m: m['segments'][0]['inputs'][0].update(dtype='float9'), "dtype is 'float9'"),
+    'whole numbers from floats': (
+        lambda m: recipe(m, 1).update(dtype='int32'), 'dtype int32 needs a tensor of that type'),
+    'thresholds beyond one': (
+        lambda m: m['variants'][0].update(exit_thresholds=[1.5]), 'exit_thresholds must lie'),
+    'empty mean': (lambda m: m['input'].update(mean=[]), 'mean has 0 numbers, expected 3'),
+    'no classes': (lambda m: m.update(classes=[]), 'classes must be distinct'),
+    'no bands': (lambda m: m.update(luminance_bands={}), 'luminance_bands'),
     'empty front': (lambda m: m.update(front=[]), 'front must name'),
     'two segments of one name': (
         lambda m: m['segments'][1].update(segment_id='wide/whole'), 'more than once'),
@@ -164,6 +181,98 @@ CONTRADICTIONS = {
         lambda m: m['variants'][0]['stages'][0][0]['parameters'].update(ratio=[1]),
         'parameter ratio'),
 }
+
+
+def of_another_task(manifest, **input_fields):
+    """Make the tiny bundle one that listens to six channels of vibration."""
+    manifest.update(task='wear', classes=[], luminance_bands={})
+    manifest['input'].update(shape=[1, 6, 200], color='none', resize='none', mean=[], std=[],
+                             dtype='int8')
+    manifest['input'].update(input_fields)
+    for segment in manifest['segments']:
+        segment['inputs'] = [{'name': 'image', 'dtype': 'int8', 'shape': [1, 6, 200]}]
+        segment['outputs'] = [{'name': 'wear', 'dtype': 'float32', 'shape': [1, 1]},
+                              {'name': 'sure', 'dtype': 'float32', 'shape': [1, 1]}]
+
+
+def test_another_task_is_free_in_input_classes_bands_and_outputs(copy):
+    copy.edit(of_another_task)
+    manifest = load_manifest(copy.directory)
+    assert manifest.input.shape == (1, 6, 200)
+    assert (manifest.classes, manifest.luminance_bands, manifest.input.mean) == ((), {}, ())
+    assert len(manifest.segments['wide/whole'].outputs) == 2
+    assert open_bundle(copy.directory).candidates()
+
+
+@pytest.mark.parametrize('count', [6, 3])
+def test_another_task_is_normalised_per_channel_or_not_at_all(copy, count):
+    copy.edit(lambda m: of_another_task(m, mean=[0.5] * count, std=[1.0] * count))
+    if count == 6:
+        assert load_manifest(copy.directory).input.std == (1.0,) * 6
+    else:
+        refusal(copy, 'input.mean has 3 numbers, expected 6 or none')
+
+
+def test_a_whole_model_may_give_more_than_its_scores(copy):
+    extra = {'name': 'features', 'dtype': 'float16', 'shape': [1, 8]}
+    copy.edit(lambda m: m['segments'][0]['outputs'].append(extra))
+    outputs = load_manifest(copy.directory).segments['wide/whole'].outputs
+    assert [o.name for o in outputs] == ['logits', 'features']
+
+
+def with_a_cut(manifest):
+    """Add a head and a tail of the wide variant at one cut, in the file of the narrow one."""
+    manifest['cuts'] = [{'cut_id': 'c1', 'tensors': [
+        {'name': 'r', 'dtype': 'float16', 'shape': [1, 8, 32, 32]}]}]
+    for role in ('head', 'tail'):
+        path = 'graphs/%s.onnx' % role
+        manifest['files'].append(dict(manifest['files'][0], path=path))
+        manifest['segments'].append(dict(
+            manifest['segments'][0], segment_id='wide/%s' % role, role=role, file=path,
+            cut_id='c1'))
+
+
+def test_cuts_and_the_segments_at_them_are_read(copy):
+    copy.edit(with_a_cut)
+    manifest = load_manifest(copy.directory)
+    (tensor,) = manifest.cuts['c1'].tensors
+    assert (tensor.name, tensor.dtype, tensor.shape) == ('r', 'float16', (1, 8, 32, 32))
+    assert manifest.segments['wide/tail'].cut_id == 'c1'
+    bundle = Bundle(copy.directory, manifest)
+    assert bundle.segment_for('wide', 'head', cut_id='c1') == 'wide/head'
+    assert bundle.segment_for('wide') == 'wide/whole'
+    for wrong in ({'role': 'head'}, {'role': 'head', 'cut_id': 'c2'}, {'cut_id': 'c1'}):
+        with pytest.raises(BundleError, match='segment of variant'):
+            bundle.segment_for('wide', **wrong)
+
+
+def test_thresholds_of_exits_are_read_where_given(copy):
+    copy.edit(lambda m: m['variants'][0].update(exit_thresholds=[0.9, 0.75]))
+    variants = load_manifest(copy.directory).variants
+    assert variants['wide'].exit_thresholds == (0.9, 0.75)
+    assert variants['narrow'].exit_thresholds == ()
+
+
+@pytest.mark.parametrize(('dtype', 'item_bytes'), [
+    ('float16', 2), ('float32', 4), ('int8', 1), ('uint8', 1), ('int32', 4)])
+def test_each_type_is_sized_by_its_items(copy, dtype, item_bytes):
+    def change(manifest):
+        tensor = manifest['tensors'][-1]
+        tensor.update(dtype=dtype, bytes=item_bytes * tensor['shape'][0])
+        for item in manifest['initialisers']['recipes']:
+            if item['scale'] == tensor['name']:
+                item['scale'] = None
+        recipes = manifest['initialisers']['recipes']
+        recipes.append(dict(recipes[0], tensor=tensor['name'], dtype=dtype, scale=None,
+                            shape=tensor['shape'], slices=[[0, tensor['shape'][0]]],
+                            offset=manifest['initialisers']['bytes'] // 64 * 64 + 64))
+        manifest['initialisers']['bytes'] = (
+            recipes[-1]['offset'] + item_bytes * tensor['shape'][0])
+    copy.edit(change)
+    manifest = load_manifest(copy.directory)
+    assert manifest.recipes[-1].size_bytes == item_bytes * manifest.recipes[-1].shape[0]
+    copy.edit(lambda m: m['initialisers'].update(bytes=m['initialisers']['bytes'] - 1))
+    refusal(copy, 'beyond the initialisers')
 
 
 @pytest.mark.parametrize('case', sorted(CONTRADICTIONS))

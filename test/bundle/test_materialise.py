@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from crowdhmt_ros.bundle import materialise as module
+from crowdhmt_ros.bundle.entries import Recipe, StoreTensor
 from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.errors import BundleError
@@ -222,3 +223,22 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv('CROWDHMT_CACHE')
     monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
     assert default_cache_dir() == Path.home() / '.cache' / 'crowdhmt'
+
+
+@pytest.mark.parametrize(('stored', 'wanted', 'scaled'), [
+    ('int8', 'int8', False), ('uint8', 'uint8', False), ('int32', 'int32', False),
+    ('int8', 'float32', True), ('uint8', 'float16', False), ('float32', 'float16', True),
+    ('float16', 'float32', False)])
+def test_a_recipe_has_the_type_that_it_names(stored, wanted, scaled):
+    values = np.arange(8).reshape(2, 4)
+    factors = np.array([0.5, 0.25], '<f4')
+    first = values.astype(stored).tobytes()
+    store = np.frombuffer(first + factors.tobytes(), np.uint8)
+    tensors = {'t': StoreTensor('t', stored, (2, 4), 0, len(first)),
+               's': StoreTensor('s', 'float32', (2,), len(first), 8)}
+    recipe = Recipe(offset=0, shape=(2, 2), dtype=wanted, tensor='t', slices=((0, 2), (1, 3)),
+                    scale='s' if scaled else None, scale_axis=0, sha256='')
+    content = module.compute_recipe(store, tensors, recipe)
+    assert len(content) == recipe.size_bytes
+    expected = values[:, 1:3] * (factors[:, None] if scaled else 1)
+    np.testing.assert_array_equal(np.frombuffer(content, wanted).reshape(2, 2), expected)

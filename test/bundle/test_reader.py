@@ -33,13 +33,6 @@ def test_bundle_answers_for_its_variants(tiny_path):
     assert bundle.classes[-1] == 'other'
 
 
-@pytest.mark.parametrize(('luminance', 'band'), [
-    (-1.0, 'dusk'), (0.0, 'dusk'), (0.24, 'dusk'), (0.25, 'afternoon'), (0.5, 'noon'),
-    (1.0, 'noon'), (2.0, 'noon')])
-def test_each_brightness_has_one_light_band(tiny_path, luminance, band):
-    assert open_bundle(tiny_path).light_band(luminance) == band
-
-
 def test_unknown_names_are_bundle_errors(tiny_path):
     bundle = open_bundle(tiny_path)
     for call in (bundle.variant, bundle.segment, bundle.segment_for, bundle.file_sha256):

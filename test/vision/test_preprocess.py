@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from crowdhmt_ros.errors import FrameError
+from crowdhmt_ros.errors import BundleError, FrameError
 from crowdhmt_ros.types import InputSpec
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
@@ -133,3 +133,10 @@ def test_what_is_no_image_is_refused(image):
 def test_a_buffer_that_does_not_fit_is_refused(out):
     with pytest.raises(FrameError, match='tensor buffer'):
         Preprocessor(SPEC).into(picture(64, 64, 3), out)
+
+
+@pytest.mark.parametrize('change', [
+    {'shape': (1, 6, 200)}, {'shape': (1, 1, 8, 8)}, {'dtype': 'int8'}, {'mean': ()}])
+def test_a_model_that_takes_no_colour_image_is_refused(change):
+    with pytest.raises(BundleError, match='no colour image'):
+        Preprocessor(replace(SPEC, **change))

@@ -1,0 +1,204 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the manifest of a bundle, format version 1, holds: its parts as frozen values."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping, Optional, Sequence, Tuple
+
+from crowdhmt_ros.types import InputSpec, LayerCost, TensorSpec, Variant
+
+IMAGE_CLASSIFICATION = 'image_classification'
+"""The task whose inputs, classes and whole models are checked to the last extent."""
+ITEM_BYTES = {'float16': 2, 'float32': 4, 'int8': 1, 'uint8': 1, 'int32': 4}
+"""Bytes of one element of a store tensor or an initialiser, by numpy type name."""
+FLOATS = ('float16', 'float32')
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Return the number of elements of a shape, 1 for a scalar."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """
+    One file of the bundle.
+
+    :param path: relative to the bundle, with forward slashes
+    :param size_bytes: exact length
+    :param sha256: of its bytes, hexadecimal
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreTensor:
+    """
+    One tensor of the family in the weight store.
+
+    :param name: unique in the store
+    :param dtype: a key of `ITEM_BYTES`, little endian
+    :param shape: extents, C order
+    :param offset: first byte in weights.bin
+    :param size_bytes: length in weights.bin
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    How one initialiser of a graph follows from the store: ``tensor[slices] * scale``.
+
+    With a scale, or between types, it is computed in float32; whole numbers stay as they are.
+
+    :param offset: first byte in the initialisers' file, a multiple of 64
+    :param shape: extents of the initialiser
+    :param dtype: of the initialiser: a float, or the type of a tensor without scale
+    :param tensor: name of the store tensor
+    :param slices: (start, stop) per axis of the store tensor
+    :param scale: name of a one-dimensional float32 store tensor, None for no scale
+    :param scale_axis: axis of the initialiser along which the scale runs
+    :param sha256: of the bytes that result
+    """
+
+    offset: int
+    shape: Tuple[int, ...]
+    dtype: str
+    tensor: str
+    slices: Tuple[Tuple[int, int], ...]
+    scale: Optional[str]
+    scale_axis: int
+    sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Length in the initialisers' file."""
+        return element_count(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """
+    One prebuilt graph of the bundle.
+
+    :param segment_id: unique name
+    :param file: path of the weightless graph in the bundle
+    :param role: 'whole', 'head', 'tail' or 'piece'
+    :param variant_id: the variant that it belongs to
+    :param fusion_set: name of the passes that were applied
+    :param opset: ONNX operator set
+    :param ir_version: ONNX file version
+    :param inputs: fixed-shape inputs
+    :param outputs: fixed-shape outputs
+    :param recipes: indices into the manifest's recipes that the graph reads
+    :param layers: work per layer, in order
+    :param cut_id: the cut that it begins or ends at, '' for none
+    """
+
+    segment_id: str
+    file: str
+    role: str
+    variant_id: str
+    fusion_set: str
+    opset: int
+    ir_version: int
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    recipes: Tuple[int, ...]
+    layers: Tuple[LayerCost, ...]
+    cut_id: str = ''
+
+    @property
+    def key(self) -> Tuple[str, str, str, str]:
+        """What a segment is looked up by; no two of a bundle share it."""
+        return (self.variant_id, self.role, self.fusion_set, self.cut_id)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """
+    A place where a model may be split between devices.
+
+    :param cut_id: unique name
+    :param tensors: what crosses it, with fixed shapes
+    """
+
+    cut_id: str
+    tensors: Tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """
+    Right answers under one condition.
+
+    :param value: ratio 0..1; class-balanced for 'photos'
+    :param count: images that it was counted on
+    """
+
+    value: float
+    count: int
+
+
+@dataclass(frozen=True)
+class VariantEntry:
+    """
+    One variant of the family.
+
+    :param variant_id: unique name
+    :param variant: what it is
+    :param macs: multiply-accumulates of one frame
+    :param parameters: number of weights
+    :param accuracy: condition -> right answers
+    :param exit_thresholds: per exit before the last, the confidence 0..1 that ends there; empty
+        where the exit is fixed
+    """
+
+    variant_id: str
+    variant: Variant
+    macs: int
+    parameters: int
+    accuracy: Mapping[str, Accuracy]
+    exit_thresholds: Tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """
+    A checked manifest; `sha256` is the digest of its bytes and names the bundle.
+
+    :param luminance_bands: light band -> (low, high) mean grey of the resized image, 0..1;
+        disjoint and covering 0..1, or none where light does not matter
+    :param initialisers_bytes: length of the initialisers' file once materialised
+    :param front: variant ids, richest first
+    """
+
+    sha256: str
+    name: str
+    task: str
+    classes: Tuple[str, ...]
+    input: InputSpec
+    luminance_bands: Mapping[str, Tuple[float, float]]
+    files: Tuple[FileEntry, ...]
+    tensors: Mapping[str, StoreTensor]
+    initialisers_file: str
+    initialisers_bytes: int
+    recipes: Tuple[Recipe, ...]
+    segments: Mapping[str, SegmentEntry]
+    variants: Mapping[str, VariantEntry]
+    front: Tuple[str, ...]
+    provenance: Mapping[str, object]
+    cuts: Mapping[str, Cut]
