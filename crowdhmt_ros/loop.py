@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Sequence, Tuple
 
 from crowdhmt_ros.planner.planner import Decision, choose
-from crowdhmt_ros.profiling.cost_model import absorb, estimate_all
+from crowdhmt_ros.profiling.cost_model import absorb, absorb_preprocess, estimate_all
 from crowdhmt_ros.types import (
     Feedback,
     FrontEntry,
@@ -52,12 +52,18 @@ def step(state: LoopState, snapshot: ResourceSnapshot, feedbacks: Sequence[Feedb
 
 def learn(state: LoopState, feedbacks: Sequence[Feedback], front: Sequence[FrontEntry]
           ) -> LoopState:
-    """Return the state with the feedback absorbed: corrected costs, condition of the images."""
+    """
+    Return the state with the feedback absorbed.
+
+    That is: corrected costs, the time that frames of this camera take to prepare, and the
+    condition of its images.
+    """
     corrections = absorb(state.corrections, feedbacks, front, current_id=state.current_id,
                          current_since_s=state.current_since_s)
     told = [f for f in feedbacks if f.condition]
     latest = max(told, key=lambda f: (f.stamp_s, f.plan_seq)) if told else None
     return replace(state, corrections=corrections,
+                   preprocess_s=absorb_preprocess(state.preprocess_s, feedbacks),
                    condition=latest.condition if latest else state.condition)
 
 

@@ -3,7 +3,7 @@
 """
 What feedback teaches about the latency table (the online correction of P III-D1).
 
-A correction is a ratio: measured over tabulated. Three things move it:
+A correction is a ratio: inference measured over tabulated. Three things move it:
 
 1. The candidate ran: its ratio follows the median of the window, its spread the 95th percentile.
 2. Another candidate ran and its own, already settled ratio changed: whatever changed it (a
@@ -13,6 +13,9 @@ A correction is a ratio: measured over tabulated. Three things move it:
    not last for ever, and is not revised every other second either.
 
 A candidate without a correction is taken to be as slow as the measured ones (`common_ratio`).
+
+Preprocessing has no ratio. It depends on the frames of this camera and not on the candidate, so
+its time itself is smoothed (`absorb_preprocess`).
 """
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ SLOWEST_GAIN = 0.3
 """Weight of a window of `FULL_WINDOW` frames against all that was learned before."""
 FULL_WINDOW = 5
 SPREAD_GAIN = 0.15
+FRESH_S = 1.0
+"""A window that begins so soon after a switch holds the warm-up: it opens with the first answer."""
 SETTLED_SAMPLES = 20
 """Frames after which a change of a ratio is the machine's, not the table's."""
 MOST_SAMPLES = 1000
@@ -66,7 +71,8 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
     :param feedbacks: windows in any order
     :param front: holds the tabulated latencies
     :param current_id: candidate in force
-    :param current_since_s: since when, node clock; a window that begins earlier holds its warm-up
+    :param current_since_s: since when, node clock; a window that begins by `FRESH_S` later
+        holds its warm-up
     :returns: in order of candidate_id
     """
     wanted = {f.candidate_id for f in feedbacks}
@@ -77,7 +83,7 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
         before = known.get(feedback.candidate_id)
         began_s = feedback.stamp_s - feedback.window_s
         fresh = before is None or (feedback.candidate_id == current_id
-                                   and began_s <= current_since_s)
+                                   and began_s <= current_since_s + FRESH_S)
         times = _usable_times(feedback, skip=WARM_UP_FRAMES if fresh else 0)
         if feedback.candidate_id not in table or not times:
             continue
@@ -98,8 +104,30 @@ def _tabulated(front: Sequence[FrontEntry], wanted: set[str]) -> Mapping[str, fl
 
 
 def _usable_times(feedback: Feedback, *, skip: int) -> List[float]:
-    times = [a + b for a, b in zip(feedback.preprocess_s, feedback.infer_s)]
-    return [t for t in times[skip:] if math.isfinite(t) and t > 0.0]
+    return [t for t in feedback.infer_s[skip:] if math.isfinite(t) and t > 0.0]
+
+
+def absorb_preprocess(preprocess_s: Optional[float], feedbacks: Sequence[Feedback]
+                      ) -> Optional[float]:
+    """
+    Return the smoothed time from frame to tensor after these feedbacks.
+
+    Each window counts by its median, whichever candidate ran.
+
+    :param preprocess_s: known so far, None at first
+    :param feedbacks: windows in any order
+    :returns: None while nothing was measured
+    """
+    for feedback in sorted(feedbacks, key=lambda f: (f.stamp_s, f.plan_seq, f.candidate_id)):
+        skip = WARM_UP_FRAMES if preprocess_s is None else 0
+        times = [t for t in feedback.preprocess_s[skip:] if math.isfinite(t) and t >= 0.0]
+        if not times:
+            continue
+        seen = summarise(times).mean
+        gain = SLOWEST_GAIN * min(1.0, len(times) / FULL_WINDOW)
+        preprocess_s = seen if preprocess_s is None else \
+            preprocess_s + gain * (seen - preprocess_s)
+    return preprocess_s
 
 
 def _clamp(ratio: float) -> float:

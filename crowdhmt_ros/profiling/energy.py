@@ -3,12 +3,12 @@
 """
 Energy of one frame by unit costs: formula (1) of P III-D1, *reconstructed*.
 
-    E = sum over layers of  s1 C + eps s2 M + (1 - eps) s3 M + g s4 M   +   P_idle T n
+    E = sum over layers of  s1 C + eps s2 M + (1 - eps) s3 M + g s4 M   +   P_idle (T n + T_p)
 
 C: multiply-accumulates, M: memory accesses in words, eps: cache-hit ratio, g: 1 on a graphics
 processor and 0 otherwise, s1:s2:s3:s4 = 1:6:200:2. The last term is ours: while a frame is
-computed in T seconds, n cores are awake that could have slept, so that haste and a second thread
-can be judged. eps is one figure for the whole model, hence the sums over layers suffice.
+computed in T seconds, n cores are awake that could have slept, and one while it is prepared in
+T_p seconds, so that haste and a second thread can be judged. eps is one figure for the whole model, hence the sums over layers suffice.
 """
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ def work_energy_j(macs: int, words: int, coefficients: EnergyCoefficients, *,
     return coefficients.joules_per_mac * (macs + per_word * words)
 
 
-def awake_energy_j(latency_s: float, threads: int, coefficients: EnergyCoefficients) -> float:
+def awake_energy_j(infer_s: float, threads: int, coefficients: EnergyCoefficients, *,
+                   preprocess_s: float = 0.0) -> float:
     """
     Return the energy of the cores that are awake for one frame.
 
-    :param latency_s: how long they are awake
-    :param threads: how many
+    :param infer_s: how long the engine computes
+    :param threads: on how many cores
     :param coefficients: unit energies of the device
+    :param preprocess_s: how long one core prepares the frame before
     """
-    return coefficients.idle_w * threads * latency_s
+    return coefficients.idle_w * (threads * infer_s + preprocess_s)
 
 
 def working_set_bytes(layers: Iterable[LayerCost]) -> int:

@@ -3,7 +3,7 @@
 """
 The front that the planner chooses from: every way to run that nothing else beats in everything.
 
-Criteria are accuracy (mean over conditions), latency, memory and energy. Every variant stays
+Criteria are accuracy in each condition, latency, memory and energy. Every variant stays
 with at least its most thrifty way, so that a person finds all of them in an explanation.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.errors import CalibrationError
-from crowdhmt_ros.profiling.accuracy import mean_accuracy
+from crowdhmt_ros.profiling.accuracy import accuracy_now
 from crowdhmt_ros.profiling.energy import (
     awake_energy_j,
     modelled_cache_hit_ratio,
@@ -66,44 +66,47 @@ def _entry(bundle: CandidateSource, candidate: Candidate, row: Row, preprocess_s
     words, macs = sum(layer.words for layer in layers), bundle.macs(candidate.variant_id)
     hits = modelled_cache_hit_ratio(working_set_bytes(layers), cache_bytes)
     joules = work_energy_j(macs, words, coefficients, cache_hit_ratio=hits)
-    latency = Estimate(row.infer_s.mean + preprocess_s.mean, row.infer_s.p95 + preprocess_s.p95,
-                       row.infer_s.source)
-    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), latency,
+    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), row.infer_s,
                       row.memory_bytes, Estimate(joules, joules, ESTIMATED), macs, words,
-                      coefficients)
+                      coefficients, preprocess_s.mean)
 
 
 LATENCY_NOISE = 1.03
-_Costs = Tuple[float, float, float, float]
+_Costs = Tuple[float, ...]
+_ENERGY, _LATENCY = 0, 1
 
 
-def _costs(entry: FrontEntry) -> _Costs:
-    """Return the criteria of the front, all to be small."""
+def _costs(entry: FrontEntry, conditions: Sequence[str]) -> _Costs:
+    """Return the criteria of the front, all to be small: energy, latency, memory, errors."""
     joules = entry.energy_j.mean
     if entry.coefficients is not None:
         joules += awake_energy_j(entry.latency_s.mean, entry.candidate.engine.threads,
                                  entry.coefficients)
-    return (-mean_accuracy(entry.accuracy), entry.latency_s.mean, entry.memory_bytes.mean, joules)
+    return (joules, entry.latency_s.mean, entry.memory_bytes.mean,
+            *(-accuracy_now(entry.accuracy, condition).mean for condition in conditions))
 
 
 def worth_choosing(entries: Sequence[FrontEntry]) -> Tuple[FrontEntry, ...]:
     """
     Return the entries that no other beats or equals in everything, in their order.
 
+    What is better in one condition only may be the one to choose there, so it stays.
+
     A latency counts as better only by more than `LATENCY_NOISE`, else two measurements of the
     same thing would both stay. Of equals the one that takes less energy stays, then the first;
     of each variant at least the most thrifty.
     """
-    costs = [_costs(e) for e in entries]
+    conditions = sorted({c for e in entries for c in e.accuracy})
+    costs = [_costs(e, conditions) for e in entries]
     kept: List[int] = []
-    for i in sorted(range(len(entries)), key=lambda i: (costs[i][3], i)):
+    for i in sorted(range(len(entries)), key=lambda i: (costs[i][_ENERGY], i)):
         if not any(_covers(costs[k], costs[i]) for k in kept):
             kept = [k for k in kept if not _beats(costs[i], costs[k])] + [i]
     have = {entries[i].candidate.variant_id for i in kept}
     thrifty: Dict[str, int] = {}
     for i, entry in enumerate(entries):
         name = entry.candidate.variant_id
-        if name not in have and (name not in thrifty or costs[i][3] < costs[thrifty[name]][3]):
+        if name not in have and (name not in thrifty or costs[i][_ENERGY] < costs[thrifty[name]][_ENERGY]):
             thrifty[name] = i
     return tuple(entries[i] for i in sorted([*kept, *thrifty.values()]))
 
@@ -114,7 +117,7 @@ def _beats(costs: _Costs, others: _Costs) -> bool:
 
 def _covers(costs: _Costs, others: _Costs) -> bool:
     """Return whether `costs` is as good as `others`, noise in the latency forgiven."""
-    eased = (others[0], others[1] * LATENCY_NOISE, others[2], others[3])
+    eased = (others[_ENERGY], others[_LATENCY] * LATENCY_NOISE, *others[2:])
     return all(a <= b for a, b in zip(costs, eased))
 
 
@@ -131,6 +134,7 @@ def front_sha256(front: Sequence[FrontEntry]) -> str:
             'energy_j': asdict(entry.energy_j),
             'macs': entry.macs,
             'words': entry.words,
+            'preprocess_s': entry.preprocess_s,
             'coefficients': asdict(entry.coefficients) if entry.coefficients else None,
         })
     text = json.dumps(items, sort_keys=True, separators=(',', ':'))

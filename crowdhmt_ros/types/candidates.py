@@ -121,12 +121,14 @@ class FrontEntry:
 
     :param candidate: the candidate
     :param accuracy: condition ('scenes/noon', 'photos', ...) -> ratio of right answers 0..1
-    :param latency_s: preprocessing and inference on the idle device
+    :param latency_s: inference alone, on the idle device
     :param memory_bytes: what the candidate takes while it runs, engine state included
     :param energy_j: one frame, formula (1) of P III-D1 without the idle power
     :param macs: multiply-accumulates of one frame
     :param words: memory accesses of one frame, for formula (1) under another cache-hit ratio
     :param coefficients: of formula (1); None leaves `energy_j` as it is, without idle power
+    :param preprocess_s: frame to tensor for a frame of usual size on the idle device; stands in
+        until the robot's own camera was timed
     """
 
     candidate: Candidate
@@ -137,6 +139,7 @@ class FrontEntry:
     macs: int
     words: int = 0
     coefficients: Optional[EnergyCoefficients] = None
+    preprocess_s: float = 0.0
 
 
 @dataclass(frozen=True)

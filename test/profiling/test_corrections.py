@@ -13,6 +13,7 @@ from crowdhmt_ros.profiling.corrections import (
     HIGHEST_RATIO,
     LOWEST_RATIO,
     absorb,
+    absorb_preprocess,
     common_ratio,
 )
 from crowdhmt_ros.profiling.latency import SPREAD_LIMIT
@@ -50,8 +51,8 @@ def ids(front):
 
 def window(candidate_id, factor, stamp_s=100.0, count=10, first=()):
     times = tuple(first) + (TABLE_S * factor,) * count
-    return Feedback(1, candidate_id, stamp_s, 1.0, preprocess_s=tuple(t * 0.1 for t in times),
-                    infer_s=tuple(t * 0.9 for t in times))
+    return Feedback(1, candidate_id, stamp_s, 1.0, preprocess_s=(0.002,) * len(times),
+                    infer_s=times)
 
 
 def ratios(corrections):
@@ -70,10 +71,44 @@ def test_ratio_follows_measured_over_tabulated(front, ids):
     assert ratios(known) == {ids[0]: pytest.approx(1.5, rel=0.02)}
 
 
-def test_preprocessing_and_inference_both_count(front, ids):
-    feedback = Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(TABLE_S,) * 10,
+@pytest.mark.parametrize('preprocess_s', [0.0, TABLE_S, 9.0, math.nan])
+def test_preprocessing_does_not_touch_the_ratio(front, ids, preprocess_s):
+    feedback = Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(preprocess_s,) * 10,
                         infer_s=(TABLE_S,) * 10)
-    assert ratios(absorb((), [feedback], front))[ids[0]] == pytest.approx(2.0)
+    assert ratios(absorb((), [feedback], front))[ids[0]] == pytest.approx(1.0)
+
+
+def prepared(*times, stamp_s=1.0, candidate_id='a'):
+    return Feedback(1, candidate_id, stamp_s, 1.0, preprocess_s=times)
+
+
+def test_the_first_window_gives_the_preprocessing_time_without_its_warm_up():
+    assert absorb_preprocess(None, [prepared(9.0, 9.0, 0.003, 0.002, 0.004)]) == 0.003
+
+
+def test_preprocessing_follows_a_camera_of_another_size_whoever_computes():
+    known = 0.002
+    for number in range(20):
+        known = absorb_preprocess(known, [prepared(*[0.016] * 10, stamp_s=float(number),
+                                                   candidate_id='ab'[number % 2])])
+    assert known == pytest.approx(0.016, rel=0.01)
+
+
+def test_a_bad_frame_and_a_short_window_hardly_move_preprocessing():
+    assert absorb_preprocess(0.002, [prepared(*[0.002] * 9, 5.0)]) == pytest.approx(0.002)
+    assert absorb_preprocess(0.002, [prepared(0.012)]) == pytest.approx(0.002 + 0.06 * 0.010)
+
+
+def test_without_usable_times_preprocessing_stays_as_known():
+    bad = [prepared(), prepared(math.nan, math.nan, math.nan), prepared(-1.0, -1.0, -1.0)]
+    assert absorb_preprocess(None, bad) is None
+    assert absorb_preprocess(0.004, bad) == 0.004
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_arrival_does_not_change_preprocessing(order):
+    told = [prepared(*[0.001 * (i + 1)] * 5, stamp_s=float(i)) for i in range(4)]
+    assert absorb_preprocess(None, told) == absorb_preprocess(None, [told[i] for i in order])
 
 
 def test_one_bad_frame_in_ten_hardly_moves_the_ratio(front, ids):
@@ -108,7 +143,7 @@ def test_warm_up_frames_after_a_switch_back_are_passed_over(front, ids):
 
 def test_windows_without_usable_frames_teach_nothing(front, ids):
     bad = [Feedback(1, ids[0], 1.0, 1.0),
-           Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(math.nan,) * 5, infer_s=(1.0,) * 5),
+           Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(0.0,) * 5, infer_s=(math.nan,) * 5),
            Feedback(1, ids[0], 1.0, 1.0, preprocess_s=(0.0,) * 5, infer_s=(-1.0,) * 5),
            window('nobody', 3.0)]
     assert absorb((), bad, front) == ()

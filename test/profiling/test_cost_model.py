@@ -3,6 +3,8 @@
 """What a candidate is expected to do now."""
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from crowdhmt_ros.errors import ConfigError
@@ -51,6 +53,36 @@ def test_memory_and_latency_come_from_the_table_on_an_idle_machine(entry):
     assert found.latency_s.p95 == pytest.approx(0.012)
     assert found.latency_s.source == ESTIMATED
     assert found.memory_bytes == made.memory_bytes
+
+
+def test_preprocessing_of_this_camera_is_added_and_not_scaled(entry):
+    made = dataclasses.replace(entry(latency_s=0.010, p95_s=0.010), preprocess_s=0.002)
+    ratio = (CostCorrection(made.candidate.candidate_id, 2.0, 1.5, 50),)
+    found = estimate(made, LoopState(corrections=ratio, preprocess_s=0.005), look())
+    assert found.latency_s.mean == pytest.approx(0.025)
+    assert found.latency_s.p95 == pytest.approx(0.0375)
+
+
+def test_until_the_camera_was_timed_the_usual_preprocessing_counts_slowed_as_the_rest(entry):
+    made = dataclasses.replace(entry(latency_s=0.010, p95_s=0.010), preprocess_s=0.002)
+    assert estimate(made, LoopState(), look()).latency_s.mean == pytest.approx(0.012)
+    busy = estimate(made, LoopState(), look(cpu_others_ratio=0.9))
+    assert busy.latency_s.mean == pytest.approx(0.024)
+
+
+def test_a_big_camera_slows_every_candidate_by_the_same_time(entry):
+    quick, slow = entry('a', latency_s=0.001), entry('b', latency_s=0.020)
+    small, big = (LoopState(preprocess_s=s) for s in (0.001, 0.009))
+    for made in (quick, slow):
+        assert estimate(made, big, look()).latency_s.mean - estimate(
+            made, small, look()).latency_s.mean == pytest.approx(0.008)
+
+
+def test_one_core_is_awake_for_preprocessing_whatever_the_threads(entry):
+    made = entry(threads=2, energy_j=0.0, latency_s=0.010,
+                 coefficients=EnergyCoefficients(1e-9, idle_w=2.0))
+    found = estimate(made, LoopState(preprocess_s=0.003), look())
+    assert found.energy_j.mean == pytest.approx(2.0 * (2 * 0.010 + 0.003))
 
 
 def test_a_correction_scales_the_table(entry):
