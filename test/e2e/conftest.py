@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import random
-from pathlib import Path
 
 import psutil
 import pytest
@@ -28,12 +27,3 @@ def nothing_left_running(tmp_path):
         if str(tmp_path) in ' '.join(process.info['cmdline'] or ()):
             left.append(process.info['cmdline'])
     assert left == []
-
-
-@pytest.fixture
-def data_folder():
-    """Return the folder with recordings."""
-    folder = os.environ.get('CROWDHMT_DATA')
-    if not folder:
-        pytest.skip('CROWDHMT_DATA is not set: no recordings here')
-    return Path(folder)

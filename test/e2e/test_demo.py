@@ -52,8 +52,8 @@ def test_a_pinned_plan_stays(robot_environment, tmp_path):
 
 
 @pytest.mark.data
-def test_a_real_clip_goes_through_the_real_nodes(robot_environment, tmp_path, data_folder):
-    clip = data_folder / 'video' / 'person-bicycle-car-detection.mp4'
+def test_a_real_clip_goes_through_the_real_nodes(robot_environment, tmp_path, data_dir):
+    clip = data_dir / 'video' / 'person-bicycle-car-detection.mp4'
     if not clip.is_file():
         pytest.skip('the clip %s is not there' % clip.name)
     report, _ = run_demo(robot_environment, tmp_path / 'run', '--video', str(clip),
