@@ -153,11 +153,40 @@ def test_what_nobody_can_meet_is_published_with_the_least_violation():
 
 def test_budgets_that_only_clash_with_each_other_are_said_to_clash():
     wish = Requirements(accuracy_floor=0.8, memory_budget_bytes=5e6)
-    state, plans = run([look(0.9)], requirements=wish)
-    assert plans[0].violated == () or 'together' in plans[0].reason
+    noon = LoopState(condition='scenes/noon')
+    state, plans = run([look(0.9)], noon, requirements=wish)
+    assert plans[0].violated == (), 'w038 keeps both'
+    assert variants(plans) == ['w038']
     clash = Requirements(accuracy_floor=0.86, memory_budget_bytes=3.5e6)
     _, plans = run([look(0.9)], state, requirements=clash)
     assert 'together' in plans[0].reason
+    assert [v.constraint for v in plans[0].violated] == ['accuracy']
+
+
+def test_before_the_condition_is_known_no_floor_is_said_to_be_broken():
+    wish = Requirements(accuracy_floor=0.9, memory_budget_bytes=15e6)
+    state, plans = run([look(0.1)], requirements=wish)
+    assert variants(plans) == ['w075'], 'the best that fits the memory, though energy is scarce'
+    assert plans[0].violated == ()
+    assert 'condition of the images not known yet' in plans[0].reason
+    dusk = [window(IDS['w075'], condition='scenes/dusk')]
+    _, plans = run([look(0.1)], state, requirements=wish, feedbacks=lambda *_: dusk)
+    assert [v.constraint for v in plans[0].violated] == ['accuracy']
+    assert 'not known yet' not in plans[0].reason
+
+
+def test_before_the_condition_is_known_a_low_floor_still_keeps_lean_candidates_away():
+    wish = Requirements(accuracy_floor=0.8)
+    _, plans = run([look(0.05)], requirements=wish)
+    assert variants(plans) == ['w050']
+    assert plans[0].violated == ()
+
+
+def test_other_budgets_are_judged_before_the_condition_is_known():
+    wish = Requirements(accuracy_floor=0.9, memory_budget_bytes=1e6)
+    _, plans = run([look(0.9)], requirements=wish)
+    assert [v.constraint for v in plans[0].violated] == ['memory_bytes']
+    assert 'not known yet' in plans[0].reason
 
 
 def test_plan_numbers_grow_by_one_and_time_counts_from_the_switch():
@@ -260,7 +289,7 @@ def test_every_plan_derives_itself_again_from_a_recording(world, latency_s, floo
 def test_the_choice_keeps_every_budget_or_says_which_it_breaks(battery, mb, latency_s, floor):
     wish = Requirements(latency_budget_s=latency_s, accuracy_floor=floor)
     snapshot = look(battery, mb)
-    _, plan = step(LoopState(), snapshot, [], wish, FRONT, 0.0)
+    _, plan = step(LoopState(condition='scenes/noon'), snapshot, [], wish, FRONT, 0.0)
     over = excess(plan.chosen, budgets_now(wish, snapshot))
     assert (over == (0.0, 0.0, 0.0)) == (plan.violated == ())
     assert all(name in plan.reason for name in {v.constraint.split('_')[0] for v in plan.violated})

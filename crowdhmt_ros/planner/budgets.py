@@ -3,8 +3,8 @@
 """Which budgets hold at this moment, and by how much a candidate would break them."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Optional, Sequence, Tuple
 
 from crowdhmt_ros.types import CostEstimate, Requirements, ResourceSnapshot, Violation
 
@@ -35,12 +35,14 @@ class Budgets:
     :param memory_bytes: for the model and its engine
     :param accuracy: lowest ratio of right answers
     :param memory_wavers: True where the memory limit is a share of a fluctuating reading
+    :param floor_waits: True while the condition of the images is unknown, see `judged`
     """
 
     latency_s: Optional[float] = None
     memory_bytes: Optional[float] = None
     accuracy: Optional[float] = None
     memory_wavers: bool = False
+    floor_waits: bool = False
 
 
 def budgets_now(requirements: Requirements, snapshot: ResourceSnapshot) -> Budgets:
@@ -62,6 +64,26 @@ def budgets_now(requirements: Requirements, snapshot: ResourceSnapshot) -> Budge
     else:
         memory = None if available is None else AVAILABLE_SHARE * available
     return Budgets(requirements.latency_budget_s, memory, requirements.accuracy_floor, wavers)
+
+
+def judged(budgets: Budgets, estimates: Sequence[CostEstimate], condition: str) -> Budgets:
+    """
+    Return the limits by which this step may judge.
+
+    Without a condition of the images an accuracy is a guess, and nobody can say that it breaks
+    a floor. So long a floor asks for no more than the best that fits the other budgets: it still
+    keeps lean candidates away, and no violation of it is claimed that nobody knows of.
+
+    :param budgets: of `budgets_now`
+    :param estimates: all candidates
+    :param condition: condition of the images, '' while unknown
+    """
+    if condition or budgets.accuracy is None:
+        return budgets
+    others = replace(budgets, accuracy=None)
+    fitting = [e.accuracy.mean for e in estimates if excess(e, others) == NO_EXCESS]
+    best = max(fitting, default=0.0)
+    return replace(budgets, accuracy=min(budgets.accuracy, best), floor_waits=True)
 
 
 def _over(value: float, limit: Optional[float]) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.errors import ConfigError, RequirementsError, all_problems
-from crowdhmt_ros.planner.budgets import budgets_now, violations
+from crowdhmt_ros.planner.budgets import budgets_now, judged, violations
 from crowdhmt_ros.planner.reasons import Explanation, explain, reason_for
 from crowdhmt_ros.planner.scoring import ENERGY, Rated, Rating, rate, weights_now
 from crowdhmt_ros.types import CostEstimate, LoopState, Requirements, ResourceSnapshot, Violation
@@ -78,7 +78,7 @@ def choose(estimates: Sequence[CostEstimate], snapshot: ResourceSnapshot,
     problems = requirements.problems()
     if problems:
         raise RequirementsError(all_problems(problems))
-    budgets = budgets_now(requirements, snapshot)
+    budgets = judged(budgets_now(requirements, snapshot), estimates, state.condition)
     weights = weights_now(requirements, snapshot)
     rating = rate(estimates, weights, budgets)
     current = next((r for r in rating.items if r.candidate_id == state.current_id), None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from crowdhmt_ros.planner.budgets import CONSTRAINTS, Budgets, budgets_now, violations
+from crowdhmt_ros.planner.budgets import CONSTRAINTS, Budgets, budgets_now, judged, violations
 from crowdhmt_ros.planner.scoring import ENERGY, Rated, rate, weights_now
 from crowdhmt_ros.profiling.cost_model import estimate_all
 from crowdhmt_ros.types import (
@@ -17,6 +17,9 @@ from crowdhmt_ros.types import (
     ResourceSnapshot,
     Violation,
 )
+
+
+FLOOR_WAITS = 'condition of the images not known yet: the accuracy floor waits for it'
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ def _margins(estimate: CostEstimate, budgets: Budgets) -> List[str]:
     if budgets.memory_bytes is not None:
         parts.append(_violation(
             Violation('memory_bytes', budgets.memory_bytes, estimate.memory_bytes.mean)))
-    if budgets.accuracy is not None:
+    if budgets.floor_waits:
+        parts.append(FLOOR_WAITS)
+    elif budgets.accuracy is not None:
         parts.append(f'accuracy {estimate.accuracy.mean * 100:.1f} %, '
                      f'floor {budgets.accuracy * 100:.1f} %')
     return parts
@@ -113,6 +118,8 @@ def reason_for(rated: Sequence[Rated], pick: Rated, current: Optional[Rated],
     parts = [_preference(requirements, snapshot)]
     if not pick.allowed:
         parts.append(f'{pick.candidate_id}: {_unmet(rated, pick, budgets)}')
+        if budgets.floor_waits:
+            parts.append(FLOOR_WAITS)
         return '; '.join(parts)
     parts.append(f'{pick.candidate_id}: {_against(pick.estimate, runner_up)}')
     if current is not None and current is not pick:
@@ -135,8 +142,9 @@ def explain(plan: Plan, front: Sequence[FrontEntry]) -> Explanation:
     :param plan: as made, or as read back from a recording
     :param front: the front that the plan was made over
     """
-    budgets = budgets_now(plan.requirements, plan.snapshot)
     estimates = estimate_all(front, plan.state, plan.snapshot)
+    budgets = judged(budgets_now(plan.requirements, plan.snapshot), estimates,
+                     plan.state.condition)
     items = rate(estimates, weights_now(plan.requirements, plan.snapshot), budgets).items
     order = sorted(items, key=lambda r: (r.excess, -r.score, r.candidate_id))
     scores = tuple(r.score if r.allowed else None for r in order)

@@ -200,7 +200,8 @@ def test_two_quick_steps_are_no_reason_to_switch_twice_within_a_second():
 
 def test_reasons_are_one_line_with_the_figures_that_decided():
     wish = Requirements(latency_budget_s=0.020, memory_budget_bytes=6e6, accuracy_floor=0.5)
-    reason = decide([RICH, LEAN], wish, battery_ratio=0.21).reason
+    noon = LoopState(condition='scenes/noon')
+    reason = decide([RICH, LEAN], wish, noon, battery_ratio=0.21).reason
     assert reason == (
         'battery 21 %: energy weighs 0.79; lean/local/onnxruntime/1t/fast: 10 % of the energy '
         'and -30.0 points of accuracy against the runner-up rich/local/onnxruntime/1t/fast; '
