@@ -103,13 +103,10 @@ $(DEV): $(ROBOT)
 	if [ -n '$(TORCH_INDEX)' ]; then
 	  $(PIP) install -c constraints.txt --index-url '$(TORCH_INDEX)' torch
 	fi
-	$(BIN)/python - > $(VENV)/dev-requirements.txt <<'END'
-	from importlib.metadata import requires
-	for line in requires('crowdhmt-ros'):
-	    name, _, marker = line.partition(';')
-	    if marker.strip().replace("'", '"') in ('extra == "dev"', 'extra == "search"'):
-	        print(name.strip())
-	END
+	$(BIN)/python -c 'from importlib.metadata import requires; print(*(
+	  line.partition(";")[0] for line in requires("crowdhmt-ros")
+	  if "extra == \"dev\"" in line), sep="\n")' \
+	  > $(VENV)/dev-requirements.txt
 	$(PIP) install -c constraints.txt -r $(VENV)/dev-requirements.txt
 	touch $@
 
