@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
@@ -191,17 +191,17 @@ def measure(directory: Path, sets: Mapping[str, Images], cache: Path, progress: 
     """
     bundle = open_bundle(directory)
     segments = materialise(bundle, cache)
-    variants, found = list(bundle.manifest.front), {}
-    for done, variant_id in enumerate(variants):
-        path = segments[bundle.segment_for(variant_id)].path
-        figures = {}
-        for condition, images in sets.items():
-            answers = _answers(path, images)
-            value = (balanced_accuracy(answers, images.labels) if condition == 'photos'
-                     else float(np.mean(answers == images.labels)))
-            figures[condition] = (value, len(images.labels))
-        found[variant_id] = figures
-        progress(done + 1, len(variants))
+    work = [(v, segments[bundle.segment_for(v)].path, condition)
+            for v in bundle.manifest.front for condition in sets]
+    found: Dict[str, Dict[str, Tuple[float, int]]] = {v: {} for v in bundle.manifest.front}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answered = pool.map(lambda w: _answers(w[1], sets[w[2]]), work)
+        for done, ((variant_id, _, condition), answers) in enumerate(zip(work, answered)):
+            labels = sets[condition].labels
+            value = (balanced_accuracy(answers, labels) if condition == 'photos'
+                     else float(np.mean(answers == labels)))
+            found[variant_id][condition] = (value, len(labels))
+            progress(done + 1, len(work))
     return found
 
 
