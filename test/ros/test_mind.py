@@ -40,7 +40,7 @@ def monitor(stage):
 @pytest.fixture
 def planner(stage):
     stage.planner = stage.add(AdaptationPlannerNode, tables='counted')
-    stage.monitor = stage.add(ResourceMonitorNode)
+    stage.monitor = stage.add(ResourceMonitorNode, rate_hz=5.0)
     stage.plans = stage.collect(topics.PLAN, Plan)
     stage.until(lambda: stage.planner.plan is not None)
     return stage
@@ -177,7 +177,7 @@ def test_a_falling_battery_shifts_the_weights(planner):
 
 def test_frozen_costs_learn_nothing_and_look_at_no_load(stage):
     node = stage.add(AdaptationPlannerNode, tables='counted', freeze_costs=True)
-    stage.add(ResourceMonitorNode)
+    stage.add(ResourceMonitorNode, rate_hz=5.0)
     feedback = stage.publisher(topics.FEEDBACK, Feedback)
     plans = stage.collect(topics.PLAN, Plan)
     stage.until(lambda: plans and feedback.get_subscription_count())
@@ -195,7 +195,7 @@ def test_frozen_costs_learn_nothing_and_look_at_no_load(stage):
 
 def test_a_pinned_candidate_is_kept_whatever_is_asked(stage):
     stage.add(AdaptationPlannerNode, tables='counted', pinned_candidate='w100d2')
-    stage.add(ResourceMonitorNode)
+    stage.add(ResourceMonitorNode, rate_hz=5.0)
     plans = stage.collect(topics.PLAN, Plan)
     stage.until(lambda: plans)
     assert ask(stage, latency_budget_s=1e-4).accepted

@@ -1,0 +1,117 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
+from crowdhmt_ros.types import Inference
+
+BANDS = {'noon': (0.5, 1.0), 'afternoon': (0.3, 0.5), 'dusk': (0.0, 0.3)}
+
+
+def inference(plan_seq=1, candidate_id='a', degraded=False):
+    return Inference(candidate_id, plan_seq, (0.25, 0.75), 1, 0.001, 0.004, degraded)
+
+
+class Ticking:
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def window(**options):
+    clock = Ticking()
+    return FeedbackWindow(ConditionRule(BANDS), monotonic=clock, **options), clock
+
+
+def answer(of, stamp_ns, plan_seq=1, candidate_id='a', **more):
+    of.answered(inference(plan_seq, candidate_id), **{
+        'stamp_ns': stamp_ns, 'capture_to_result_s': 0.006, 'queue_s': 0.001,
+        'domain': 'scenes', 'luminance': 0.6, **more})
+
+
+def test_a_window_holds_what_was_measured_in_order():
+    of, clock = window(energy_j_of=lambda name: 0.5, memory_bytes=lambda: 1000)
+    answer(of, 11)
+    answer(of, 12, late=True)
+    of.superseded(13)
+    clock.now_s = 1.5
+    (report,) = of.flush(99.0)
+    feedback = report.feedback
+    assert report.answered_stamps_ns == (11, 12)
+    assert (feedback.plan_seq, feedback.candidate_id) == (1, 'a')
+    assert (feedback.stamp_s, feedback.window_s) == (99.0, 1.5)
+    assert feedback.capture_to_result_s == (0.006, 0.006)
+    assert feedback.infer_s == (0.004, 0.004)
+    assert feedback.exit_index == (1, 1)
+    assert feedback.confidence == (0.75, 0.75)
+    assert feedback.superseded_stamps_ns == (13,)
+    assert feedback.late == 1
+    assert (feedback.energy_j.value, feedback.energy_j.source) == (1.0, 'estimated')
+    assert feedback.memory_bytes.value == 1000.0
+    assert feedback.condition == 'scenes/noon'
+    assert feedback.luminance_ratio.value == 0.6
+
+
+def test_a_window_ends_when_another_plan_answers():
+    of, _ = window()
+    answer(of, 1, plan_seq=1)
+    answer(of, 2, plan_seq=2, candidate_id='b')
+    first, second = of.flush(0.0)
+    assert (first.feedback.plan_seq, first.answered_stamps_ns) == (1, (1,))
+    assert (second.feedback.plan_seq, second.answered_stamps_ns) == (2, (2,))
+
+
+def test_an_empty_window_is_not_reported_but_superseded_frames_alone_are():
+    of, _ = window()
+    assert of.flush(0.0) == ()
+    of.superseded(5)
+    (report,) = of.flush(1.0)
+    assert report.feedback.superseded_stamps_ns == (5,)
+    assert report.feedback.condition == ''
+    assert of.flush(2.0) == ()
+
+
+def test_unknown_energy_and_memory_stay_unknown():
+    of, _ = window()
+    answer(of, 1, luminance=None)
+    feedback = of.flush(0.0)[0].feedback
+    assert feedback.energy_j.value is None
+    assert feedback.memory_bytes.value is None
+    assert feedback.luminance_ratio.value is None
+
+
+def test_answers_of_a_fallback_are_counted():
+    of, _ = window()
+    of.answered(inference(degraded=True), stamp_ns=1, capture_to_result_s=0.1, queue_s=0.0)
+    assert of.flush(0.0)[0].degraded == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from('asf'), st.integers(1, 3)), max_size=60))
+def test_every_frame_is_in_exactly_one_window(events):
+    of, _ = window()
+    told, sent = [], []
+    for number, (kind, plan_seq) in enumerate(events):
+        if kind == 'f':
+            told += of.flush(0.0)
+            continue
+        sent.append(number)
+        if kind == 'a':
+            answer(of, number, plan_seq=plan_seq)
+        else:
+            of.superseded(number)
+    told += of.flush(0.0)
+    assert sorted(stamp for report in told for stamp in (
+        *report.answered_stamps_ns, *report.feedback.superseded_stamps_ns)) == sent
+    for report in told:
+        assert len(report.answered_stamps_ns) == len(report.feedback.infer_s)
+
+
+def test_the_condition_is_named_by_brightness_for_scenes_only():
+    rule = ConditionRule(BANDS)
+    assert rule.name('scenes', 0.4) == 'scenes/afternoon'
+    assert rule.name('scenes', None) == ''
+    assert rule.name('photos', 0.4) == 'photos'
+    assert ConditionRule({'noon': (0.5, 0.9)}).name('scenes', 1.0) == 'scenes/noon'
+    assert ConditionRule(BANDS, 'lab').name('scenes', 0.4) == 'lab'
