@@ -16,6 +16,7 @@ from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.cli.outcome import accuracy_table, scenario_limits
 from crowdhmt_ros.cli.prepare import prepare
+from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
 from crowdhmt_ros.report.summary import LimitsAt, exceeds, origin_s
 from crowdhmt_ros.types import FrontEntry
@@ -46,14 +47,14 @@ def run_demo(folder: Path, seconds: int, *, pinned: str = '') -> Run:
     """
     Run the demo as a user does.
 
-    :raises RuntimeError: when it fails
+    :raises ProcessError: when it fails
     """
     command = [sys.executable, '-m', 'crowdhmt_ros.cli.main', 'demo', '--no-live',
                '--seconds', str(seconds), '--out', str(folder)]
     done = subprocess.run(command + (['--static', pinned] if pinned else []), text=True,
                           capture_output=True, timeout=RUN_TIMEOUT_S, check=False)
     if done.returncode:
-        raise RuntimeError('the demo failed: %s' % ' / '.join(
+        raise ProcessError('the demo failed: %s' % ' / '.join(
             (done.stdout + done.stderr).strip().splitlines()[-4:]))
     report = json.loads((folder / 'report.json').read_text(encoding='utf-8'))
     return Run(folder, report, read_recording(folder / 'events.jsonl', folder / 'frames.csv'))

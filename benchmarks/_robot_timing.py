@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 from benchmarks import timing
 from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
-from crowdhmt_ros.cli.processes import Fleet, ros_environment
+from crowdhmt_ros.cli.processes import Fleet, ProcessError, ros_environment
 from crowdhmt_ros.engine.backend import Executable, make_buffers
 from crowdhmt_ros.nodes import table
 from crowdhmt_ros.nodes.engine_room import PlanDoor, open_engine_room
@@ -132,7 +132,7 @@ def switch_times_s(bundle_name: str, count: int) -> List[float]:
             plan: Any = SimpleNamespace(plan_seq=number + 1, bundle_sha256=room.bundle.sha256,
                                         choice=choice)
             if not door.enter(plan):
-                raise RuntimeError('a resident plan was not brought into force: %s' % door.problem)
+                raise ProcessError('a resident plan was not brought into force: %s' % door.problem)
         return list(room.switcher.resident_switch_s)
     finally:
         room.close()

@@ -18,6 +18,8 @@ from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from crowdhmt_ros.cli.processes import ProcessError
+
 PAIRS, PROCESSES = 200, 5
 RESAMPLES = 2000
 WIDEST_CONTROL = 0.03
@@ -114,11 +116,11 @@ def in_fresh_process(module: str, options: Mapping[str, Any], *, timeout_s: floa
     """
     Run `python -m MODULE JSON` and return the JSON that its last line of output holds.
 
-    :raises RuntimeError: when it fails, with the end of what it said
+    :raises ProcessError: when it fails, with the end of what it said
     """
     done = subprocess.run([sys.executable, '-m', module, json.dumps(dict(options))],
                           capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
-        raise RuntimeError('%s failed: %s' % (module, ' / '.join(
+        raise ProcessError('%s failed: %s' % (module, ' / '.join(
             done.stderr.strip().splitlines()[-3:])))
     return json.loads(done.stdout.strip().splitlines()[-1])
