@@ -115,9 +115,10 @@ class ConditionRule:
             self._seen.clear()
             self._band = ''
             return domain
-        if luminance is not None and self._bands:
-            self._note(luminance, at_s)
-        return f'scenes/{self._band}' if self._band else ''
+        if luminance is None or not self._bands:
+            return ''
+        self._note(luminance, at_s)
+        return f'scenes/{self._band}'
 
     def _note(self, luminance: float, at_s: float) -> None:
         self._seen.append((at_s, luminance))

@@ -110,8 +110,9 @@ def test_every_frame_is_in_exactly_one_window(events):
 
 def test_the_condition_is_named_by_brightness_for_scenes_only():
     rule = ConditionRule(BANDS)
-    assert rule.name('scenes', 0.4) == 'scenes/afternoon'
-    assert rule.name('scenes', None) == ''
-    assert rule.name('photos', 0.4) == 'photos'
-    assert ConditionRule({'noon': (0.5, 0.9)}).name('scenes', 1.0) == 'scenes/noon'
-    assert ConditionRule(BANDS, 'lab').name('scenes', 0.4) == 'lab'
+    assert rule.name('scenes', 0.4, at_s=1.0) == 'scenes/afternoon'
+    assert rule.name('scenes', None, at_s=2.0) == ''
+    assert rule.name('photos', 0.4, at_s=3.0) == 'photos'
+    assert ConditionRule({'noon': (0.5, 0.9)}).name('scenes', 1.0, at_s=1.0) == 'scenes/noon'
+    assert ConditionRule(BANDS, 'lab').name('scenes', 0.4, at_s=1.0) == 'lab'
+    assert ConditionRule({}).name('scenes', 0.4, at_s=1.0) == ''
