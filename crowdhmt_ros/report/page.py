@@ -114,7 +114,7 @@ def panels(timeline: Mapping[str, Any], order: Sequence[str]) -> str:
         strip('Right answers against ground truth',
               [Line(timeline['accuracy_floor'], 'limit', 'floor', True),
                Line(timeline['expected_accuracy'], 'b', 'expected by the plan', True),
-               Line(timeline['accuracy_ratio'], 'a', 'measured, last 50 frames')],
+               Line(timeline['accuracy_ratio'], 'a', 'measured, last 100 frames')],
               scale=0.01, unit=' %', floor=None, ceiling=1.0),
         strip('Inference power (%s)' % timeline.get('energy_source', 'estimated'),
               [Line(timeline['energy_w'], 'b', '')], scale=1.0, unit=' W'),
@@ -183,6 +183,8 @@ def about_table(about: Mapping[str, Any]) -> str:
     """Return what ran where; nested values are written as name: value pairs."""
     rows = []
     for name, value in about.items():
+        if name in ('title', 'subtitle') or value in (None, ''):
+            continue
         text = ', '.join('%s: %s' % pair for pair in value.items()) if isinstance(
             value, Mapping) else str(value)
         rows.append('<tr><td class="dim">%s</td><td>%s</td></tr>' % (

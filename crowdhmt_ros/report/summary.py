@@ -19,7 +19,7 @@ from crowdhmt_ros.report.recording import NS, Answer, Decision, Recording, Windo
 Series = Tuple[Tuple[float, Optional[float]], ...]
 """(time in s, value) pairs; None breaks the line."""
 
-ACCURACY_WINDOW_FRAMES = 50
+ACCURACY_WINDOW_FRAMES = 100
 POWER_WINDOWS = 4
 
 
