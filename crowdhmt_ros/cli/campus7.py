@@ -144,7 +144,13 @@ def _border(darker: NDArray[np.float64], brighter: NDArray[np.float64]) -> float
 
 
 def luminance_bands(sets: Mapping[str, Images]) -> Dict[str, Tuple[float, float]]:
-    """Divide 0..1 among the light bands, as measured on scenes."""
+    """
+    Divide 0..1 among the light bands, with the fewest mistakes on single scenes.
+
+    Brightness parts dusk from day. Noon and afternoon overlap widely, so their border alone
+    names neither: who uses the bands smooths and errs to the darker side
+    (`nodes.feedback_window.ConditionRule`).
+    """
     values = {band: luminance(images) for band, images in sets.items()}
     low = _border(values['dusk'], values['afternoon'])
     high = max(low + 0.001, _border(values['afternoon'], values['noon']))

@@ -6,8 +6,10 @@ The tables of this machine, measured once at its first start (P III-D1, offline 
 Latencies are measured interleaved - every candidate once a round - so that a busy moment slows
 all of them alike and the ranking stands. Memory is measured by a callable from above, which
 starts a fresh process for each graph: in this process freed memory would hide the next one's.
-The time is boxed: a slow machine measures fewer rounds, and memory that there was no time for
-is taken from the engine and marked as estimated.
+The time is boxed: a slow machine measures fewer rounds, and each memory process gets no more
+than the time left. Memory that there was no time for is taken from the same graph with fewer
+threads, or else from the engine (the growth of this process, at least the weights), and marked
+as estimated.
 """
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -53,9 +55,24 @@ LATENCY_SHARE = 0.4
 MOST_ROUNDS = 40
 FEWEST_ROUNDS = 3
 PREPROCESS_RUNS = 50
+LONGEST_MEMORY_S = 30.0
+"""For one memory process; a hung one must not take the time of all others."""
+SHORTEST_MEMORY_S = 0.5
+"""With less time left no process is started: it would only be ended again."""
 
-MeasureMemory = Callable[[Candidate, Segment], int]
-"""Returns the bytes that a candidate takes in a fresh process; may raise CalibrationError."""
+
+class MeasureMemory(Protocol):
+    """Measures memory in a fresh process."""
+
+    def __call__(self, candidate: Candidate, segment: Segment, *, longest_s: float) -> int:
+        """
+        Return the bytes that a candidate takes.
+
+        :param longest_s: after so many seconds it must have ended
+        :raises CalibrationError: when it failed or took too long
+        """
+
+
 Progress = Callable[[float, str], None]
 """Takes the part done, 0..1, and what is being done."""
 
@@ -258,17 +275,19 @@ def _memory(work: Mapping[str, Work], estimated: Mapping[str, int],
     for done, (key, item) in enumerate(order):
         family = row_key(item.segment.sha256, replace(item.options, threads=1, spinning=False))
         progress(0.4 + 0.6 * done / len(work), f'memory of {item.candidate.candidate_id}')
-        measured = None if measure_memory is None or clock() >= until_s \
-            else _measured_memory(item, measure_memory)
+        left_s = until_s - clock()
+        measured = None if measure_memory is None or left_s < SHORTEST_MEMORY_S \
+            else _measured_memory(item, measure_memory, min(LONGEST_MEMORY_S, left_s))
         guess = float(max(estimated[key], item.segment.weight_bytes))
         found[key] = measured or alike.get(family) or Estimate(guess, guess, ESTIMATED)
         alike[family] = replace(found[key], source=ESTIMATED)
     return found
 
 
-def _measured_memory(item: Work, measure_memory: MeasureMemory) -> Optional[Estimate]:
+def _measured_memory(item: Work, measure_memory: MeasureMemory, longest_s: float
+                     ) -> Optional[Estimate]:
     try:
-        taken = float(measure_memory(item.candidate, item.segment))
+        taken = float(measure_memory(item.candidate, item.segment, longest_s=longest_s))
     except CalibrationError as error:
         logger.warning('memory of %s is estimated: %s', item.candidate.candidate_id, error)
         return None

@@ -13,6 +13,7 @@ import pytest
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.profiling.calibration import (
     FEWEST_ROUNDS,
+    LONGEST_MEMORY_S,
     MOST_ROUNDS,
     Settings,
     calibrate,
@@ -31,7 +32,7 @@ def measured(family, engine, cache_dir, settings=SETTINGS, **options):
 
 
 def test_every_way_to_run_gets_a_row(family, engine, tmp_path):
-    tables = measured(family, engine, tmp_path, measure_memory=lambda *_: 3_000_000)
+    tables = measured(family, engine, tmp_path, measure_memory=lambda *_, **__: 3_000_000)
     assert len(tables.rows) == 8
     for key, row in tables.rows.items():
         assert row.infer_s.mean == pytest.approx(0.010 if key.startswith('rich') else 0.001)
@@ -52,7 +53,7 @@ def test_memory_of_few_threads_is_measured_first_and_serves_when_time_runs_out(
         family, engine, tmp_path):
     asked = []
 
-    def memory(candidate, segment):
+    def memory(candidate, segment, *, longest_s):
         asked.append(candidate.engine.threads)
         engine.now_s += 15.0
         return 1_000
@@ -67,7 +68,7 @@ def test_memory_of_few_threads_is_measured_first_and_serves_when_time_runs_out(
 
 def test_memory_that_cannot_be_measured_is_the_engines_and_estimated(family, engine, tmp_path,
                                                                     caplog):
-    def memory(candidate, segment):
+    def memory(candidate, segment, *, longest_s):
         raise CalibrationError('no process')
 
     tables = measured(family, engine, tmp_path, measure_memory=memory)
@@ -79,20 +80,39 @@ def test_memory_that_cannot_be_measured_is_the_engines_and_estimated(family, eng
 def test_a_slow_machine_keeps_to_its_time_with_fewer_rounds(family, engine, tmp_path):
     engine.seconds = {'rich': 1.0, 'lean': 0.5}
 
-    def memory(candidate, segment):
-        engine.now_s += 2.0
+    def memory(candidate, segment, *, longest_s):
+        engine.now_s += min(4.0, longest_s)
+        if longest_s < 4.0:
+            raise CalibrationError('did not end')
         return 5
 
     tables = measured(family, engine, tmp_path, Settings('slow', longest_s=30.0),
                       measure_memory=memory)
-    assert engine.now_s <= 30.0 + 2.0
+    assert engine.now_s <= 30.0
+    assert {r.memory_bytes.source for r in tables.rows.values()} == {MEASURED, ESTIMATED}
     assert all(1 <= row.samples < MOST_ROUNDS for row in tables.rows.values())
+
+
+def test_a_memory_process_that_hangs_leaves_time_for_the_others(family, engine, tmp_path):
+    given = []
+
+    def memory(candidate, segment, *, longest_s):
+        given.append(longest_s)
+        engine.now_s += longest_s
+        raise CalibrationError('did not end')
+
+    tables = measured(family, engine, tmp_path, measure_memory=memory)
+    assert engine.now_s <= SETTINGS.longest_s + 1e-6
+    assert given[0] == LONGEST_MEMORY_S
+    assert len(given) > 1
+    assert given[-1] < LONGEST_MEMORY_S
+    assert {r.memory_bytes.source for r in tables.rows.values()} == {ESTIMATED}
 
 
 def test_a_hopelessly_slow_machine_still_gets_one_sample_each(family, engine, tmp_path):
     engine.seconds = {'rich': 100.0, 'lean': 50.0}
     tables = measured(family, engine, tmp_path, Settings('slow', longest_s=10.0),
-                      measure_memory=lambda *_: 5)
+                      measure_memory=lambda *_, **__: 5)
     assert [row.samples for row in tables.rows.values()] == [1] * 8
     assert {r.memory_bytes.source for r in tables.rows.values()} == {ESTIMATED}
     assert FEWEST_ROUNDS > 1
