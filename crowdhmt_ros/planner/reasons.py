@@ -18,7 +18,6 @@ from crowdhmt_ros.types import (
     Violation,
 )
 
-
 FLOOR_WAITS = 'condition of the images not known yet: the accuracy floor waits for it'
 
 

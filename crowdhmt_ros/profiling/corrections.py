@@ -34,7 +34,7 @@ SLOWEST_GAIN = 0.3
 FULL_WINDOW = 5
 SPREAD_GAIN = 0.15
 FRESH_S = 1.0
-"""A window that begins so soon after a switch holds the warm-up: it opens with the first answer."""
+"""A window opens with its first answer: one that began so soon after a switch holds warm-up."""
 SETTLED_SAMPLES = 20
 """Frames after which a change of a ratio is the machine's, not the table's."""
 MOST_SAMPLES = 1000

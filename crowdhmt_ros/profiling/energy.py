@@ -8,7 +8,8 @@ Energy of one frame by unit costs: formula (1) of P III-D1, *reconstructed*.
 C: multiply-accumulates, M: memory accesses in words, eps: cache-hit ratio, g: 1 on a graphics
 processor and 0 otherwise, s1:s2:s3:s4 = 1:6:200:2. The last term is ours: while a frame is
 computed in T seconds, n cores are awake that could have slept, and one while it is prepared in
-T_p seconds, so that haste and a second thread can be judged. eps is one figure for the whole model, hence the sums over layers suffice.
+T_p seconds, so that haste and a second thread can be judged. eps is one figure for the whole
+model, hence the sums over layers suffice.
 """
 from __future__ import annotations
 

@@ -106,7 +106,8 @@ def worth_choosing(entries: Sequence[FrontEntry]) -> Tuple[FrontEntry, ...]:
     thrifty: Dict[str, int] = {}
     for i, entry in enumerate(entries):
         name = entry.candidate.variant_id
-        if name not in have and (name not in thrifty or costs[i][_ENERGY] < costs[thrifty[name]][_ENERGY]):
+        if name not in have and (
+                name not in thrifty or costs[i][_ENERGY] < costs[thrifty[name]][_ENERGY]):
             thrifty[name] = i
     return tuple(entries[i] for i in sorted([*kept, *thrifty.values()]))
 
