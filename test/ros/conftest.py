@@ -91,12 +91,14 @@ class Stage:
         return future.result()
 
     def close(self):
-        for node in self.nodes:
-            node.close()
-        for node in [*self.nodes, self.peer]:
-            node.destroy_node()
-        self.executor.shutdown()
-        rclpy.try_shutdown()
+        try:
+            for node in self.nodes:
+                node.close()
+            for node in [*self.nodes, self.peer]:
+                node.destroy_node()
+        finally:  # or every test after this one would find ROS started already
+            self.executor.shutdown()
+            rclpy.try_shutdown()
 
 
 @pytest.fixture
