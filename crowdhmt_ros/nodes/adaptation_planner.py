@@ -36,6 +36,7 @@ from crowdhmt_ros.srv import ExplainPlan, SetRequirements
 from crowdhmt_ros.types import (
     NO_READING,
     READING_FIELDS,
+    BundleIdentity,
     LoopState,
     Requirements,
     ResourceSnapshot,
@@ -127,7 +128,7 @@ class AdaptationPlannerNode(Node):
         """Take one step of the loop and publish what came out."""
         if self._mind is None or self._snapshot is None:
             return
-        front, identity = self._mind
+        front = self._mind[0]
         windows, self._windows = self._windows, []
         now_s = self.get_clock().now().nanoseconds / 1e9
         try:
@@ -139,8 +140,10 @@ class AdaptationPlannerNode(Node):
             return
         self._problem = ''
         self._tell_change()
-        self._publisher.publish(plan_to_msg(self.plan, replace(
-            identity, config_sha256=config_sha256(self.parameters))))
+        self._publisher.publish(plan_to_msg(self.plan, self._identity()))
+
+    def _identity(self) -> BundleIdentity:
+        return replace(self._mind[1], config_sha256=config_sha256(self.parameters))
 
     def _not_ahead(self, now_s: float) -> LoopState:
         """Return the state, its times moved where the clock was set back."""
@@ -189,10 +192,9 @@ class AdaptationPlannerNode(Node):
         if self.plan is None or self._mind is None:
             response.text = 'no plan yet: ' + (self._start.failure or self._start.progress)
             return response
-        front, identity = self._mind
-        told = explain(self.plan, front)
+        told = explain(self.plan, self._mind[0])
         response.available = True
-        response.plan = plan_to_msg(self.plan, identity)
+        response.plan = plan_to_msg(self.plan, self._identity())
         response.candidates = [estimate_to_msg(estimate) for estimate in told.candidates]
         response.scores = [NAN if score is None else score for score in told.scores]
         response.objections = list(told.objections)
