@@ -18,7 +18,7 @@ from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 
 class Executable(Protocol):
-    """One compiled segment. Runs are not re-entrant: one thread at a time."""
+    """One compiled segment. Runs from several threads take turns."""
 
     @property
     def memory_bytes(self) -> int:

@@ -5,6 +5,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle, shipped_names
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import make_backend
-from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
+from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeExecutable
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, TensorSpec
 
@@ -170,6 +171,57 @@ def test_weights_cut_short_are_refused(segments, tmp_path):
     (tmp_path / 'initialisers.bin').write_bytes(weights[:100])
     with pytest.raises(BackendError):
         OnnxRuntimeBackend().compile(replace(segments['wide/whole'], path=path), EngineOptions())
+
+
+@pytest.mark.parametrize('error', [MemoryError(), OSError(12, 'Cannot allocate memory')])
+def test_a_machine_without_room_is_a_backend_error(segments, monkeypatch, error):
+    def no_room(*arguments, **named):
+        raise error
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', no_room)
+    with pytest.raises(BackendError, match='wide/whole cannot be compiled') as caught:
+        OnnxRuntimeBackend().compile(segments['wide/whole'], EngineOptions())
+    assert '\n' not in str(caught.value)
+
+
+class StubbornBinding:
+    """A session that cannot bind what it is given."""
+
+    def io_binding(self):
+        return self
+
+    def bind_input(self, *arguments):
+        raise RuntimeError('no such device')
+
+
+def test_a_buffer_that_the_engine_cannot_bind_is_a_backend_error(segments, image):
+    segment = segments['wide/whole']
+    executable = OnnxRuntimeExecutable(StubbornBinding(), segment.inputs, segment.outputs,
+                                       memory_bytes=1)
+    with pytest.raises(BackendError, match='no such device'):
+        executable.run((image,), make_buffers(segment.outputs))
+
+
+def test_threads_that_share_an_executable_take_turns(segments, image):
+    executable = OnnxRuntimeBackend().compile(segments['wide/whole'], EngineOptions())
+    expected = []
+    for factor in (1, 2):
+        expected.append(make_buffers(executable.outputs))
+        executable.run((factor * image,), expected[-1])
+    wrong = []
+
+    def ask(factor):
+        inputs, outputs = (factor * image,), make_buffers(executable.outputs)
+        for _ in range(200):
+            executable.run(inputs, outputs)
+            if not np.array_equal(outputs[0], expected[factor - 1][0]):
+                wrong.append(factor)
+
+    threads = [threading.Thread(target=ask, args=(factor,)) for factor in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_memory_is_at_least_weights_and_buffers(segments):
