@@ -45,7 +45,7 @@ class Answerer:
             c.variant_id: c for c in bundle.candidates((1,), ('lean',))}
         segments = materialise(bundle, default_cache_dir())
         self._pool = Pool(make_backend('onnxruntime'), segments)
-        self._executor = Executor(bundle.classes, Preprocessor(bundle.input), self._pool)
+        self._executor = Executor(bundle.classes, Preprocessor(bundle.input))
 
     def answer(self, variant_id: str, image: np.ndarray) -> int:
         """Return the class index of an image (H, W, 3) blue-green-red."""

@@ -18,7 +18,6 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backend import Executable, make_buffers
-from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import Candidate, Inference
 from crowdhmt_ros.vision.frame import Frame
@@ -33,7 +32,7 @@ class Active:
     :param candidate: as the plan chose it
     :param executable: ready to run
     :param plan_seq: the plan that chose it
-    :param outputs: buffers that the executable writes to, (1, classes) float32
+    :param outputs: buffers that the executable writes to, (1, classes) float32 first
     """
 
     candidate: Candidate
@@ -48,12 +47,10 @@ class Executor:
 
     :param classes: class names, in the order of the model's scores
     :param preprocessor: frame to tensor
-    :param pool: what is ready to run
     """
 
-    def __init__(self, classes: Sequence[str], preprocessor: Preprocessor, pool: Pool) -> None:
+    def __init__(self, classes: Sequence[str], preprocessor: Preprocessor) -> None:
         self.classes = tuple(classes)
-        self.pool = pool
         self._preprocessor = preprocessor
         self._input = np.zeros(preprocessor.spec.shape, np.float32)
         self._active: Optional[Active] = None
@@ -110,7 +107,7 @@ class Executor:
         takes = [(s.shape, s.dtype) for s in executable.inputs]
         gives = [(s.shape, s.dtype) for s in executable.outputs]
         if (takes != [(self._input.shape, 'float32')]
-                or gives != [((1, len(self.classes)), 'float32')]):
+                or gives[:1] != [((1, len(self.classes)), 'float32')]):
             raise BackendError('%s takes %r and gives %r, the camera gives float32 %r and there '
                                'are %d classes' % (candidate.candidate_id, takes, gives,
                                                    self._input.shape, len(self.classes)))

@@ -29,6 +29,7 @@ from crowdhmt_ros.profiling.calibration import (
 )
 from crowdhmt_ros.profiling.devices import load_device
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
+from crowdhmt_ros.profiling.tables import tables_path
 from crowdhmt_ros.resources.machine import device_key, energy_profile, last_level_cache_bytes
 from crowdhmt_ros.types import FrontEntry, InputSpec, Segment
 from crowdhmt_ros.vision.preprocess import Preprocessor
@@ -68,14 +69,12 @@ class Ready:
     :param tables: of this device
     :param front: what the planner chooses from
     :param front_sha256: its digest
-    :param memory_bytes: candidate_id -> bytes, for the pool
     """
 
     segments: Mapping[str, Segment]
     tables: Tables
     front: Tuple[FrontEntry, ...]
     front_sha256: str
-    memory_bytes: Mapping[str, int]
 
 
 def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wishes,
@@ -98,8 +97,17 @@ def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wi
     tables = _tables(bundle, backend, segments, Path(cache_dir), wishes, progress)
     front = build_front(bundle, tables, coefficients, segments=segments, threads=wishes.threads,
                         memory_modes=wishes.memory_modes, cache_bytes=last_level_cache_bytes())
-    return Ready(segments, tables, front, front_sha256(front),
-                 {e.candidate.candidate_id: int(e.memory_bytes.mean) for e in front})
+    return Ready(segments, tables, front, front_sha256(front))
+
+
+def kept_tables_path(bundle: Bundle, backend: Backend, cache_dir: Path, *,
+                     repeat: int = 1) -> Path:
+    """
+    Return where `first_start` keeps what it has measured; the file need not be there yet.
+
+    :param repeat: how often the backend repeats each inference
+    """
+    return tables_path(cache_dir, bundle.sha256, device_key(_engine(backend, repeat)))
 
 
 def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], cache_dir: Path,

@@ -38,17 +38,20 @@ def pool(bundle, tmp_path_factory):
 
 
 @pytest.fixture
-def executor(bundle, pool):
-    return Executor(bundle.classes, Preprocessor(bundle.input), pool)
+def switch(pool):
+    def bring_into_force(executor, candidate, plan_seq=1):
+        executor.switch(candidate, pool.get(candidate), plan_seq)
+    return bring_into_force
+
+
+@pytest.fixture
+def executor(bundle):
+    return Executor(bundle.classes, Preprocessor(bundle.input))
 
 
 def make_frame(seed=0, shape=(144, 192, 3)):
     image = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     return Frame(image, 0, 'camera', 0.0)
-
-
-def switch(executor, candidate, plan_seq=1):
-    executor.switch(candidate, executor.pool.get(candidate), plan_seq)
 
 
 def test_no_plan_means_no_answer(executor):
@@ -57,7 +60,7 @@ def test_no_plan_means_no_answer(executor):
         executor.infer(make_frame())
 
 
-def test_every_candidate_answers_with_what_ran_and_how_long(executor, bundle):
+def test_every_candidate_answers_with_what_ran_and_how_long(executor, bundle, switch):
     frame = make_frame()
     for number, candidate in enumerate(bundle.candidates()):
         switch(executor, candidate, number)
@@ -71,7 +74,7 @@ def test_every_candidate_answers_with_what_ran_and_how_long(executor, bundle):
         assert 0.0 < found.preprocess_s < 1.0
 
 
-def test_threads_and_memory_modes_agree_and_variants_differ(executor, bundle):
+def test_threads_and_memory_modes_agree_and_variants_differ(executor, bundle, switch):
     frame, scores = make_frame(), {}
     for candidate in bundle.candidates():
         switch(executor, candidate)
@@ -81,7 +84,8 @@ def test_threads_and_memory_modes_agree_and_variants_differ(executor, bundle):
     assert not np.allclose(scores['wide'][0], scores['narrow'][0], atol=1e-3)
 
 
-def test_frames_of_any_size_and_kind_are_answered_and_bad_ones_lose_nothing(executor, bundle):
+def test_frames_of_any_size_and_kind_are_answered_and_bad_ones_lose_nothing(
+        executor, bundle, switch):
     switch(executor, bundle.candidates()[0])
     good = executor.infer(make_frame()).scores
     executor.infer(make_frame(1, (50, 60)))
@@ -90,14 +94,14 @@ def test_frames_of_any_size_and_kind_are_answered_and_bad_ones_lose_nothing(exec
     assert executor.infer(make_frame()).scores == good
 
 
-def test_brightness_of_the_last_frame_is_known(executor, bundle):
+def test_brightness_of_the_last_frame_is_known(executor, bundle, switch):
     switch(executor, bundle.candidates()[0])
     assert executor.luminance() is None
     executor.infer(Frame(np.full((9, 9), 51, np.uint8), 0, 'camera', 0.0))
     assert executor.luminance() == pytest.approx(0.2)
 
 
-def test_switching_at_any_time_mixes_nothing(executor, bundle):
+def test_switching_at_any_time_mixes_nothing(executor, bundle, switch):
     candidates = bundle.candidates(threads=(1,), memory_modes=('fast',))
     frame, expected = make_frame(), {}
     for number, candidate in enumerate(candidates):
@@ -124,13 +128,13 @@ def test_switching_at_any_time_mixes_nothing(executor, bundle):
     assert seen == set(expected)
 
 
-def test_a_resident_switch_takes_at_most_200_us(executor, bundle):
+def test_nine_of_ten_resident_switches_take_at_most_200_us(executor, bundle, pool):
     candidates = bundle.candidates()
     taken = []
     for number in range(1000):
         candidate = candidates[number % len(candidates)]
         start = time.perf_counter()
-        executor.switch(candidate, executor.pool.get(candidate), number)
+        executor.switch(candidate, pool.get(candidate), number)
         taken.append(time.perf_counter() - start)
     assert executor.active.plan_seq == 999
     # The benchmark holds p99 on a machine of its own; here others may take the processor away.
@@ -152,7 +156,7 @@ class Odd:
 
 
 @pytest.mark.parametrize('odd', [Odd(classes=7), Odd(side=32)])
-def test_a_model_of_other_shape_is_refused_and_the_plan_stays(executor, bundle, odd):
+def test_a_model_of_other_shape_is_refused_and_the_plan_stays(executor, bundle, switch, odd):
     good, other = bundle.candidates()[:2]
     switch(executor, good, 3)
     with pytest.raises(BackendError, match='classes'):
@@ -168,13 +172,20 @@ def test_scores_that_are_no_numbers_are_an_error(executor, bundle, value):
         executor.infer(make_frame())
 
 
+def test_a_model_may_give_more_than_its_scores(executor, bundle):
+    odd = Odd(value=1.0)
+    odd.outputs += (TensorSpec('features', 'float16', (1, 8)),)
+    executor.switch(bundle.candidates()[0], odd, 1)
+    assert executor.infer(make_frame()).scores == (0.25,) * 4
+
+
 def test_softmax_is_exact_for_large_scores():
     assert softmax(np.array([[1000.0, 1000.0, -1000.0]], np.float32)) == (0.5, 0.5, 0.0)
     expected = np.exp([1.0, 2.0, 3.0]) / np.exp([1.0, 2.0, 3.0]).sum()
     assert softmax(np.array([[1.0, 2.0, 3.0]], np.float32)) == pytest.approx(tuple(expected))
 
 
-def test_an_answer_costs_little_over_engine_and_preprocessing(executor, bundle):
+def test_an_answer_costs_little_over_engine_and_preprocessing(executor, bundle, switch):
     switch(executor, bundle.candidates()[0])
     frame, overheads = make_frame(), []
     for _ in range(300):

@@ -3,12 +3,15 @@
 """
 What is ready to run, and how more gets ready without anybody waiting.
 
-Looking a resident executable up takes one dictionary access. Compiling happens in the
-caller's thread (`prepare`) or in one background thread (`prepare_in_background`) that serves
-the latest wish first; equal wishes are served together. A failed preparation changes nothing.
+Executables are kept by segment and engine options, so that candidates which place the same
+segment here share one. Looking a resident candidate up takes two dictionary accesses. Compiling
+happens in the caller's thread (`prepare`) or in one background thread (`prepare_in_background`)
+that serves the latest wish first; equal wishes are served together. A failed preparation changes
+nothing.
 """
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -16,13 +19,30 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.engine.backend import Backend, Executable, make_buffers
 from crowdhmt_ros.errors import BackendError, CrowdHMTError
-from crowdhmt_ros.types import Candidate, Segment
+from crowdhmt_ros.types import (
+    ESTIMATED,
+    HERE,
+    MEASURED,
+    NO_READING,
+    Candidate,
+    EngineOptions,
+    Reading,
+    Segment,
+)
 
 Done = Callable[[Candidate, Optional[Executable], Optional[CrowdHMTError]], None]
 """Told of a finished preparation: an executable or an error, never both."""
+Key = Tuple[str, EngineOptions]
+"""Segment and how it is run: what one executable is made of."""
+MeasuredMemory = Callable[[Segment, EngineOptions], Reading]
 
 WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
+
+
+def nothing_measured(segment: Segment, options: EngineOptions) -> Reading:
+    """Know no table of measured memory."""
+    return NO_READING
 
 
 class _Resident:
@@ -35,20 +55,24 @@ class _Resident:
 
 class Pool:
     """
-    The executables of one backend, by candidate. All methods may be called from any thread.
+    The executables of one backend. All methods may be called from any thread.
+
+    An executable counts with what the table says of it, else with what plans predict of a
+    candidate that is nothing but it, else with its own figure.
 
     :param backend: the engine
     :param segments: segment_id -> segment, materialised on this device
-    :param memory_bytes: candidate_id -> bytes as measured by calibration; an executable that
-        is not in it counts with its own figure
+    :param measured: bytes of a segment under engine options, `NO_READING` where not measured
     """
 
     def __init__(self, backend: Backend, segments: Mapping[str, Segment], *,
-                 memory_bytes: Optional[Mapping[str, int]] = None) -> None:
+                 measured: MeasuredMemory = nothing_measured) -> None:
         self._backend = backend
         self._segments = segments
-        self._measured_bytes = dict(memory_bytes or {})
-        self._resident: Dict[str, _Resident] = {}
+        self._measured = measured
+        self._predicted: Dict[Key, Reading] = {}
+        self._resident: Dict[Key, _Resident] = {}
+        self._candidates: Dict[str, Tuple[Key, ...]] = {}
         self._turns = itertools.count(1)
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
@@ -57,30 +81,57 @@ class Pool:
         self._closed = False
 
     def get(self, candidate: Candidate) -> Optional[Executable]:
-        """Return the executable of a candidate if it is resident, else None; never waits."""
-        found = self._resident.get(candidate.candidate_id)
-        if found is None:
-            return None
-        found.used = next(self._turns)
-        return found.executable
+        """Return the executable of a candidate with one part here, None unless resident."""
+        found = self.get_all(candidate)
+        return found[0] if found is not None and len(found) == 1 else None
+
+    def get_all(self, candidate: Candidate) -> Optional[Tuple[Executable, ...]]:
+        """
+        Return the executables of a candidate's segments on this robot; never waits.
+
+        :returns: in the order of its placement; None unless all are resident
+        """
+        found = []
+        for key in self._keys(candidate):
+            resident = self._resident.get(key)
+            if resident is None:
+                return None
+            resident.used = next(self._turns)
+            found.append(resident.executable)
+        return tuple(found)
 
     def prepare(self, candidate: Candidate) -> Executable:
         """
-        Return the executable of a candidate, compiled and warmed up if need be.
+        Return the executable of a candidate with one part here, compiled and warmed up.
 
         :raises BackendError: when it cannot be made; what is resident stays as it was
         """
+        keys = self._keys(candidate)
+        if len(keys) != 1:
+            raise BackendError('candidate %s has %d segments on this robot, one is answered with'
+                               % (candidate.candidate_id, len(keys)))
+        return self.prepare_all(candidate)[0]
+
+    def prepare_all(self, candidate: Candidate) -> Tuple[Executable, ...]:
+        """
+        Return the executables of a candidate's segments on this robot, made if need be.
+
+        :raises BackendError: when one cannot be made; what is resident stays as it was
+        """
         # One compilation at a time: the second thread that wants the same one finds it ready.
         with self._compiling:
-            found = self.get(candidate)
-            if found is not None:
-                return found
-            executable = self._compile(candidate)
+            return tuple(self._prepared(key, candidate) for key in self._keys(candidate))
+
+    def _prepared(self, key: Key, candidate: Candidate) -> Executable:
+        resident = self._resident.get(key)
+        if resident is None:
+            resident = _Resident(self._compile(key, candidate), 0)
             with self._lock:
                 if self._closed:
                     raise BackendError('the pool is closed')
-                self._resident[candidate.candidate_id] = _Resident(executable, next(self._turns))
-            return executable
+                self._resident[key] = resident
+        resident.used = next(self._turns)
+        return resident.executable
 
     def prepare_in_background(self, candidate: Candidate, done: Done) -> None:
         """
@@ -104,39 +155,49 @@ class Pool:
         An executable that a frame still runs on lives until that frame is done.
 
         :param budget_bytes: what all resident executables may take together
-        :param keep: candidate ids that stay in any case
-        :returns: candidate ids that were let go
+        :param keep: candidate ids whose executables stay in any case
+        :returns: candidate ids that cannot be switched to at once any more
         """
-        kept = frozenset(keep)
-        gone: List[str] = []
+        gone: List[Key] = []
         with self._lock:
-            total = self._total_bytes()
-            by_age = sorted(self._resident, key=lambda name: self._resident[name].used)
-            for name in by_age:
+            kept = {key for name in keep for key in self._candidates.get(name, ())}
+            total = sum(self._count(key).value or 0.0 for key in self._resident)
+            for key in sorted(self._resident, key=lambda key: self._resident[key].used):
                 if total <= budget_bytes:
                     break
-                if name not in kept:
-                    total -= self._bytes_of(name)
-                    del self._resident[name]
-                    gone.append(name)
-        return tuple(gone)
+                if key not in kept:
+                    total -= self._count(key).value or 0.0
+                    del self._resident[key]
+                    gone.append(key)
+            known = list(self._candidates.items())
+        return tuple(name for key in gone for name, keys in known if key in keys)
 
-    def use_memory_table(self, memory_bytes: Mapping[str, int]) -> None:
-        """Count candidates with these measured bytes from now on."""
+    def predict(self, candidate: Candidate, memory_bytes: Reading) -> None:
+        """Take what a plan predicts for a candidate, for where no table tells."""
+        keys = self._keys(candidate)
+        if len(keys) == 1 and memory_bytes.value is not None:
+            with self._lock:
+                self._predicted[keys[0]] = memory_bytes
+
+    def missing_bytes(self, candidate: Candidate) -> float:
+        """Return what preparing a candidate is going to take, as far as known."""
         with self._lock:
-            self._measured_bytes = dict(memory_bytes)
+            return sum(self._count(key).value or 0.0 for key in self._keys(candidate)
+                       if key not in self._resident)
 
     @property
-    def resident_ids(self) -> Tuple[str, ...]:
-        """Candidate ids that can be switched to at once, the least recently used first."""
+    def memory(self) -> Reading:
+        """What all resident executables take together; measured where each of them is."""
         with self._lock:
-            return tuple(sorted(self._resident, key=lambda name: self._resident[name].used))
+            counts = [self._count(key) for key in self._resident]
+        measured = all(count.source == MEASURED for count in counts)
+        return Reading(sum(count.value or 0.0 for count in counts),
+                       MEASURED if measured else ESTIMATED)
 
     @property
     def memory_bytes(self) -> int:
-        """What all resident executables take together."""
-        with self._lock:
-            return self._total_bytes()
+        """The value of `memory`."""
+        return int(self.memory.value or 0.0)
 
     def close(self) -> None:
         """Drop all wishes, wait for a running compilation, and let go of everything."""
@@ -149,25 +210,37 @@ class Pool:
         with self._lock:
             self._resident.clear()
 
-    def _compile(self, candidate: Candidate) -> Executable:
-        placed = candidate.placement.segments
-        if len(placed) != 1 or placed[0].segment_id not in self._segments:
-            raise BackendError('candidate %s needs segments %s, this robot has prepared %s' % (
-                candidate.candidate_id, ', '.join(p.segment_id for p in placed) or 'none',
-                ', '.join(sorted(self._segments)) or 'none'))
-        executable = self._backend.compile(
-            self._segments[placed[0].segment_id], candidate.engine)
+    def _keys(self, candidate: Candidate) -> Tuple[Key, ...]:
+        """Return what a candidate needs on this robot, in order."""
+        keys = self._candidates.get(candidate.candidate_id)
+        if keys is None:
+            keys = tuple((placed.segment_id, candidate.engine)
+                         for placed in candidate.placement.segments if placed.device == HERE)
+            self._candidates[candidate.candidate_id] = keys
+        return keys
+
+    def _compile(self, key: Key, candidate: Candidate) -> Executable:
+        segment_id, options = key
+        if segment_id not in self._segments:
+            raise BackendError('candidate %s needs segment %s, this robot has prepared %s' % (
+                candidate.candidate_id, segment_id, ', '.join(sorted(self._segments)) or 'none'))
+        executable = self._backend.compile(self._segments[segment_id], options)
         inputs, outputs = make_buffers(executable.inputs), make_buffers(executable.outputs)
         for _ in range(WARM_UP_RUNS):
             executable.run(inputs, outputs)
         return executable
 
-    def _bytes_of(self, name: str) -> int:
-        measured = self._measured_bytes.get(name)
-        return self._resident[name].executable.memory_bytes if measured is None else measured
-
-    def _total_bytes(self) -> int:
-        return sum(self._bytes_of(name) for name in self._resident)
+    def _count(self, key: Key) -> Reading:
+        """Return what one executable counts with, 0 for one that is neither known nor here."""
+        segment = self._segments.get(key[0])
+        measured = NO_READING if segment is None else self._measured(segment, key[1])
+        if measured.value is not None:
+            return measured
+        if key in self._predicted:
+            return self._predicted[key]
+        resident = self._resident.get(key)
+        own = 0 if resident is None else resident.executable.memory_bytes
+        return Reading(float(own), ESTIMATED)
 
     def _start_worker(self) -> None:
         """Start the background thread unless it runs; the lock is held."""
@@ -190,13 +263,18 @@ class Pool:
                 self._start_worker()
 
     def _serve(self, candidate: Candidate, waiting: List[Done]) -> None:
+        """Prepare a candidate and tell all that wait for it, whatever happens."""
         executable: Optional[Executable] = None
-        failure: Optional[CrowdHMTError] = None
+        failure: Optional[CrowdHMTError] = BackendError(
+            'preparing %s ended unexpectedly, see the traceback' % candidate.candidate_id)
         try:
             executable = self.prepare(candidate)
+            failure = None
         except CrowdHMTError as error:
             _log.warning('%s could not be prepared: %s', candidate.candidate_id, error)
             failure = error
-        if not self._closed:
-            for done in waiting:
-                done(candidate, executable, failure)
+        finally:
+            # A stack, so that a defect in one callback does not keep the others waiting.
+            with contextlib.ExitStack() as stack:
+                for done in () if self._closed else reversed(waiting):
+                    stack.callback(done, candidate, executable, failure)

@@ -143,7 +143,7 @@ class CameraInferenceNode(LifecycleNode):
         room.switcher.switched = self._keep_budget
         self.window = FeedbackWindow(
             ConditionRule(room.bundle.manifest.luminance_bands, self.parameters.condition),
-            energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory_bytes)
+            energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory)
         self.answers = AnswerPublisher(
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
             boot_id=self.figures.boot_id,
@@ -257,6 +257,7 @@ class CameraInferenceNode(LifecycleNode):
     def _on_plan(self, message: Plan) -> None:
         self.figures.note(message)
         self.door.enter(message)
+        self._keep_budget()
         if self.door.problem:
             self.get_logger().error(self.door.problem, throttle_duration_sec=5.0)
 
@@ -269,10 +270,14 @@ class CameraInferenceNode(LifecycleNode):
         self._keep_budget()
 
     def _keep_budget(self) -> None:
-        """Let go of what the memory budget has no room for, at once after a switch."""
+        """Let go of what the memory budget has no room for, at once after a plan or switch."""
         room = self.room
-        if room is not None and self.parameters.resident_budget:
-            room.pool.use_memory_table(self.figures.memory_bytes)
+        if room is None:
+            return
+        for candidate_id, memory in tuple(self.figures.memory.items()):
+            if candidate_id in self.door.known:
+                room.pool.predict(self.door.known[candidate_id], memory)
+        if self.parameters.resident_budget:
             room.switcher.keep_within(self.figures.budget_bytes)
 
     def _on_scenario_start(self, message: Time) -> None:

@@ -14,6 +14,8 @@ from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BundleError, CrowdHMTError
 from crowdhmt_ros.executor import Executor
+from crowdhmt_ros.first_start import kept_tables_path
+from crowdhmt_ros.nodes.kept_memory import KeptMemory
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.nodes.switching import PlanSwitcher
 from crowdhmt_ros.types import Candidate
@@ -80,13 +82,16 @@ def open_engine_room(parameters: CameraInferenceParameters, *,
     """
     bundle = open_bundle(parameters.bundle)
     backend = make_backend(parameters.backend, parameters.backend_repeat)
-    segments = materialise(bundle, cache_dir_of(parameters.cache_dir), progress=progress)
-    pool = Pool(backend, segments)
-    executor = Executor(bundle.classes, Preprocessor(bundle.input), pool)
+    cache_dir = cache_dir_of(parameters.cache_dir)
+    segments = materialise(bundle, cache_dir, progress=progress)
+    measured = KeptMemory(kept_tables_path(bundle, backend, cache_dir,
+                                           repeat=parameters.backend_repeat))
+    pool = Pool(backend, segments, measured=measured)
+    executor = Executor(bundle.classes, Preprocessor(bundle.input))
     fallback = leanest(bundle, parameters.fallback, parameters.backend)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
-    return EngineRoom(bundle, pool, executor, PlanSwitcher(executor, pool), fallback,
-                      tuple(backend.warnings))
+    switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id)
+    return EngineRoom(bundle, pool, executor, switcher, fallback, tuple(backend.warnings))
 
 
 class PlanMessage(Protocol):

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Callable, Deque, List, Mapping, Optional, Tuple
 
-from crowdhmt_ros.types import ESTIMATED, MEASURED, NO_READING, Feedback, Inference, Reading
+from crowdhmt_ros.types import ESTIMATED, NO_READING, Feedback, Inference, Reading
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class FeedbackWindow:
 
     def __init__(self, condition: ConditionRule, *,
                  energy_j_of: Callable[[str], Optional[float]] = lambda candidate_id: None,
-                 memory_bytes: Callable[[], Optional[float]] = lambda: None,
+                 memory_bytes: Callable[[], Reading] = lambda: NO_READING,
                  monotonic: Callable[[], float] = time.monotonic) -> None:
         self._condition = condition
         self._energy_j_of = energy_j_of
@@ -208,7 +208,6 @@ class FeedbackWindow:
         window, luminance = closed.window, closed.luminance
         rows = window.answered
         each_j = self._energy_j_of(window.candidate_id)
-        memory = self._memory_bytes()
         feedback = Feedback(
             plan_seq=window.plan_seq, candidate_id=window.candidate_id, stamp_s=stamp_s,
             window_s=closed.ended_s - window.started_s,
@@ -220,7 +219,7 @@ class FeedbackWindow:
             confidence=tuple(max(row[3].scores) for row in rows),
             superseded_stamps_ns=tuple(window.superseded), late=window.late,
             energy_j=NO_READING if each_j is None else Reading(each_j * len(rows), ESTIMATED),
-            memory_bytes=NO_READING if memory is None else Reading(float(memory), MEASURED),
+            memory_bytes=self._memory_bytes(),
             condition=closed.condition,
             luminance_ratio=NO_READING if luminance is None else Reading(luminance))
         degraded = sum(1 for row in rows if row[3].degraded)

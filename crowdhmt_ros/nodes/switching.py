@@ -42,14 +42,15 @@ class PlanSwitcher:
 
     :param executor: what answers frames
     :param pool: what is ready to run
+    :param in_force_id: candidate that answers already, '' for none
     """
 
-    def __init__(self, executor: Switchable, pool: Pool) -> None:
+    def __init__(self, executor: Switchable, pool: Pool, *, in_force_id: str = '') -> None:
         self._executor = executor
         self._pool = pool
         self._lock = threading.Lock()
         self._wish: Tuple[Optional[Candidate], int] = (None, 0)
-        self._in_force_id = ''
+        self._in_force_id = in_force_id
         self.failure = ''
         self.preparing = ''
         self.switches = 0
@@ -67,17 +68,20 @@ class PlanSwitcher:
         :returns: whether it is in force now; False while it is being prepared
         :raises CrowdHMTError: it can never be brought into force; the old plan stays
         """
-        self._wish = (candidate, plan_seq)
+        with self._lock:
+            self._wish = (candidate, plan_seq)
         executable = self._pool.get(candidate)
         if executable is not None:
-            changed = self._switch(candidate, executable, plan_seq)
+            in_force, changed = self._switch(candidate, executable)
             if entered_s is not None:
                 self.resident_switch_s.append(time.perf_counter() - entered_s)
             if changed:
                 self.switched()
-            return True
-        if self.preparing != candidate.candidate_id:
+            return in_force
+        with self._lock:
+            asked_for = self.preparing == candidate.candidate_id
             self.preparing = candidate.candidate_id
+        if not asked_for:
             self._pool.prepare_in_background(candidate, self._prepared)
         return False
 
@@ -86,7 +90,8 @@ class PlanSwitcher:
         """
         Let go of compiled candidates that the budget has no room for.
 
-        What answers now, what is being prepared, and `extra` stay.
+        What answers now, what is being prepared, and `extra` stay; room is made for what is
+        being prepared before it takes it.
 
         :returns: candidate ids that were let go
         """
@@ -96,32 +101,41 @@ class PlanSwitcher:
         keep = {self._in_force_id, self.preparing, *extra}
         if wanted is not None:
             keep.add(wanted.candidate_id)
+            budget_bytes -= self._pool.missing_bytes(wanted)
         return self._pool.evict_to(budget_bytes, keep)
 
-    def _switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> bool:
-        """Replace what answers; returns whether it is another candidate."""
+    def _switch(self, candidate: Candidate, executable: Executable) -> Tuple[bool, bool]:
+        """
+        Replace what answers, unless another plan has come in since.
+
+        :returns: whether the candidate is in force now, and whether another one was before
+        """
         with self._lock:
+            wanted, plan_seq = self._wish
+            if wanted is None or wanted.candidate_id != candidate.candidate_id:
+                return False, False
             self._executor.switch(candidate, executable, plan_seq)
             changed = candidate.candidate_id != self._in_force_id
             if changed:
                 self._in_force_id = candidate.candidate_id
                 self.switches += 1
             self.failure = ''
-            return changed
+            return True, changed
 
     def _prepared(self, candidate: Candidate, executable: Optional[Executable],
                   error: Optional[CrowdHMTError]) -> None:
         """Take what the background thread has made."""
-        wanted, plan_seq = self._wish
-        if self.preparing == candidate.candidate_id:
-            self.preparing = ''
+        with self._lock:
+            wanted, plan_seq = self._wish
+            if self.preparing == candidate.candidate_id:
+                self.preparing = ''
         if wanted is None or wanted.candidate_id != candidate.candidate_id:
             return
         if executable is None:
             self._fail(plan_seq, candidate, error)
             return
         try:
-            changed = self._switch(candidate, executable, plan_seq)
+            _, changed = self._switch(candidate, executable)
         except CrowdHMTError as refused:
             self._fail(plan_seq, candidate, refused)
             return

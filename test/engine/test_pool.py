@@ -1,5 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import threading
 import time
 
@@ -8,7 +9,15 @@ import pytest
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BackendError
-from crowdhmt_ros.types import TensorSpec
+from crowdhmt_ros.types import (
+    ESTIMATED,
+    MEASURED,
+    NO_READING,
+    Placement,
+    Reading,
+    SegmentPlacement,
+    TensorSpec,
+)
 
 
 class FakeExecutable:
@@ -68,6 +77,26 @@ class Answers:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.items) >= count, 10), self.items
         return self.items
+
+
+class Seen(list):
+    """Collects the types of the errors that end threads."""
+
+    def __call__(self, told):
+        self.append(told.exc_type)
+
+    def wait(self, count):
+        deadline_s = time.monotonic() + 10
+        while len(self) < count and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        return self
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    found = Seen()
+    monkeypatch.setattr(threading, 'excepthook', found)
+    return found
 
 
 @pytest.fixture
@@ -176,9 +205,7 @@ def test_a_callback_may_ask_for_more(pool, candidates):
 
 
 def test_a_defect_in_a_callback_is_seen_and_does_not_stop_the_next_wish(
-        pool, backend, candidates, monkeypatch):
-    seen = []
-    monkeypatch.setattr(threading, 'excepthook', lambda told: seen.append(told.exc_type))
+        pool, backend, candidates, seen):
     backend.may_go.clear()
     answers = Answers()
 
@@ -192,7 +219,7 @@ def test_a_defect_in_a_callback_is_seen_and_does_not_stop_the_next_wish(
     backend.may_go.set()
     assert {name for name, _, _ in answers.wait(2)} == {
         candidates[0].candidate_id, candidates[2].candidate_id}
-    assert seen == [ZeroDivisionError]
+    assert seen.wait(1) == [ZeroDivisionError]
 
 
 def test_many_threads_at_once_compile_each_candidate_once(pool, backend, candidates):
@@ -224,7 +251,7 @@ def test_eviction_lets_the_least_recently_used_go_and_keeps_what_it_must(pool, c
     assert pool.memory_bytes == 200
     assert pool.evict_to(0, keep=[third.candidate_id]) == (first.candidate_id,)
     assert pool.evict_to(0, keep=[third.candidate_id]) == ()
-    assert pool.resident_ids == (third.candidate_id,)
+    assert [pool.get(c) is not None for c in candidates[:4]] == [False, False, True, False]
 
 
 def test_eviction_within_the_budget_lets_nothing_go(pool, candidates):
@@ -233,13 +260,103 @@ def test_eviction_within_the_budget_lets_nothing_go(pool, candidates):
     assert pool.evict_to(float('inf')) == ()
 
 
-def test_measured_memory_counts_before_the_own_figure(backend, segments, candidates):
-    pool = Pool(backend, segments, memory_bytes={candidates[0].candidate_id: 7})
+def test_the_table_counts_before_plans_and_both_before_the_own_figure(
+        backend, segments, candidates):
+    table = {}
+    pool = Pool(backend, segments, measured=lambda segment, options: table.get(
+        (segment.segment_id, options), NO_READING))
+    first, second = candidates[:2]
+    pool.prepare(first)
+    pool.prepare(second)
+    assert pool.memory == Reading(200.0, ESTIMATED)
+    pool.predict(first, Reading(7.0, MEASURED))
+    assert pool.memory == Reading(107.0, ESTIMATED)
+    table[('wide/whole', first.engine)] = Reading(30.0, MEASURED)
+    table[('wide/whole', second.engine)] = Reading(20.0, MEASURED)
+    assert pool.memory == Reading(50.0, MEASURED)
+    assert pool.evict_to(30) == (first.candidate_id,)
+    assert pool.memory_bytes == 20
+
+
+def test_what_is_to_be_prepared_is_known_beforehand(pool, candidates):
+    assert pool.missing_bytes(candidates[0]) == 0
+    pool.predict(candidates[0], Reading(70.0, ESTIMATED))
+    pool.predict(candidates[1], NO_READING)
+    assert pool.missing_bytes(candidates[0]) == 70
     pool.prepare(candidates[0])
-    pool.prepare(candidates[1])
-    assert pool.memory_bytes == 107
-    pool.use_memory_table({candidates[1].candidate_id: 1})
-    assert pool.memory_bytes == 101
+    assert pool.missing_bytes(candidates[0]) == 0
+
+
+def placed(candidate, *segments):
+    return dataclasses.replace(candidate, placement=Placement(tuple(
+        SegmentPlacement('piece', name, device, codec) for name, device, codec in segments)))
+
+
+def test_one_segment_under_several_placements_is_compiled_and_counted_once(
+        pool, backend, candidates):
+    whole = candidates[0]
+    split = placed(whole, ('wide/whole', 'local', 'none'), ('narrow/whole', 'peer', 'raw'))
+    packed = placed(whole, ('wide/whole', 'local', 'none'), ('narrow/whole', 'peer', 'int8'))
+    assert len({c.candidate_id for c in (whole, split, packed)}) == 3
+    executable = pool.prepare(whole)
+    assert pool.get(split) is executable
+    assert pool.prepare(packed) is executable
+    assert len(backend.compiled) == 1
+    assert pool.memory_bytes == 100
+    assert pool.evict_to(0, keep=[packed.candidate_id]) == ()
+    assert set(pool.evict_to(0)) == {c.candidate_id for c in (whole, split, packed)}
+    assert pool.get(split) is None
+
+
+def test_several_local_segments_are_prepared_together(pool, backend, candidates):
+    both = placed(candidates[0], ('wide/whole', 'local', 'none'), ('x', 'peer', 'raw'),
+                  ('narrow/whole', 'local', 'raw'))
+    assert pool.get_all(both) is None
+    wide, narrow = pool.prepare_all(both)
+    assert pool.get_all(both) == (wide, narrow)
+    assert [name for name, _, _ in backend.compiled] == ['wide/whole', 'narrow/whole']
+    assert pool.get(both) is None
+    with pytest.raises(BackendError, match='2 segments on this robot'):
+        pool.prepare(both)
+
+
+def test_a_candidate_that_runs_elsewhere_needs_nothing_here(pool, backend, candidates):
+    away = placed(candidates[0], ('wide/whole', 'peer', 'jpeg'))
+    assert pool.prepare_all(away) == ()
+    assert pool.get(away) is None
+    with pytest.raises(BackendError, match='0 segments on this robot'):
+        pool.prepare(away)
+    assert backend.compiled == []
+
+
+def test_an_unexpected_end_of_a_preparation_is_told_and_seen(
+        pool, backend, candidates, seen, monkeypatch):
+    answers = Answers()
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, 'compile', None)
+        pool.prepare_in_background(candidates[0], answers)
+        (_, executable, error), = answers.wait(1)
+    assert executable is None
+    assert isinstance(error, BackendError)
+    pool.prepare_in_background(candidates[0], answers)
+    assert answers.wait(2)[1][1] is pool.get(candidates[0])
+    assert seen.wait(1) == [TypeError]
+
+
+def test_a_defect_in_one_callback_does_not_keep_the_others_waiting(
+        pool, backend, candidates, seen):
+    backend.may_go.clear()
+    answers = Answers()
+
+    def defect(candidate, executable, error):
+        raise ZeroDivisionError
+
+    pool.prepare_in_background(candidates[0], defect)
+    pool.prepare_in_background(candidates[1], defect)
+    pool.prepare_in_background(candidates[1], answers)
+    backend.may_go.set()
+    assert answers.wait(1)[0][0] == candidates[1].candidate_id
+    assert len(seen.wait(2)) == 2
 
 
 def test_close_drops_wishes_and_refuses_more(backend, segments, candidates):
@@ -255,7 +372,7 @@ def test_close_drops_wishes_and_refuses_more(backend, segments, candidates):
     backend.may_go.set()
     closing.join(10)
     assert not closing.is_alive()
-    assert pool.resident_ids == ()
+    assert pool.memory_bytes == 0
     assert len(backend.compiled) == 1
     assert answers.items == []
     for ask in (lambda: pool.prepare(candidates[0]),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
-from crowdhmt_ros.types import Inference
+from crowdhmt_ros.types import ESTIMATED, Inference, Reading
 
 BANDS = {'noon': (0.5, 1.0), 'afternoon': (0.3, 0.5), 'dusk': (0.0, 0.3)}
 
@@ -32,7 +32,8 @@ def answer(of, stamp_ns, plan_seq=1, candidate_id='a', **more):
 
 
 def test_a_window_holds_what_was_measured_in_order():
-    of, clock = window(energy_j_of=lambda name: 0.5, memory_bytes=lambda: 1000)
+    of, clock = window(energy_j_of=lambda name: 0.5,
+                       memory_bytes=lambda: Reading(1000.0, ESTIMATED))
     answer(of, 11)
     answer(of, 12, late=True)
     of.superseded(13)
@@ -49,7 +50,7 @@ def test_a_window_holds_what_was_measured_in_order():
     assert feedback.superseded_stamps_ns == (13,)
     assert feedback.late == 1
     assert (feedback.energy_j.value, feedback.energy_j.source) == (1.0, 'estimated')
-    assert feedback.memory_bytes.value == 1000.0
+    assert feedback.memory_bytes == Reading(1000.0, ESTIMATED)
     assert feedback.condition == 'scenes/noon'
     assert feedback.luminance_ratio.value == 0.6
 

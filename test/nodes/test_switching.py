@@ -29,8 +29,11 @@ class FakePool:
     def prepare_in_background(self, wanted, done):
         self.waiting.append((wanted, done))
 
+    def missing_bytes(self, wanted):
+        return 0.0 if wanted.candidate_id in self.resident else 4.0
+
     def evict_to(self, budget_bytes, keep):
-        self.kept = set(keep)
+        self.kept, self.budget_bytes = set(keep), budget_bytes
         return ()
 
     def finish(self, error=None):
@@ -109,7 +112,77 @@ def test_what_answers_is_wanted_or_is_being_prepared_is_kept(made):
     switcher.apply(B, 2)
     switcher.keep_within(10.0)
     assert pool.kept == {A.candidate_id, B.candidate_id}
+    assert pool.budget_bytes == 6.0, 'no room for what is being prepared'
     assert switcher.keep_within(None) == ()
+
+
+def test_what_answers_from_the_start_is_kept():
+    pool = FakePool(A)
+    switcher = PlanSwitcher(FakeExecutor(), pool, in_force_id=A.candidate_id)
+    switcher.apply(B, 1)
+    switcher.keep_within(1.0)
+    assert pool.kept == {A.candidate_id, B.candidate_id}
+
+
+class Interrupted(FakePool):
+    """A pool in which something else happens right after one lookup."""
+
+    def __init__(self, *resident, then):
+        super().__init__(*resident)
+        self.then = then
+
+    def get(self, wanted):
+        found, then, self.then = super().get(wanted), self.then, None
+        if then is not None:
+            then()
+        return found
+
+
+class Scripted:
+    """In place of a lock: runs one step right before a given acquisition."""
+
+    def __init__(self, inner, at, step):
+        self.inner, self.at, self.step = inner, at, step
+
+    def __enter__(self):
+        self.at -= 1
+        if self.at == 0:
+            self.step()
+        return self.inner.__enter__()
+
+    def __exit__(self, *reason):
+        return self.inner.__exit__(*reason)
+
+
+def test_a_plan_that_comes_between_preparing_and_switching_stays(made):
+    switcher, pool, executor = made
+    switcher.apply(B, 2)
+    # B is ready and still wanted; plan 3 is in force before B can take its place.
+    switcher._lock = Scripted(switcher._lock, 2, lambda: switcher.apply(A, 3))
+    pool.finish()
+    assert executor.in_force == [('a', 3)]
+    assert switcher.keep_within(0.0) == ()
+    assert pool.kept == {A.candidate_id, ''}
+
+
+def test_a_plan_that_comes_between_lookup_and_switching_stays():
+    executor = FakeExecutor()
+    pool = Interrupted(A, B, then=lambda: switcher.apply(B, 2))
+    switcher = PlanSwitcher(executor, pool)
+    assert not switcher.apply(A, 1)
+    assert executor.in_force == [('b', 2)]
+
+
+def test_a_preparation_that_ends_between_lookup_and_asking_is_not_lost():
+    executor = FakeExecutor()
+    pool = Interrupted(A, then=None)
+    switcher = PlanSwitcher(executor, pool)
+    switcher.apply(B, 1)
+    pool.then = lambda: pool.finish(BackendError('no memory'))
+    assert not switcher.apply(B, 2)
+    assert len(pool.waiting) == 1, 'B was given up'
+    pool.finish()
+    assert executor.in_force == [('b', 2)]
 
 
 def test_a_change_is_told_and_a_repetition_is_not(made):

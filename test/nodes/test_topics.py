@@ -4,6 +4,8 @@ from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.own_processes import belongs
 from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.table import NODES
+from crowdhmt_ros.planner.budgets import budgets_now
+from crowdhmt_ros.types import MEASURED, Reading, Requirements, ResourceSnapshot
 
 
 def test_every_topic_is_used_by_a_known_node_and_has_a_text():
@@ -46,17 +48,28 @@ class Bag:
 
 def test_figures_of_plans_are_kept_and_unknown_ones_are_left_out():
     nan = float('nan')
-    choice = Bag(candidate_id='a', energy_j=0.5, memory_bytes=10.9)
+    choice = Bag(candidate_id='a', energy_j=0.5, memory_bytes=10.5,
+                 memory_source='measured')
     other = Bag(candidate_id='b', energy_j=nan, memory_bytes=nan)
     figures = PlanFigures()
     figures.note(Bag(boot_id='x', choice=choice, runner_up=other,
                      requirements=Bag(memory_budget_bytes=500.0),
-                     snapshot=Bag(memory_allotted_bytes=300.0)))
+                     snapshot=Bag(memory_allotted_bytes=300.0, memory_available_bytes=9.0)))
     assert figures.energy_j('a') == 0.5
     assert figures.energy_j('b') is None
-    assert figures.memory_bytes == {'a': 10}
+    assert figures.memory == {'a': Reading(10.5, MEASURED)}
     assert figures.budget_bytes == 300.0
     figures.note(Bag(boot_id='x', choice=choice, runner_up=Bag(candidate_id=''),
                      requirements=Bag(memory_budget_bytes=nan),
-                     snapshot=Bag(memory_allotted_bytes=nan)))
+                     snapshot=Bag(memory_allotted_bytes=nan, memory_available_bytes=nan)))
     assert figures.budget_bytes is None
+
+
+def test_without_a_stated_budget_the_planners_share_of_what_is_available_holds():
+    nan = float('nan')
+    figures, nobody = PlanFigures(), Bag(candidate_id='')
+    figures.note(Bag(boot_id='x', choice=nobody, runner_up=nobody,
+                     requirements=Bag(memory_budget_bytes=nan),
+                     snapshot=Bag(memory_allotted_bytes=nan, memory_available_bytes=800.0)))
+    snapshot = ResourceSnapshot(0.0, memory_available_bytes=Reading(800.0))
+    assert figures.budget_bytes == budgets_now(Requirements(), snapshot).memory_bytes == 400.0

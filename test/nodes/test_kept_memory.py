@@ -1,0 +1,43 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import os
+
+import pytest
+
+from crowdhmt_ros.nodes.kept_memory import KeptMemory
+from crowdhmt_ros.profiling.tables import Row, Tables, row_key, save_tables
+from crowdhmt_ros.types import MEASURED, NO_READING, EngineOptions, Estimate, Reading, Segment
+
+SEGMENT = Segment('wide/whole', 'a' * 64, '', (), ())
+FAST, LEAN = EngineOptions(), EngineOptions(memory_mode='lean')
+SOME = Estimate(0.5, 0.5)
+
+
+def keep(path, mark, **rows_bytes):
+    """Write tables as calibration does, at a time of their own."""
+    modes = {'fast': FAST, 'lean': LEAN}
+    rows = {row_key(SEGMENT.sha256, modes[mode]): Row(SOME, Estimate(size, size, MEASURED), 9)
+            for mode, size in rows_bytes.items()}
+    save_tables(Tables('this device', 'b' * 64, SOME, rows), path)
+    os.utime(path, ns=(mark, mark))
+
+
+def test_memory_is_read_as_soon_as_another_process_has_measured_it(tmp_path):
+    path = tmp_path / 'tables.json'
+    memory = KeptMemory(path)
+    assert memory(SEGMENT, FAST) == NO_READING
+    keep(path, 1000, fast=7.0)
+    assert memory(SEGMENT, FAST) == Reading(7.0, MEASURED)
+    assert memory(SEGMENT, LEAN) == NO_READING
+    keep(path, 2000, fast=7.0, lean=3.0)
+    assert memory(SEGMENT, LEAN) == Reading(3.0, MEASURED)
+
+
+@pytest.mark.parametrize('content', [b'', b'{}', b'\xff'])
+def test_damaged_tables_are_a_warning_once_and_nothing_is_known(tmp_path, caplog, content):
+    path = tmp_path / 'tables.json'
+    path.write_bytes(content)
+    memory = KeptMemory(path)
+    assert memory(SEGMENT, FAST) == NO_READING
+    assert memory(SEGMENT, FAST) == NO_READING
+    assert len(caplog.records) == 1
