@@ -160,7 +160,7 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
                 'camera_inference:rate_hz': scenario.frame_rate_hz,
                 'camera_inference:start_timeout_s': 600.0, 'camera_inference:stop_at_end': True,
                 'scenario_player:scenario': path, 'scenario_player:view': settings.robot,
-                'scenario_player:start_delay_s': 1.5}
+                'scenario_player:start_delay_s': DISCOVERY_S}
     if settings.source == VIDEO:
         return {**log, 'camera_inference:source': VIDEO,
                 'camera_inference:video_path': str(Path(settings.target).resolve()),
