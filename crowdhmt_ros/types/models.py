@@ -7,22 +7,41 @@ from dataclasses import dataclass
 from typing import Tuple, Union
 
 ParameterValue = Union[int, float, str]
+OperatorKey = Tuple[str, Tuple[Tuple[str, int, float, str], ...]]
+"""Operator, then per parameter its name, 0 for a number and 1 for a text, and the value."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class OperatorChoice:
     """
     One compression operator with its parameters, as chosen for one stage (P III-A1).
 
     :param operator: name of the operator, for example 'channel' or 'depth'
     :param parameters: (name, value) pairs in ascending order of name
+    :raises ValueError: when they are not, or a name comes twice
     """
 
     operator: str
     parameters: Tuple[Tuple[str, ParameterValue], ...] = ()
 
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.parameters]
+        if any(first >= second for first, second in zip(names, names[1:])):
+            raise ValueError('parameters of operator %s are %s: name each once, in ascending '
+                             'order' % (self.operator, ', '.join(names)))
 
-@dataclass(frozen=True, order=True)
+    @property
+    def sort_key(self) -> OperatorKey:
+        """Canonical order: a number comes before a text under the same name."""
+        return (self.operator, tuple(
+            (name, 1, 0.0, value) if isinstance(value, str) else (name, 0, value, '')
+            for name, value in self.parameters))
+
+    def __lt__(self, other: OperatorChoice) -> bool:
+        return self.sort_key < other.sort_key
+
+
+@dataclass(frozen=True)
 class Variant:
     """
     A frozen description of one sub-network; applying it leaves no hidden state.
@@ -35,6 +54,15 @@ class Variant:
     stages: Tuple[Tuple[OperatorChoice, ...], ...]
     exit_index: int
     precision: str = 'fp32'
+
+    @property
+    def sort_key(self) -> Tuple[Tuple[Tuple[OperatorKey, ...], ...], int, str]:
+        """Canonical order, whatever the types of the parameters."""
+        return (tuple(tuple(choice.sort_key for choice in stage) for stage in self.stages),
+                self.exit_index, self.precision)
+
+    def __lt__(self, other: Variant) -> bool:
+        return self.sort_key < other.sort_key
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ constant = st.builds(lambda mean, source: types.Estimate(mean, mean, source), fi
 spread = st.builds(types.Estimate, finite, finite, sources)
 operators = st.builds(
     types.OperatorChoice, names,
-    st.lists(st.tuples(names, st.integers(0, 9) | st.text('xy') | st.floats(0, 1)),
-             max_size=2).map(tuple))
+    st.dictionaries(names, st.integers(0, 9) | st.text('xy') | st.floats(0, 1),
+                    max_size=2).map(lambda found: tuple(sorted(found.items()))))
 variants = st.builds(types.Variant, st.lists(st.lists(operators, max_size=2).map(tuple),
                                              max_size=3).map(tuple),
                      st.integers(0, 3), st.sampled_from(['fp32', 'int8']))
