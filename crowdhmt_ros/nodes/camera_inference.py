@@ -9,12 +9,12 @@ activate: open the source and answer. Until the first plan the leanest variant a
 from __future__ import annotations
 
 import time
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.msg import Feedback, LabelInfo, Plan
@@ -35,6 +35,9 @@ from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
 from crowdhmt_ros.nodes.serving import Server, SourceLog, SourceThread, Throttle
 from crowdhmt_ros.nodes.switching import switch_percentile_s
 from crowdhmt_ros.vision.frame import Frame
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 WINDOW_S = 1.0

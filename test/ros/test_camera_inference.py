@@ -220,6 +220,25 @@ def state_of(stage):
                       GetState.Request()).current_state.id
 
 
+def test_a_node_that_was_cleaned_up_can_be_configured_and_answers_again(stage):
+    node = stage.add(CameraInferenceNode)
+    for step in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure,
+                 node.trigger_activate):
+        step()
+    assert state_of(stage) == State.PRIMARY_STATE_ACTIVE
+    results = stage.collect(topics.RESULT, InferenceResult)
+    images = stage.publisher(topics.IMAGE_RAW, Image)
+    stage.until(lambda: images.get_subscription_count()
+                and node.answers._results.get_subscription_count())
+    images.publish(picture(time.time_ns()))
+    stage.until(lambda: results)
+
+
+def test_without_autostart_a_lifecycle_manager_decides(stage):
+    stage.add(CameraInferenceNode, autostart=False)
+    assert state_of(stage) == State.PRIMARY_STATE_UNCONFIGURED
+
+
 def test_a_clock_set_back_resets_ages_and_goes_on_answering(stage):
     clock = stage.peer.create_publisher(Clock, '/clock', 10)
     node = stage.add(CameraInferenceNode, use_sim_time=True)
