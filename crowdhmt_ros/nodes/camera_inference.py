@@ -20,6 +20,12 @@ from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.msg import Feedback, LabelInfo, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
 from crowdhmt_ros.nodes.answers import AnswerPublisher, wait_for_acknowledged
+from crowdhmt_ros.nodes.camera_health import (
+    UNCONFIGURED,
+    FrameCounts,
+    FrameHealth,
+    engine_health,
+)
 from crowdhmt_ros.nodes.convert import candidate_from_msg, feedback_to_msg, time_to_ns
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Diagnostics, Health
@@ -33,7 +39,6 @@ from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
 from crowdhmt_ros.nodes.serving import Server, SourceLog, SourceThread, Throttle
-from crowdhmt_ros.nodes.switching import switch_percentile_s
 from crowdhmt_ros.vision.frame import Frame
 
 if TYPE_CHECKING:
@@ -65,12 +70,12 @@ class CameraInferenceNode(LifecycleNode):
         self._source_log: Optional[SourceLog] = None
         self._images: Optional[ImageTopics] = None
         self._start_ns: Optional[int] = None
-        self._problem = 'not configured'
+        self._problem = UNCONFIGURED
         self._qos_problem = ''
         self._silent = ''
         self._ended_s: Optional[float] = None
         self._throttle = Throttle(WARN_AGAIN_S)
-        self._seen_unknown = 0
+        self._frames = FrameHealth()
         sim_time = bool(self.get_parameter('use_sim_time').value)
         self.ages = FrameAges(sim_time=sim_time)
         self._jump = self.get_clock().create_jump_callback(
@@ -126,7 +131,7 @@ class CameraInferenceNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything that configure made."""
         self._disconnect()
-        self._problem = 'not configured'
+        self._problem = UNCONFIGURED
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -360,40 +365,19 @@ class CameraInferenceNode(LifecycleNode):
 
     def _engine_health(self) -> Health:
         if self._problem:
-            waiting = self._problem == 'not configured'
-            return Health(WARN if waiting else ERROR, self._problem)
-        room = self.room
-        p99 = switch_percentile_s(list(room.switcher.resident_switch_s))
-        values = {'candidate': room.executor.active.candidate.candidate_id,
-                  'plan_seq': room.executor.active.plan_seq, 'switches': room.switcher.switches,
-                  'preparing': room.switcher.preparing,
-                  'resident_bytes': room.pool.memory_bytes,
-                  'resident_switch_p99_s': '' if p99 is None else p99}
-        problem = self.door.problem or room.switcher.failure
-        if problem:
-            return Health(ERROR, problem, values)
-        if room.warnings:
-            return Health(WARN, '; '.join(room.warnings), values)
-        return Health(values=values)
+            return Health(WARN if self._problem == UNCONFIGURED else ERROR, self._problem)
+        return engine_health(self.room, self.door.problem)
 
     def _frame_health(self) -> Health:
-        if self.server is None:
+        server, images, source = self.server, self._images, self._source
+        if server is None:
             return Health(message='not active')
-        images = self._images
-        unknown, self._seen_unknown = self.ages.unknown - self._seen_unknown, self.ages.unknown
-        values = {'received': self.server.received, 'answered': self.answers.published,
-                  'failed': self.server.failed, 'bad_images': images.bad if images else 0,
-                  'unknown_ages': self.ages.unknown, 'clock_resets': self.ages.resets}
-        if self.server.failure:
-            return Health(ERROR, self.server.failure, values)
-        source_problem = self._source.failure if self._source is not None else ''
-        problem = (source_problem or self._silent or (images.problem if images else '')
-                   or self._qos_problem)
-        if problem:
-            return Health(WARN, problem, values)
-        if unknown > 0:
-            return Health(WARN, 'stamps are zero, in the future, or too old: age unknown', values)
-        return Health(message='source has ended' if self._ended_s else 'ok', values=values)
+        counts = FrameCounts(server.received, self.answers.published, server.failed,
+                             images.bad if images else 0, self.ages.unknown, self.ages.resets)
+        return self._frames.judge(
+            counts, failure=server.failure, bad_image=images.problem if images else '',
+            lasting=(source.failure if source else '') or self._silent or self._qos_problem,
+            message='source has ended' if self._ended_s else 'ok')
 
 
 def main() -> int:

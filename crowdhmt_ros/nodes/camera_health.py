@@ -1,0 +1,85 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""How camera_inference is, as diagnostics say it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict
+
+from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Health
+from crowdhmt_ros.nodes.engine_room import EngineRoom
+from crowdhmt_ros.nodes.switching import switch_percentile_s
+
+UNCONFIGURED = 'not configured'
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """
+    What happened to frames since the node became active.
+
+    :param received: frames taken in
+    :param answered: answers published
+    :param failed: frames that the engine failed on
+    :param bad_images: messages that are no usable image
+    :param unknown_ages: frames whose stamp tells no age
+    :param clock_resets: times that the clock was set back
+    """
+
+    received: int = 0
+    answered: int = 0
+    failed: int = 0
+    bad_images: int = 0
+    unknown_ages: int = 0
+    clock_resets: int = 0
+
+
+def engine_health(room: EngineRoom, plan_problem: str) -> Health:
+    """
+    Return how the engine is.
+
+    :param plan_problem: why the last plan could not be taken, '' when it was
+    """
+    p99 = switch_percentile_s(list(room.switcher.resident_switch_s))
+    active = room.executor.active
+    values: Dict[str, object] = {
+        'candidate': active.candidate.candidate_id if active else '',
+        'plan_seq': active.plan_seq if active else '', 'switches': room.switcher.switches,
+        'preparing': room.switcher.preparing, 'resident_bytes': room.pool.memory_bytes,
+        'resident_switch_p99_s': '' if p99 is None else p99}
+    problem = plan_problem or room.switcher.failure
+    if problem:
+        return Health(ERROR, problem, values)
+    if room.warnings:
+        return Health(WARN, '; '.join(room.warnings), values)
+    return Health(values=values)
+
+
+class FrameHealth:
+    """Judges counts: what grew since the last look is a problem, what is past is not."""
+
+    def __init__(self) -> None:
+        self._seen = FrameCounts()
+
+    def judge(self, counts: FrameCounts, *, failure: str, bad_image: str, lasting: str,
+              message: str = 'ok') -> Health:
+        """
+        Return how the frames are.
+
+        :param counts: as of now
+        :param failure: what the engine said last
+        :param bad_image: what was wrong with the last bad image
+        :param lasting: a problem that holds now, '' without one
+        :param message: to say when all is well
+        """
+        seen, self._seen = self._seen, counts
+        values = dict(vars(counts))
+        if counts.failed > seen.failed:
+            return Health(ERROR, failure, values)
+        if lasting:
+            return Health(WARN, lasting, values)
+        if counts.bad_images > seen.bad_images:
+            return Health(WARN, bad_image, values)
+        if counts.unknown_ages > seen.unknown_ages:
+            return Health(WARN, 'stamps are zero, in the future, or too old: age unknown', values)
+        return Health(message=message, values=values)

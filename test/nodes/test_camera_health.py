@@ -1,0 +1,31 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('diagnostic_msgs')
+from crowdhmt_ros.nodes.camera_health import FrameCounts, FrameHealth  # noqa: E402
+from crowdhmt_ros.nodes.diagnostics import ERROR, OK, WARN  # noqa: E402
+
+pytestmark = pytest.mark.ros
+WORDS = {'failure': 'the engine failed', 'bad_image': 'step is 5'}
+
+
+@pytest.mark.parametrize(('counts', 'level', 'said'), [
+    (FrameCounts(received=3), OK, 'ok'), (FrameCounts(failed=1), ERROR, 'the engine failed'),
+    (FrameCounts(bad_images=1), WARN, 'step is 5'),
+    (FrameCounts(unknown_ages=1), WARN, 'age unknown')])
+def test_what_is_new_is_said_and_what_is_past_is_not(counts, level, said):
+    frames = FrameHealth()
+    first = frames.judge(counts, lasting='', **WORDS)
+    assert first.level == level
+    assert said in first.message
+    assert frames.judge(counts, lasting='', **WORDS).level == OK
+
+
+def test_a_lasting_problem_stays():
+    frames = FrameHealth()
+    for _ in range(2):
+        health = frames.judge(FrameCounts(received=2), lasting='no frame for 7 s', **WORDS)
+        assert (health.level, health.message) == (WARN, 'no frame for 7 s')
+        assert health.values['received'] == 2
