@@ -16,6 +16,7 @@ import signal
 import sys
 from typing import Optional, Sequence
 
+from crowdhmt_ros.cli.interrupts import one_request
 from crowdhmt_ros.errors import CrowdHMTError
 
 COMMANDS = {
@@ -70,7 +71,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = build_parser(chosen_command(words))
     parsed = parser.parse_args(words)
     try:
-        return int(parsed.run(parsed))
+        with one_request():
+            return int(parsed.run(parsed))
     except CrowdHMTError as error:
         print('crowdhmt: %s' % error, file=sys.stderr)
         return BAD_INPUT

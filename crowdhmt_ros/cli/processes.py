@@ -4,10 +4,12 @@
 Starting and stopping the robot's processes without `ros2 launch`.
 
 Each is a process group of its own, so that Ctrl-C reaches this program first, which then asks
-them to end in a chosen order: SIGINT, then SIGTERM, then SIGKILL.
+them to end in a chosen order: SIGINT, then SIGTERM, then SIGKILL. If this program is killed the
+kernel asks them (SIGTERM).
 """
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from crowdhmt_ros.cli.interrupts import undisturbed
 from crowdhmt_ros.errors import CrowdHMTError
 
 GRACE_S = (6.0, 2.0, 2.0)
@@ -25,6 +28,7 @@ POLL_S = 0.05
 LOWEST_DOMAIN, HIGHEST_DOMAIN = 1, 101
 """Domains whose ports lie below the ephemeral ports of Linux."""
 TAIL_LINES = 4
+PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(CrowdHMTError):
@@ -53,6 +57,22 @@ def ros_environment(base: Optional[Mapping[str, str]] = None, *,
     # One robot's engine threads are chosen by its plan: numerical libraries must not add theirs.
     found.setdefault('OMP_NUM_THREADS', '1')
     return found
+
+
+def ends_with_its_parent() -> Callable[[], None]:
+    """
+    Return what a new process calls first: it gets SIGTERM when the thread that started it ends.
+
+    Linux's prctl(2); everything is looked up here, since little is allowed between fork and exec.
+    """
+    parent, prctl, number = os.getpid(), ctypes.CDLL(None).prctl, int(signal.SIGTERM)
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # it has ended before we could ask
+            os._exit(1)
+
+    return ask
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,8 @@ class Child:
                 log = open(log_path, 'ab')  # noqa: SIM115 - closed below, the child keeps its copy
             self._process = subprocess.Popen(
                 list(command), env=dict(environment), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT if log else None, start_new_session=True)
+                stdout=log, stderr=subprocess.STDOUT if log else None, start_new_session=True,
+                preexec_fn=ends_with_its_parent())
         except OSError as error:
             raise ProcessError('process %s cannot be started: %s' % (name, error)) from error
         finally:
@@ -195,16 +216,19 @@ class Fleet:
         """
         Stop everything: the named ones one after another, then the rest together.
 
+        A further Ctrl-C changes nothing: each has its GRACE_S, then it is killed.
+
         :returns: how every process of this fleet ended
         """
-        for name in order:
-            self.stop(name)
-        rest = list(self.children.values())
-        for child in rest:
-            if child.poll() is None:
-                child.send(signal.SIGINT)
-        for child in rest:
-            self.stop(child.name)
+        with undisturbed():
+            for name in order:
+                self.stop(name)
+            rest = list(self.children.values())
+            for child in rest:
+                if child.poll() is None:
+                    child.send(signal.SIGINT)
+            for child in rest:
+                self.stop(child.name)
         return tuple(self.ended)
 
 

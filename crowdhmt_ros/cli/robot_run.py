@@ -17,6 +17,7 @@ import yaml
 
 from crowdhmt_ros.campus.scenario import Scenario, load_scenario, scenario_dirs
 from crowdhmt_ros.cli.board import Board
+from crowdhmt_ros.cli.interrupts import undisturbed
 from crowdhmt_ros.cli.processes import (
     POLL_S,
     Ended,
@@ -281,13 +282,14 @@ class RobotRun:
 
     def stop(self) -> Tuple[Ended, ...]:
         """End the source first, the recorder last; returns how each process ended."""
-        self._fleet.stop('bag_player')
-        if self.settings.source != BAG:
-            self._fleet.stop('engine')
-        deadline_s = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline_s:
-            self.board.update()
-            time.sleep(POLL_S)
-        ended = self._fleet.stop_all(('engine', 'mind', 'world', 'recorder'))
+        with undisturbed():
+            self._fleet.stop('bag_player')
+            if self.settings.source != BAG:
+                self._fleet.stop('engine')
+            deadline_s = time.monotonic() + DRAIN_S
+            while time.monotonic() < deadline_s:
+                self.board.update()
+                time.sleep(POLL_S)
+            ended = self._fleet.stop_all(('engine', 'mind', 'world', 'recorder'))
         self.board.update()
         return ended

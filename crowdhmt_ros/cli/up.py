@@ -13,10 +13,14 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from crowdhmt_ros.cli.processes import POLL_S, Child, Ended, Fleet
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.nodes import table
+from crowdhmt_ros.nodes.launching import image_remappings
 
 ROLES = ('vehicle', 'drone')
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 HEALTHY_AFTER_S = 30.0
+BAD_INPUT = 2
+FINAL_CODES = (0, BAD_INPUT)
+"""Started again it would end the same way: a clean end, or a parameter that is wrong."""
 
 
 class BackOff:
@@ -47,7 +51,9 @@ class BackOff:
 
 class Keeper:
     """
-    Keeps processes running: a crashed one is started again, one that ended cleanly is not.
+    Keeps processes running: a crashed one is started again.
+
+    One that ended cleanly is not, nor is one that refused its parameters.
 
     :param fleet: where they run
     :param commands: name -> command line
@@ -83,7 +89,7 @@ class Keeper:
         events = []
         for ended in self._fleet.newly_ended():
             pause: Optional[float] = None
-            if ended.code != 0:
+            if ended.code not in FINAL_CODES:
                 pause = self._back_off[ended.name].pause_s(now_s - self._started_s[ended.name])
                 self._due_s[ended.name] = now_s + pause
             events.append((ended, pause))
@@ -148,10 +154,7 @@ def command_lines(arguments: argparse.Namespace) -> Dict[str, List[str]]:
     parameters: Dict[str, object] = {'use_sim_time': True} if arguments.use_sim_time else {}
     if arguments.bundle:
         parameters['bundle'] = arguments.bundle
-    remappings = {}
-    if arguments.image_topic:
-        remappings['image_raw'] = arguments.image_topic
-        remappings['image_raw/compressed'] = arguments.image_topic.rstrip('/') + '/compressed'
+    remappings = dict(image_remappings((arguments.image_topic or '').rstrip('/')))
     if arguments.battery_topic:
         remappings['battery_state'] = arguments.battery_topic
     extra = extra_arguments(arguments.param)
@@ -163,22 +166,35 @@ def command_lines(arguments: argparse.Namespace) -> Dict[str, List[str]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Keep a robot's processes running until Ctrl-C; exit 1 when one ended with a failure."""
+    """
+    Keep a robot's processes running until Ctrl-C.
+
+    :returns: 1 when one ended with a failure, 2 when one refused its parameters
+    """
     fleet = Fleet(dict(os.environ, PYTHONUNBUFFERED='1'))
     keeper = Keeper(fleet, command_lines(arguments))
-    keeper.start()
-    failed = False
+    refused = failed = False
     try:
-        while keeper.alive:
+        keeper.start()
+        while keeper.alive and not refused:
             for ended, pause_s in keeper.step(time.monotonic()):
-                if pause_s is None:
-                    print('%s has ended' % ended.name, file=sys.stderr)
-                else:
-                    print('%s crashed (exit code %d), restart in %.0f s' % (
-                        ended.name, ended.code, pause_s), file=sys.stderr)
+                print(ended_text(ended, pause_s), file=sys.stderr)
+                refused = refused or ended.code == BAD_INPUT
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         print('stopping', file=sys.stderr)
     finally:
         failed = any(ended.crashed for ended in fleet.stop_all(tuple(fleet.children)))
+    if refused:
+        return BAD_INPUT
     return 1 if failed else 0
+
+
+def ended_text(ended: Ended, pause_s: Optional[float]) -> str:
+    """Return what to say about a process that ended; the pause is None for one left ended."""
+    if pause_s is not None:
+        return '%s crashed (exit code %d), restart in %.0f s' % (
+            ended.name, ended.code, pause_s)
+    if ended.code == BAD_INPUT:
+        return '%s refused its parameters (see above): mend them and start again' % ended.name
+    return '%s has ended' % ended.name

@@ -48,6 +48,22 @@ def test_a_crashed_process_is_started_again_and_a_clean_end_is_the_end(tmp_path)
     assert not keeper.alive
 
 
+def test_a_wrong_parameter_ends_everything_with_exit_code_2(monkeypatch, capsys):
+    refusing = [sys.executable, '-c', 'import sys; sys.exit(2)']
+    sleeping = [sys.executable, '-c', 'import time; time.sleep(60)']
+    monkeypatch.setattr(up, 'command_lines', lambda _: {'mind': refusing, 'engine': sleeping})
+    assert up.run(parsed('vehicle')) == 2
+    assert capsys.readouterr().err == ('mind refused its parameters (see above): mend them and '
+                                       'start again\n')
+
+
+@pytest.mark.parametrize('topic', ['/camera/image', '/camera/image/compressed', '/camera/image/'])
+def test_a_compressed_topic_and_its_raw_one_are_the_same_camera(topic):
+    words = up.command_lines(parsed('vehicle', '--image-topic', topic))['engine']
+    assert 'image_raw:=/camera/image' in words
+    assert 'image_raw/compressed:=/camera/image/compressed' in words
+
+
 def test_the_nodes_of_the_table_are_started_in_the_roles_namespace():
     commands = up.command_lines(parsed('drone', '--image-topic', '/camera/image', '--use-sim-time',
                                        '-p', 'rate_hz:=5.0'))
