@@ -17,6 +17,7 @@ from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.cli.outcome import accuracy_table, scenario_limits
 from crowdhmt_ros.cli.prepare import prepare
 from crowdhmt_ros.cli.processes import ProcessError
+from crowdhmt_ros.report.page import ALL_EMITTED_RATIO
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
 from crowdhmt_ros.report.summary import LimitsAt, exceeds, origin_s
 from crowdhmt_ros.types import FrontEntry
@@ -115,9 +116,14 @@ def count_figures(run: Run) -> List[Figure]:
     spoiled = frames['lost'] + frames['duplicates'] + frames['unknown']
     how = '%d frames at 10 Hz, %d switches, counted by a separate process' % (
         frames['emitted'], frames['switches'])
+    emitted = frames['emitted_ratio']
+    all_there = emitted is not None and emitted >= ALL_EMITTED_RATIO
     return [
-        claim('frames_lost', frames['lost'], 0, better=LOWER, also=spoiled == 0, how=how +
-              '; doubled %d, unknown %d' % (frames['duplicates'], frames['unknown'])),
+        claim('frames_lost', frames['lost'], 0, better=LOWER, also=spoiled == 0 and all_there,
+              how=how + '; doubled %d, unknown %d; holds with frames_emitted_ratio >= %g only' % (
+                  frames['duplicates'], frames['unknown'], ALL_EMITTED_RATIO)),
+        inform('frames_emitted_ratio', emitted, better=HIGHER, how='frames that the camera '
+               'emitted over length times rate: frames that it skipped show here'),
         claim('late_ratio', frames['late_ratio'], 0.01, better=LOWER, how='answers older than two '
               'frame periods; superseded %d' % frames['superseded']),
         claim('switch_gap_frames_max', frames['switch_gap_frames_max'], 1, better=LOWER,

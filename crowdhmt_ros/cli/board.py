@@ -87,6 +87,7 @@ class Board:
 
     :param events: the recorder's file
     :param frames: the source log, None where the source keeps none
+    :ivar unanswered: frames that came since the newest answer
     """
 
     def __init__(self, events: Path, frames: Optional[Path] = None) -> None:
@@ -103,6 +104,7 @@ class Board:
         self.sample: Optional[Sample] = None
         self.window: Optional[Window] = None
         self.answered = self.superseded = self.late = self.degraded = 0
+        self.unanswered = 0
 
     def update(self) -> bool:
         """Read what is new; True when there was anything."""
@@ -125,6 +127,7 @@ class Board:
             self._judge(frame, answer)
         else:
             self._waiting[frame.stamp_ns] = frame
+            self.unanswered += 1
 
     def _judge(self, frame: SourceFrame, answer: Answer) -> None:
         if frame.label:
@@ -146,6 +149,7 @@ class Board:
 
     def _take_answer(self, answer: Answer) -> None:
         self.answered += 1
+        self.unanswered = 0
         self.degraded += answer.degraded
         self._recent.append(answer)
         self._first_ns = self._first_ns or answer.stamp_ns

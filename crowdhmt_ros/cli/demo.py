@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
+from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.live import make_view
 from crowdhmt_ros.cli.prepare import prepare
@@ -23,6 +25,7 @@ from crowdhmt_ros.cli.robot_run import (
     RunSettings,
 )
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError, SourceError
+from crowdhmt_ros.nodes.bag_file import IMAGE_TYPES, open_bag
 
 SHOW_EVERY_S = 0.1
 PHASE_EVERY_S = 2.0
@@ -100,15 +103,33 @@ def source_of(arguments: argparse.Namespace) -> Tuple[str, str]:
     return CAMPUS, ''
 
 
+def check_bag(path: str, image_topic: str) -> None:
+    """
+    Open a bag.
+
+    :param image_topic: '' for the only one
+    :raises CrowdHMTError: it cannot be read, or holds no such topic
+    """
+    try:
+        with open_bag(path) as opened:
+            opened.the_topic(image_topic, IMAGE_TYPES, parameter='--image-topic')
+    except ImportError as error:
+        raise SourceError('reading a bag needs rosbags: pip install rosbags') from error
+
+
 def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
     """
-    Translate the options.
+    Translate the options and look at the input; nothing is written.
 
     :raises CrowdHMTError: when one cannot be used
     """
     if arguments.seconds is not None and not arguments.seconds >= 1.0:
         raise ConfigError('--seconds is %g, it must be at least 1' % arguments.seconds)
     kind, target = source_of(arguments)
+    if kind == BAG:
+        check_bag(target, arguments.image_topic)
+    if kind == CAMPUS:
+        load_scenario(arguments.scenario)
     parameters: Dict[str, object] = {'bundle': arguments.bundle}
     if arguments.static:
         parameters['adaptation_planner:pinned_candidate'] = arguments.static
@@ -163,8 +184,9 @@ def about_run(settings: RunSettings) -> Dict[str, Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit 1 when a process crashed or a report could not be written."""
     bundle = outcome.bundle_named(arguments.bundle)
+    checked = settings_of(arguments, Path())
     folder = choose_folder(arguments.out)
-    settings = settings_of(arguments, folder)
+    settings = dataclasses.replace(checked, out=folder)
     prepare(bundle, live=not arguments.no_live)
     robot = RobotRun(settings)
     failure = ''
@@ -179,9 +201,6 @@ def run(arguments: argparse.Namespace) -> int:
         ended = robot.stop()
     if not settings.events.exists() or (failure and not robot.answering):
         raise ProcessError(failure or 'nothing was recorded: see %s' % (folder / 'logs'))
-    if settings.source == BAG and robot.board.last_stamp_ns:
-        outcome.write_bag_frames(settings.target, arguments.image_topic, settings.frames,
-                                 robot.board.last_stamp_ns)
     _, report = outcome.make_report(settings.events, settings.frames, bundle=bundle,
                                     about=about_run(settings))
     print('\n'.join(outcome.summary_lines(report, ended)))

@@ -14,10 +14,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli.processes import Ended, ProcessError
-from crowdhmt_ros.nodes.bag_file import IMAGE_TYPES, header_stamp_ns, open_bag
+from crowdhmt_ros.report.page import ALL_EMITTED_RATIO
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
 from crowdhmt_ros.report.summary import Limits, LimitsAt, summarise
-from crowdhmt_ros.report.write import ReportError, write_report
+from crowdhmt_ros.report.write import write_report
 
 COUNT_TIMEOUT_S = 120.0
 LATE_START_S = 5.0
@@ -54,26 +54,6 @@ def count_apart(frames: Path, events: Path) -> Dict[str, Any]:
     return counted
 
 
-def write_bag_frames(bag: str, image_topic: str, frames: Path, until_ns: int) -> None:
-    """
-    Write the stamps of a bag's frames as its player's source log.
-
-    :param bag: path
-    :param image_topic: '' for the only one
-    :param frames: CSV file to write
-    :param until_ns: stamp of the last frame that can have been played
-    :raises CrowdHMTError: when the bag cannot be read or the file not be written
-    """
-    with open_bag(bag) as opened:
-        topic = opened.the_topic(image_topic, IMAGE_TYPES, parameter='image_topic')
-        stamps = [header_stamp_ns(m.data) for m in opened.messages([topic])]
-    lines = ['stamp_ns,label,light_band', *('%d,,' % s for s in stamps if s <= until_ns)]
-    try:
-        frames.write_text('\n'.join(lines) + '\n', encoding='ascii')
-    except OSError as error:
-        raise ReportError('%s cannot be written: %s' % (frames, error.strerror)) from error
-
-
 def accuracy_table(bundle: Optional[Bundle]) -> Dict[str, Dict[str, float]]:
     """Return variant_id -> condition -> ratio from a bundle's manifest."""
     if bundle is None:
@@ -104,6 +84,14 @@ def scenario_limits(recording: Recording, scenario_file: Path) -> Optional[Limit
     return at
 
 
+def emitted_ratio(emitted: int, scenario_file: Path) -> Optional[float]:
+    """Return frames emitted over those that the scenario asks for, None without a scenario."""
+    if not scenario_file.is_file():
+        return None
+    scenario = load_scenario(scenario_file)
+    return emitted / (scenario.duration_s * scenario.frame_rate_hz)
+
+
 def make_report(events: Path, frames: Optional[Path], *, bundle: Optional[Bundle],
                 about: Mapping[str, Any]) -> Tuple[Recording, Dict[str, Any]]:
     """
@@ -115,7 +103,8 @@ def make_report(events: Path, frames: Optional[Path], *, bundle: Optional[Bundle
     report = summarise(recording, accuracy=accuracy_table(bundle), about=about,
                        limits=scenario_limits(recording, events.with_name('scenario.yaml')))
     if recording.frames and frames:
-        report['frames'] = count_apart(frames, events)
+        report['frames'] = dict(count_apart(frames, events), emitted_ratio=emitted_ratio(
+            len(recording.frames), events.with_name('scenario.yaml')))
     return recording, report
 
 
@@ -140,9 +129,12 @@ def summary_lines(report: Mapping[str, Any], ended: Sequence[Ended]) -> List[str
     frames, latency = report['frames'], report['latency']
     lines = ['%d answers in %.1f s' % (report['answers'], report['duration_s'])]
     if frames:
-        lines.append('frames: %d emitted, %d answered, %d superseded, %d lost, %d doubled, '
+        asked = frames.get('emitted_ratio')
+        lines.append('frames: %d emitted%s, %d answered, %d superseded, %d lost, %d doubled, '
                      '%d unknown; late %.1f %%; longest gap at a switch %d' % (
-                         frames['emitted'], frames['answered'], frames['superseded'],
+                         frames['emitted'], '' if asked is None or asked >= ALL_EMITTED_RATIO
+                         else ' (only %.1f %% of the scenario)' % (100 * asked),
+                         frames['answered'], frames['superseded'],
                          frames['lost'], frames['duplicates'], frames['unknown'],
                          100 * frames['late_ratio'], frames['switch_gap_frames_max']))
     if latency['p50_s'] is not None:

@@ -28,6 +28,7 @@ from crowdhmt_ros.cli.processes import (
 )
 from crowdhmt_ros.errors import ConfigError, ScenarioError
 from crowdhmt_ros.nodes import table
+from crowdhmt_ros.nodes.topics import IMAGE_COMPRESSED, IMAGE_RAW
 
 CAMPUS, VIDEO, CAMERA, BAG = 'campus', 'video', 'camera', 'bag'
 REFUSAL = re.compile(r'(?:configure|activate) failed: (.*?)(?: / |$)')
@@ -40,6 +41,11 @@ DISCOVERY_S = 3.5
 """Processes announce themselves every 3 s: by then all have found each other."""
 DRAIN_S = 1.5
 """The last feedback and the last plan are still on their way when the source has ended."""
+SILENCE_S = 30.0
+"""A robot that has answered and then says nothing for so long has failed."""
+OVERTIME_S = 60.0
+SILENT_FRAMES = 3
+"""A recording may pause: only with so many frames unanswered it is the robot that is silent."""
 DEFAULT_SCENARIO = 'campus_minute'
 
 
@@ -171,7 +177,28 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
                 'camera_inference:camera_index': int(settings.target)}
     return {'camera_inference:source': 'topic', 'use_sim_time': True,
             'bag_player:bag': str(Path(settings.target).resolve()), 'bag_player:clock': True,
-            'bag_player:exit_at_end': True}
+            'bag_player:source_log': str(settings.frames), 'bag_player:exit_at_end': True,
+            **reliable_images(settings)}
+
+
+def reliable_images(settings: RunSettings) -> Dict[str, object]:
+    """
+    Return what makes the camera node ask for every frame again that the transport dropped.
+
+    In lockstep only: there the next frame waits for the answer, one dropped would cost its
+    whole timeout. At the recorded pace frames come as from a camera: best effort.
+    """
+    if settings.parameters.get('bag_player:pace') != 'lockstep':
+        return {}
+    return {'camera_inference:qos_overrides./%s/%s.subscription.reliability' % (
+        settings.robot, topic.name): 'reliable' for topic in (IMAGE_RAW, IMAGE_COMPRESSED)}
+
+
+def length_s(settings: RunSettings) -> Optional[float]:
+    """Return how long the source will play, None where only its end tells."""
+    if settings.source == CAMPUS:
+        return load_scenario(settings.out / 'scenario.yaml').duration_s
+    return settings.seconds
 
 
 DRIVERS = {CAMPUS: 'engine', VIDEO: 'engine', CAMERA: '', BAG: 'bag_player'}
@@ -194,10 +221,11 @@ class RobotRun:
             **settings.parameters})
         self._fleet = Fleet(ros_environment({**ros_environment(), **settings.environment}),
                             settings.out / 'logs')
-        frames = settings.frames if settings.source != BAG else None
-        self.board = Board(settings.events, frames)
+        self.board = Board(settings.events, settings.frames)
+        self._length_s = length_s(settings)
         self._limit_s = settings.seconds if settings.source != CAMPUS else None
         self._first_answer_s: Optional[float] = None
+        self._newest = (0, 0.0)
         self._started_s = time.monotonic()
 
     @property
@@ -254,10 +282,27 @@ class RobotRun:
         if self._first_answer_s is None and now_s - self._started_s > START_TIMEOUT_S:
             raise ProcessError('no frame was answered within %.0f s: see %s' % (
                 START_TIMEOUT_S, self.settings.out / 'logs'))
+        self._raise_standstill(now_s)
         if self._driver and self._driver not in self._fleet.children:
             return False
         return not (self._limit_s is not None and self._first_answer_s is not None
                     and self.board.elapsed_s >= self._limit_s)
+
+    def _raise_standstill(self, now_s: float) -> None:
+        """Raise when answers have stopped coming, or the source does not end."""
+        if self._first_answer_s is None:
+            return
+        logs = self.settings.out / 'logs'
+        answered, since_s = self._newest
+        if self.board.answered != answered:
+            self._newest = (self.board.answered, now_s)
+        elif now_s - since_s > SILENCE_S and (
+                self.settings.source != BAG or self.board.unanswered >= SILENT_FRAMES):
+            raise ProcessError('no frame was answered for %.0f s: see %s' % (SILENCE_S, logs))
+        if self._length_s is not None \
+                and now_s - self._first_answer_s > self._length_s + OVERTIME_S:
+            raise ProcessError('the run of %.0f s has not ended %.0f s later: see %s' % (
+                self._length_s, OVERTIME_S, logs))
 
     def _raise_refusal(self) -> None:
         """Raise when the camera node says that it cannot start; it would wait for ever."""

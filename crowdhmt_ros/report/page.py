@@ -9,6 +9,8 @@ from typing import Any, List, Mapping, Optional, Sequence
 from crowdhmt_ros.report.svg import Line, Panel, Points, Shade, axis_for, step_chart
 
 MB = 1e6
+ALL_EMITTED_RATIO = 0.98
+"""Below it the source itself has skipped frames, which no count of lost ones can see."""
 LIGHT_STYLES = {'noon': 'noon', 'afternoon': 'afternoon', 'dusk': 'dusk'}
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--dim:#68717f;--grid:#e3e6ea;--card:#f6f7f9;
@@ -65,6 +67,10 @@ def cards(report: Mapping[str, Any]) -> str:
         spoiled = frames['lost'] + frames['duplicates'] + frames['unknown']
         shown.append(card('%d of %d' % (frames['lost'], frames['emitted']), 'frames lost',
                           spoiled == 0))
+        emitted = frames.get('emitted_ratio')
+        if emitted is not None:
+            shown.append(card('%.1f %%' % (100 * emitted), "of the scenario's frames emitted",
+                              emitted >= ALL_EMITTED_RATIO))
         shown.append(card('%.1f %%' % (100 * frames['late_ratio']), 'answers late',
                           frames['late_ratio'] <= 0.01))
     shown.append(card('%s ms' % number(latency['p95_s'], '%.1f', scale=1e-3),
@@ -139,7 +145,9 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 FRAME_WORDS = {
-    'emitted': 'frames that the source emitted', 'answered': 'answered, each once',
+    'emitted': 'frames that the source emitted',
+    'emitted_ratio': 'emitted over length times rate of the scenario, ratio',
+    'answered': 'answered, each once',
     'superseded': 'replaced by a newer frame and reported so', 'lost': 'lost',
     'duplicates': 'answered or reported twice', 'unknown': 'answers without a frame',
     'late_ratio': 'answers older than two frame periods, ratio',
@@ -166,7 +174,7 @@ def frame_table(report: Mapping[str, Any]) -> str:
         cells = ''.join(
             '<tr><td>%s</td><td class="n">%s</td></tr>' % (
                 escape(FRAME_WORDS.get(name, name)), '%.4g' % value)
-            for name, value in report['frames'].items())
+            for name, value in report['frames'].items() if value is not None)
         parts.append('<section><h2>Every frame, counted by a separate process</h2>'
                      '<table>%s</table></section>' % cells)
     if report['accuracy']:

@@ -10,9 +10,10 @@ from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import demo
 from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.cli.robot_run import RobotRun, RunSettings, write_scenario
-from crowdhmt_ros.errors import ConfigError, ScenarioError, SourceError
+from crowdhmt_ros.errors import ConfigError, CrowdHMTError, ScenarioError
 from crowdhmt_ros.report.write import ReportError
 from test.report import synthetic
+from test.ros.bags import write_campus_bag
 
 
 def parsed(*words):
@@ -51,10 +52,12 @@ def test_a_file_where_the_folder_should_be_is_one_clear_line(tmp_path):
         demo.choose_folder(tmp_path / 'file')
 
 
-@pytest.mark.parametrize('kind', ['video', 'bag'])
-def test_a_missing_input_is_named(kind, tmp_path):
-    with pytest.raises(SourceError, match='there is no %s' % kind):
-        demo.settings_of(parsed('--' + kind, str(tmp_path / 'none')), tmp_path)
+@pytest.mark.parametrize('words', [('--video', 'none'), ('--bag', 'none'), ('--bag', '.'),
+                                   ('--camera', '63'), ('--scenario', 'nowhere')])
+def test_a_wrong_input_is_named_before_a_folder_is_made(words, tmp_path):
+    with pytest.raises(CrowdHMTError, match=words[1]):
+        demo.run(parsed(*words, '--out', str(tmp_path / 'run')))
+    assert not (tmp_path / 'run').exists()
 
 
 def test_a_length_below_a_second_is_refused(tmp_path):
@@ -94,25 +97,73 @@ def test_a_video_is_played_by_the_engine_itself(tmp_path):
     assert parameters['camera_inference']['stop_at_end'] is True
 
 
-def test_a_bag_is_played_on_its_own_clock(tmp_path):
-    bag = tmp_path / 'bag'
-    bag.mkdir()
-    names, parameters = started(tmp_path, '--bag', str(bag), '--pace', 'lockstep', '--image-topic',
-                                '/cam', '--rate', '5')
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    return str(write_campus_bag(tmp_path_factory.mktemp('bags') / 'campus', seconds=1.0))
+
+
+def test_a_bag_is_played_on_its_own_clock_and_its_player_logs_what_it_sends(tmp_path, bag):
+    names, parameters = started(tmp_path, '--bag', bag, '--image-topic', '/front/image',
+                                '--rate', '5')
     assert names[-1] == 'bag_player'
     assert parameters['**']['use_sim_time'] is True
     player = parameters['bag_player']
-    assert (player['pace'], player['image_topic'], player['rate']) == ('lockstep', '/cam', 5.0)
+    assert (player['pace'], player['image_topic'], player['rate']) == (
+        'original', '/front/image', 5.0)
+    assert player['source_log'] == str(tmp_path / 'frames.csv')
+    assert not [name for name in parameters['camera_inference'] if 'qos' in name]
+
+
+def test_in_lockstep_no_frame_is_dropped_on_the_way(tmp_path, bag):
+    _, parameters = started(tmp_path, '--bag', bag, '--pace', 'lockstep')
+    for topic in ('image_raw', 'image_raw/compressed'):
+        name = 'qos_overrides./vehicle/%s.subscription.reliability' % topic
+        assert parameters['camera_inference'][name] == 'reliable'
+
+
+def test_a_topic_that_the_bag_lacks_is_named_with_those_it_has(tmp_path, bag):
+    with pytest.raises(ConfigError, match=r'/camera.*/front/image'):
+        demo.settings_of(parsed('--bag', bag, '--image-topic', '/camera'), tmp_path)
+
+
+def standing(tmp_path, *words):
+    """Return a run whose robot has answered once, and a function that sets its clock."""
+    run = RobotRun(demo.settings_of(parsed(*words), tmp_path))
+    run.board.answered, run._first_answer_s = 1, 100.0
+    run._raise_standstill(100.0)
+    return run
+
+
+def test_a_robot_that_stops_answering_ends_the_run(tmp_path):
+    run = standing(tmp_path)
+    run._raise_standstill(129.0)
+    run.board.answered = 2
+    run._raise_standstill(131.0)
+    run._raise_standstill(160.0)
+    with pytest.raises(ProcessError, match='no frame was answered for 30 s'):
+        run._raise_standstill(161.5)
+
+
+def test_a_recording_may_pause_but_not_be_ignored(tmp_path, bag):
+    run = standing(tmp_path, '--bag', bag)
+    run._raise_standstill(900.0)
+    run.board.unanswered = 3
+    with pytest.raises(ProcessError, match='no frame was answered'):
+        run._raise_standstill(900.0)
+
+
+def test_a_source_that_does_not_end_ends_the_run(tmp_path):
+    run = standing(tmp_path, '--seconds', '20')
+    run.board.answered = 2
+    run._raise_standstill(179.0)
+    run.board.answered = 3
+    with pytest.raises(ProcessError, match='the run of 20 s has not ended'):
+        run._raise_standstill(181.0)
 
 
 def test_a_pinned_plan_reaches_the_planner(tmp_path):
     _, parameters = started(tmp_path, '--static', 'w10')
     assert parameters['adaptation_planner'] == {'pinned_candidate': 'w10'}
-
-
-def test_a_camera_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SourceError, match='there is no camera 63'):
-        demo.settings_of(parsed('--camera', '63'), tmp_path)
 
 
 class FinishedRun:
@@ -121,7 +172,7 @@ class FinishedRun:
     answering = True
 
     def __init__(self, settings):
-        self.board = SimpleNamespace(last_stamp_ns=0)
+        self.board = SimpleNamespace()
         synthetic.write_run(settings.out)
 
     def start(self):

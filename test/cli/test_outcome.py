@@ -5,6 +5,7 @@ import pytest
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.cli.robot_run import RunSettings, write_scenario
+from crowdhmt_ros.report.page import render_page
 from crowdhmt_ros.report.recording import NS, Recording, SourceFrame, read_recording
 from crowdhmt_ros.report.summary import summarise
 from test.report import synthetic as s
@@ -27,6 +28,16 @@ def test_the_limits_follow_the_scenario_whether_late_or_cut_short(tmp_path, firs
 
 def test_without_a_scenario_the_robots_own_knowledge_counts(tmp_path):
     assert outcome.scenario_limits(frames(0.0, 10), tmp_path / 'none.yaml') is None
+
+
+@pytest.mark.parametrize(('seconds', 'ratio', 'said'), [
+    (60.0, 1.0, '600 emitted,'), (75.0, 0.8, '600 emitted (only 80.0 % of the scenario),')])
+def test_frames_that_the_source_skipped_are_told(tmp_path, seconds, ratio, said):
+    write_scenario(RunSettings(out=tmp_path, seconds=seconds))
+    _, report = outcome.make_report(*s.write_run(tmp_path), bundle=None, about={})
+    assert report['frames']['emitted_ratio'] == pytest.approx(ratio)
+    assert said in '\n'.join(outcome.summary_lines(report, ()))
+    assert '%.1f %%</b><span>of the scenario' % (100 * ratio) in render_page(report)
 
 
 def test_frames_are_counted_by_another_process(tmp_path):

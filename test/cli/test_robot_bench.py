@@ -32,7 +32,9 @@ def run(tmp_path):
     events, frames = s.write_run(tmp_path)
     write_scenario(RunSettings(out=tmp_path))
     recording = read_recording(events, frames)
-    return _robot_demo.Run(tmp_path, summarise(recording), recording)
+    report = summarise(recording)
+    report['frames']['emitted_ratio'] = 1.0
+    return _robot_demo.Run(tmp_path, report, recording)
 
 
 def test_a_fixed_plan_breaks_the_allotment_once_it_has_fallen(run):
@@ -77,10 +79,16 @@ def test_no_violation_at_all_counts_as_one_frame(run):
     assert found['best_static_violations_ratio'].value == pytest.approx(6.0)
 
 
-def test_a_spoiled_count_does_not_hold_even_with_none_lost(run):
-    frames = dict(run.report['frames'], duplicates=1)
+@pytest.mark.parametrize(('change', 'holds'), [
+    ({}, True), ({'duplicates': 1}, False), ({'unknown': 1}, False), ({'lost': 1}, False),
+    ({'emitted_ratio': 0.985}, True), ({'emitted_ratio': 0.97}, False),
+    ({'emitted_ratio': None}, False)])
+def test_no_frame_is_lost_only_if_all_were_emitted_and_counted_once(run, change, holds):
+    frames = dict(run.report['frames'], **change)
     changed = _robot_demo.Run(run.folder, dict(run.report, frames=frames), run.recording)
-    assert {f.key: f.holds for f in _robot_demo.count_figures(changed)}['frames_lost'] is False
+    found = {f.key: f for f in _robot_demo.count_figures(changed)}
+    assert found['frames_lost'].holds is holds
+    assert found['frames_emitted_ratio'].value == frames['emitted_ratio']
 
 
 def test_an_unknown_part_is_named():
