@@ -20,6 +20,7 @@ from crowdhmt_ros.errors import ConfigError, SourceError
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 BATTERY_TYPE = 'sensor_msgs/msg/BatteryState'
 _CDR_HEADER_BYTES = 4
+_STAMPED_BYTES = _CDR_HEADER_BYTES + 8
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,13 @@ def open_bag(path: str) -> Iterator[Bag]:
     Open a recording.
 
     :param path: rosbag2 directory, .mcap or .db3 file
-    :raises ConfigError: there is none, or it is none that can be read
+    :raises ConfigError: there is none, or it is none that can be read, or rosbags is missing
     """
-    from rosbags.rosbag2 import Reader
+    try:
+        from rosbags.rosbag2 import Reader
+    except ImportError as error:
+        raise ConfigError('bags are read by the Python package rosbags, which is not installed '
+                          'here: pip install rosbags') from error
     place = Path(path).expanduser()
     if not path or not place.exists():
         raise ConfigError(f'bag is {path!r}, there is no such directory or file')
@@ -133,13 +138,21 @@ def open_bag(path: str) -> Iterator[Bag]:
 
 
 def header_stamp_ns(data: bytes) -> int:
-    """Return the stamp of a message that begins with a std_msgs/Header."""
+    """
+    Return the stamp of a message that begins with a std_msgs/Header.
+
+    :raises SourceError: it is too short to hold one
+    """
     sec, nanosec = struct.unpack_from(_stamp_format(data), data, _CDR_HEADER_BYTES)
     return int(sec) * 1000000000 + int(nanosec)
 
 
 def restamped(data: bytes, stamp_ns: int) -> bytes:
-    """Return the message with another stamp in its std_msgs/Header."""
+    """
+    Return the message with another stamp in its std_msgs/Header.
+
+    :raises SourceError: it is too short to hold one
+    """
     changed = bytearray(data)
     struct.pack_into(_stamp_format(data), changed, _CDR_HEADER_BYTES,
                      *divmod(stamp_ns, 1000000000))
@@ -147,6 +160,9 @@ def restamped(data: bytes, stamp_ns: int) -> bytes:
 
 
 def _stamp_format(data: bytes) -> str:
+    if len(data) < _STAMPED_BYTES:
+        raise SourceError(f'the recording is damaged: a message of {len(data)} bytes is too short '
+                          'for the stamp that its type begins with')
     return '<iI' if data[1] & 1 else '>iI'
 
 

@@ -20,9 +20,10 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import BatteryState
 
-from crowdhmt_ros.errors import ConfigError, CrowdHMTError
+from crowdhmt_ros.errors import ConfigError, CrowdHMTError, SourceError
 from crowdhmt_ros.msg import InferenceResult, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
+from crowdhmt_ros.nodes.answers import wait_for_acknowledged
 from crowdhmt_ros.nodes.bag_file import (
     BATTERY_TYPE,
     IMAGE_TYPES,
@@ -39,6 +40,7 @@ from crowdhmt_ros.nodes.declare import declare
 from crowdhmt_ros.nodes.params import BagPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.serving import SourceLog
 
 TICK_S = 0.01
 NO_PLANNER_S = 3.0
@@ -54,6 +56,9 @@ BATTERY_AGAIN_S = 0.2
 """Before the start the first battery message is repeated for those who come late."""
 SETTLE_S = 0.004
 """A battery message gets this long to arrive before the clock reaches its time."""
+SETTLE_ACKNOWLEDGED_S = 0.2
+"""Who subscribes it reliably gets up to this long."""
+EXIT_FAILED = 2
 DEPTH = 50
 NS = 1000000000
 
@@ -67,6 +72,19 @@ def message_class(type_name: str) -> Optional[Any]:
         return None
 
 
+def battery_of(data: bytes) -> BatteryState:
+    """
+    Return a recorded battery message.
+
+    :raises SourceError: it cannot be read
+    """
+    try:
+        return deserialize_message(data, BatteryState)
+    except Exception as error:  # what the middleware raises differs
+        raise SourceError('the recording is damaged: a battery message cannot be read '
+                          f'({error})') from error
+
+
 class BagPlayerNode(Node):
     """Publishes a recording; a thread of its own keeps the pace."""
 
@@ -74,6 +92,7 @@ class BagPlayerNode(Node):
         super().__init__('bag_player', **options)
         log_bridge.attach(self)
         self.finished = False
+        self.exit_code = 0
         self.parameters = declare(self, BagPlayerParameters)
         self.sent = 0
         self.unanswered = 0
@@ -93,7 +112,9 @@ class BagPlayerNode(Node):
         self._duration_s = math.inf if math.isnan(duration_s) else duration_s
         with open_bag(self.parameters.bag) as bag:
             self._assign(bag)
-            self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
+            self._start_ns = bag.start_ns
+        source_log = self.parameters.source_log
+        self._source_log = SourceLog(source_log) if source_log else None
         self._clock = self.create_publisher(
             Clock, topics.CLOCK.name, profile_of(topics.CLOCK.profile)) \
             if self.parameters.clock else None
@@ -110,8 +131,12 @@ class BagPlayerNode(Node):
     def close(self) -> None:
         """Stop playing."""
         self._stopping.set()
+        with self._answered:
+            self._answered.notify_all()
         if self._thread.is_alive():
             self._thread.join(1.0)
+        if self._source_log is not None:
+            self._source_log.close()
 
     # Which topic plays which role
 
@@ -141,7 +166,7 @@ class BagPlayerNode(Node):
         recorded = list(bag.messages([topic], duration_s=self._duration_s))
         self._first_battery = recorded[0] if recorded else None
         if self.parameters.battery_rescale:
-            ratios = (deserialize_message(m.data, BatteryState).percentage for m in recorded)
+            ratios = (battery_of(m.data).percentage for m in recorded)
             self._rescale = rescale_for(self.parameters.battery_rescale,
                                         [ratio for ratio in ratios if math.isfinite(ratio)])
 
@@ -173,23 +198,31 @@ class BagPlayerNode(Node):
     # The thread
 
     def _run(self) -> None:
+        failed = True
         try:
-            self._wait_until_ready()
-            self._stopping.wait(SETTLE_START_S)
-            if self._first_battery is not None:
-                self._play_battery(self._first_battery)
-                self._stopping.wait(BATTERY_AGAIN_S)
-            self._playing = True
-            self._tick(self._start_ns)
-            for _ in range(self.parameters.loops):
-                self._play_once()
-            self._stopping.wait(LINGER_S)
+            self._play()
+            failed = False
+            if not self._stopping.is_set():
+                self.get_logger().info(f'the bag has ended: {self.sent} frames sent, '
+                                       f'{self.unanswered} of them not answered in time')
         except CrowdHMTError as error:
-            self.get_logger().error(str(error))
-        if not self._stopping.is_set():
-            self.get_logger().info(f'the bag has ended: {self.sent} frames sent, '
-                                   f'{self.unanswered} of them not answered in time')
-            self.finished = self.parameters.exit_at_end
+            self.get_logger().error(f'{error}; {self.sent} frames were sent before')
+        finally:  # a defect of ours ends the process, too
+            failed = failed and not self._stopping.is_set()
+            self.exit_code = EXIT_FAILED if failed else 0
+            self.finished = failed or self.parameters.exit_at_end
+
+    def _play(self) -> None:
+        self._wait_until_ready()
+        self._stopping.wait(SETTLE_START_S)
+        if self._first_battery is not None:
+            self._play_battery(self._first_battery)
+            self._stopping.wait(BATTERY_AGAIN_S)
+        self._playing = True
+        self._tick(self._start_ns)
+        for _ in range(self.parameters.loops):
+            self._play_once()
+        self._stopping.wait(LINGER_S)
 
     def _wait_until_ready(self) -> None:
         """Wait for who listens, and for a first plan where a planner runs."""
@@ -266,22 +299,26 @@ class BagPlayerNode(Node):
         if self.parameters.restamp:
             data = restamped(data, self.get_clock().now().nanoseconds)
         self._answer_ns = -1
+        stamp_ns = header_stamp_ns(data)
+        if self._source_log is not None:
+            self._source_log.note(stamp_ns)
         self._images.publish(data)
         self.sent += 1
         if self.parameters.pace == 'lockstep':
-            self._await_answer(header_stamp_ns(data))
+            self._await_answer(stamp_ns)
 
     def _play_battery(self, message: BagMessage) -> None:
         data = message.data
         if self.parameters.restamp:
             data = restamped(data, self.get_clock().now().nanoseconds)
         if self._rescale is not None:
-            battery = deserialize_message(data, BatteryState)
+            battery = battery_of(data)
             if math.isfinite(battery.percentage):
                 battery.percentage = self._rescale(battery.percentage)
             data = serialize_message(battery)
         self._batteries.publish(data)
         if self._playing:
+            wait_for_acknowledged(self._batteries, SETTLE_ACKNOWLEDGED_S)
             self._stopping.wait(SETTLE_S)
             self._tick(message.time_ns)
 

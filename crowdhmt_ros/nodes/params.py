@@ -272,6 +272,9 @@ class BagPlayerParameters:
         False, 'stamp frames with the node clock instead of the recorded time')
     wait_for_plan: bool = parameter(
         True, 'where a planner runs, wait for its first plan before the first message')
+    source_log: str = parameter(
+        '', 'CSV file that gets the stamp of each frame just before it is sent, as the camera '
+        'writes it for sources of its own')
     wait_s: float = parameter(
         120.0, 'longest wait for subscribers and plan before the first message, s',
         low=0.0, high=600.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any, Deque, Optional, Tuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -35,6 +36,10 @@ from crowdhmt_ros.types import REPLAYED, ResourceSnapshot
 SHORTEST_S = 0.2
 """Between two publications, however sharp the changes: at most 5 Hz."""
 MEMORY = 'memory_available_bytes'
+LONGEST_AHEAD_S = 0.5
+"""A battery message so little ahead of a played clock waits for it."""
+SIM_DEPTH = 10
+"""With a played clock none may be lost while an older one waits."""
 
 
 class ResourceMonitorNode(Node):
@@ -50,6 +55,7 @@ class ResourceMonitorNode(Node):
         self.boot_id = uuid.uuid4().hex[:12]
         self._battery = ToldProbe(stale_after_s=self.parameters.battery_timeout_s)
         self._allotment = ToldProbe()
+        self._ahead: Deque[Tuple[float, BatteryState]] = deque(maxlen=SIM_DEPTH)
         self._battery_problem = ''
         self._throttle = Throttle()
         self._ages = FrameAges(sim_time=bool(self.get_parameter('use_sim_time').value))
@@ -80,7 +86,8 @@ class ResourceMonitorNode(Node):
         return ResourceMonitor(probes)
 
     def _listen(self) -> None:
-        battery = profile_of(topics.BATTERY_STATE.profile)
+        battery = profile_of(topics.BATTERY_STATE.profile,
+                             depth=SIM_DEPTH if self._ages.sim_time else 0)
         self.create_subscription(
             BatteryState, topics.BATTERY_STATE.name, self._on_battery, battery,
             event_callbacks=incompatible_publisher(
@@ -97,16 +104,30 @@ class ResourceMonitorNode(Node):
     # Callbacks
 
     def _sample(self) -> None:
+        self._take_batteries()
         self._publish(self._monitor.snapshot(self._now_s(), self.robot_id, self.boot_id))
 
     def _on_battery(self, message: BatteryState) -> None:
-        problems = self._battery.tell_battery(_report(message), self._taken_s(message))
+        self._ahead.append((self._taken_s(message), message))
+        self._take_batteries()
+
+    def _take_batteries(self) -> None:
+        """Take what has come; a played clock may still have to reach a message's time."""
+        while self._ahead:
+            taken_s, message = self._ahead[0]
+            if self._ages.sim_time and 0.0 < taken_s - self._now_s() <= LONGEST_AHEAD_S:
+                return
+            self._ahead.popleft()
+            self._tell_battery(message, taken_s)
+
+    def _tell_battery(self, message: BatteryState, taken_s: float) -> None:
+        problems = self._battery.tell_battery(_report(message), taken_s)
         self._battery_problem = '; '.join(problems)
         if problems and self._throttle.ready():
             self.get_logger().warning(self._battery_problem)
 
     def _on_allotment(self, message: UInt64) -> None:
-        self._allotment.tell('memory_allotted_bytes', float(message.data) or None, self._now_s())
+        self._allotment.tell('memory_allotted_bytes', float(message.data), self._now_s())
         self._look()
 
     def _on_cpu_load(self, message: Float32) -> None:
@@ -115,6 +136,7 @@ class ResourceMonitorNode(Node):
 
     def _look(self) -> None:
         """Publish before the second is over when what was told, or memory, changed sharply."""
+        self._take_batteries()
         if self._last is None or time.monotonic() - self._published_s < SHORTEST_S:
             return
         now_s = self._now_s()
@@ -132,6 +154,7 @@ class ResourceMonitorNode(Node):
 
     def _accept(self, wanted: ResourceMonitorParameters) -> Optional[str]:
         self.parameters = wanted
+        self._battery.stale_after_s = wanted.battery_timeout_s
         return None
 
     def _taken_s(self, message: BatteryState) -> float:

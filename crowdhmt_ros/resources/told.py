@@ -15,11 +15,12 @@ class ToldProbe:
     """
     The last value told for each reading, with its age.
 
-    :param stale_after_s: a value older than this is unknown again; None keeps it for ever
+    :param stale_after_s: a value older than this is unknown again; None keeps it for ever;
+        may be changed at any time
     """
 
     def __init__(self, *, stale_after_s: Optional[float] = None) -> None:
-        self._stale_after_s = stale_after_s
+        self.stale_after_s = stale_after_s
         self._told: Dict[str, Tuple[Reading, float]] = {}
         self._problems: Tuple[str, ...] = ()
 
@@ -61,6 +62,6 @@ class ToldProbe:
         found = {}
         for name, (reading, told_s) in self._told.items():
             age_s = max(0.0, now_s - told_s)
-            if self._stale_after_s is None or age_s <= self._stale_after_s:
+            if self.stale_after_s is None or age_s <= self.stale_after_s:
                 found[name] = Reading(reading.value, reading.source, age_s)
         return found

@@ -1,10 +1,11 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import struct
+import sys
 
 import pytest
 
-from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.errors import ConfigError, SourceError
 from crowdhmt_ros.nodes.bag_file import (
     IMAGE_TYPES,
     header_stamp_ns,
@@ -70,3 +71,16 @@ def test_the_beginning_alone_can_be_read(data_dir):
     with open_bag(str(data_dir / 'bags' / 'street_battery_mcap')) as bag:
         part = list(bag.messages(['/battery_state'], duration_s=2.0))
     assert 9 <= len(part) <= 11
+
+
+@pytest.mark.parametrize('size', [0, 1, 4, 11])
+def test_a_message_too_short_for_a_stamp_is_a_damaged_recording(size):
+    for read in (header_stamp_ns, lambda data: restamped(data, 5)):
+        with pytest.raises(SourceError, match=f'message of {size} bytes is too short'):
+            read(cdr(7)[:size])
+
+
+def test_without_rosbags_one_line_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'rosbags.rosbag2', None)
+    with pytest.raises(ConfigError, match='pip install rosbags'), open_bag(str(tmp_path)):
+        pass
