@@ -4,16 +4,18 @@
 One operating system process with its nodes: start, spin, clean end.
 
 SIGINT and SIGTERM are ours, not rclpy's: rclpy would invalidate the publishers before the last
-feedback is flushed. The exit code is 0 after a signal, 2 after wrong parameters, 1 after a
-failure that no one caught.
+feedback is flushed. The exit code is 0 after a signal, 2 after wrong parameters or what a node
+calls its own failure, 1 after a failure that no one caught; the nodes are closed in any case.
 """
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import threading
+import traceback
 from types import FrameType
 from typing import List, Optional, Sequence
 
@@ -53,7 +55,7 @@ def run(names: Sequence[str], args: Optional[List[str]] = None) -> int:
 
     :param names: node names of `table`
     :param args: command line, None for the process's own
-    :returns: exit code
+    :returns: exit code; 0 or what a node that ended by itself gives as `exit_code`
     """
     stop = StopRequest()
     sys.setswitchinterval(THREAD_TURN_S)
@@ -70,13 +72,15 @@ def run(names: Sequence[str], args: Optional[List[str]] = None) -> int:
         stop.interrupting = False
         while not stop.requested and not any(node.finished for node in nodes):
             executor.spin_once(timeout_sec=SPIN_S)
+        code = max(getattr(node, 'exit_code', 0) for node in nodes)
     except CrowdHMTError as error:
         print(f'{"/".join(names)}: {error}', file=sys.stderr, flush=True)  # noqa: T201
         code = 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    stop.requested, stop.interrupting = True, False
-    _end(nodes)
+    finally:
+        stop.requested, stop.interrupting = True, False
+        _end(nodes)
     return code
 
 
@@ -86,13 +90,14 @@ def _create(name: str) -> object:
 
 
 def _end(nodes: Sequence[object]) -> None:
-    """Let every node flush what it holds, then take ROS down once."""
-    for node in reversed(nodes):
-        node.close()
-    log_bridge.detach()
-    for node in reversed(nodes):
-        node.destroy_node()
-    rclpy.try_shutdown()
+    """Let every node flush what it holds, then take ROS down once, whichever of them fails."""
+    with contextlib.ExitStack() as last_first:
+        last_first.callback(rclpy.try_shutdown)
+        for node in nodes:
+            last_first.callback(node.destroy_node)
+        last_first.callback(log_bridge.detach)
+        for node in nodes:
+            last_first.callback(node.close)
 
 
 def leave(code: int) -> int:
@@ -107,7 +112,12 @@ def leave(code: int) -> int:
 
 def main_of(name: str, args: Optional[List[str]] = None) -> int:
     """Run the process, or the single node, of this name."""
-    return leave(run(process_named(name).nodes, args))
+    try:
+        code = run(process_named(name).nodes, args)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    return leave(code)
 
 
 def main_engine() -> int:
