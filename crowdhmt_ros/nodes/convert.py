@@ -17,6 +17,7 @@ from typing import Any, Iterable, Optional, Sequence, Tuple
 from builtin_interfaces.msg import Time
 
 from crowdhmt_ros import types
+from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.msg import Choice, Feedback, LoopState, Plan, Requirements, ResourceStatus
 
 NAN = math.nan
@@ -151,7 +152,21 @@ def candidate_to_msg(candidate: types.Candidate) -> Choice:
 
 
 def candidate_from_msg(message: Choice) -> types.Candidate:
-    """Convert a candidate; its `candidate_id` is derived anew."""
+    """
+    Convert a candidate; its `candidate_id` is derived anew.
+
+    :raises ConfigError: another version wrote it, with parts that this one does not know
+    """
+    try:
+        return _candidate(message)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ConfigError(
+            f'{message.candidate_id or "a candidate without a name"} cannot be read '
+            f'({type(error).__name__}: {error}): give all robots one version of this package'
+            ) from error
+
+
+def _candidate(message: Choice) -> types.Candidate:
     segments = tuple(
         types.SegmentPlacement(role, segment_id, device, codec)
         for role, segment_id, device, codec in zip(
@@ -252,6 +267,7 @@ def plan_from_msg(message: Plan) -> types.Plan:
     Convert a plan.
 
     :raises ValueError: the message carries no choice
+    :raises ConfigError: another version wrote it
     """
     chosen = estimate_from_msg(message.choice)
     if chosen is None:

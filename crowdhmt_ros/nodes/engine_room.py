@@ -107,7 +107,8 @@ class PlanDoor:
 
     :param bundle: whose plans are taken
     :param switcher: brings them into force
-    :param read: turns a message's choice into a candidate where the bundle's table lacks it
+    :param read: turns a message's choice into a candidate where the bundle's table lacks it;
+        raises CrowdHMTError where that cannot be
     """
 
     def __init__(self, bundle: Bundle, switcher: PlanSwitcher,
@@ -139,8 +140,9 @@ class PlanDoor:
         try:
             candidate = self._known.get(choice.candidate_id) or self._learn(choice)
             in_force = self._switcher.apply(candidate, message.plan_seq, entered_s)
-        except (CrowdHMTError, ValueError, KeyError) as error:
-            self.problem = f'plan {message.plan_seq} cannot be brought into force: {error}'
+        except CrowdHMTError as error:
+            self.problem = (f'plan {message.plan_seq} cannot be brought into force, the one '
+                            f'before stays: {error}')
             return False
         self.problem = ''
         return in_force
