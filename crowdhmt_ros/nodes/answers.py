@@ -13,11 +13,13 @@ import time
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from crowdhmt_ros.msg import InferenceResult
+from crowdhmt_ros.bundle.reader import Bundle
+from crowdhmt_ros.msg import InferenceResult, LabelInfo
 from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.convert import NAN, ns_to_time
 from crowdhmt_ros.nodes.feedback_window import FeedbackWindow
@@ -42,12 +44,12 @@ class AnswerPublisher:
     :param known: candidate_id -> candidate
     :param ages: age and period of frames
     :param window: takes what was measured
-    :param boot_id: of this robot
+    :param boot_id: of this robot, '' until the first plan has told it
     :param luminance: mean brightness of the frame just answered
     """
 
     def __init__(self, node: Node, labels: Sequence[str], *, known: Mapping[str, Candidate],
-                 ages: FrameAges, window: FeedbackWindow, boot_id: str,
+                 ages: FrameAges, window: FeedbackWindow, boot_id: Callable[[], str],
                  luminance: Callable[[], Optional[float]],
                  report: Callable[[str], None]) -> None:
         self._labels = tuple(labels)
@@ -55,9 +57,10 @@ class AnswerPublisher:
         self.ages = ages
         self._window = window
         self._luminance = luminance
+        self._boot_id = boot_id
         self._clock = node.get_clock()
         self._names: Dict[str, Tuple[str, str]] = {}
-        self._message = InferenceResult(offload_s=NAN, boot_id=boot_id)
+        self._message = InferenceResult(offload_s=NAN)
         qos = profile_of(topics.RESULT.profile)
         self._results = node.create_publisher(
             InferenceResult, topics.RESULT.name, qos,
@@ -97,14 +100,18 @@ class AnswerPublisher:
             inference, stamp_ns=frame.stamp_ns, capture_to_result_s=done_s - frame.received_s,
             queue_s=queue_s, late=self.ages.is_late(age_s), domain=frame.domain,
             luminance=self._luminance())
+
+    def publish_extras(self, frame: Frame) -> None:
+        """Publish the other forms of the answer that was published last, to this frame."""
         if self._classifications is not None:
-            self._classifications.publish(self._classification(message))
+            self._classifications.publish(self._classification(self._message))
         if self._pictures.get_subscription_count():
-            self._pictures.publish(annotated(frame, message))
+            self._pictures.publish(annotated(frame, self._message))
 
     def _fill(self, frame: Frame, inference: Inference, queue_s: float) -> InferenceResult:
         message, best = self._message, inference.best
         message.header = header_of(frame)
+        message.boot_id = self._boot_id()
         message.label = self._labels[best]
         message.score = inference.scores[best]
         message.scores = array.array('d', inference.scores)
@@ -135,6 +142,13 @@ def wait_for_acknowledged(publisher: Any, timeout_s: float = 0.3) -> None:
     from rclpy.duration import Duration
     if hasattr(publisher, 'wait_for_all_acked'):
         publisher.wait_for_all_acked(Duration(nanoseconds=int(timeout_s * 1e9)))
+
+
+def label_info(bundle: Bundle, stamp: Time) -> LabelInfo:
+    """Return the class names behind the scores."""
+    return LabelInfo(header=Header(stamp=stamp), bundle_name=bundle.manifest.name,
+                     bundle_sha256=bundle.sha256, task=bundle.manifest.task,
+                     labels=list(bundle.classes))
 
 
 def header_of(frame: Frame) -> Header:

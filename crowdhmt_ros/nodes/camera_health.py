@@ -24,6 +24,7 @@ class FrameCounts:
     :param bad_images: messages that are no usable image
     :param unknown_ages: frames whose stamp tells no age
     :param clock_resets: times that the clock was set back
+    :param skipped: frame times of an own source that passed while nobody read
     """
 
     received: int = 0
@@ -32,6 +33,7 @@ class FrameCounts:
     bad_images: int = 0
     unknown_ages: int = 0
     clock_resets: int = 0
+    skipped: int = 0
 
 
 def engine_health(room: EngineRoom, plan_problem: str) -> Health:
@@ -62,7 +64,7 @@ class FrameHealth:
         self._seen = FrameCounts()
 
     def judge(self, counts: FrameCounts, *, failure: str, bad_image: str, lasting: str,
-              message: str = 'ok') -> Health:
+              message: str = 'ok', dead: bool = False) -> Health:
         """
         Return how the frames are.
 
@@ -71,10 +73,11 @@ class FrameHealth:
         :param bad_image: what was wrong with the last bad image
         :param lasting: a problem that holds now, '' without one
         :param message: to say when all is well
+        :param dead: whether nothing is going to be answered any more, for `failure`
         """
         seen, self._seen = self._seen, counts
         values = dict(vars(counts))
-        if counts.failed > seen.failed:
+        if dead or counts.failed > seen.failed:
             return Health(ERROR, failure, values)
         if lasting:
             return Health(WARN, lasting, values)

@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.msg import Feedback, LabelInfo, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
-from crowdhmt_ros.nodes.answers import AnswerPublisher, wait_for_acknowledged
+from crowdhmt_ros.nodes.answers import AnswerPublisher, label_info, wait_for_acknowledged
 from crowdhmt_ros.nodes.camera_health import (
     UNCONFIGURED,
     FrameCounts,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 WINDOW_S = 1.0
+LATE_WINDOW_S = 5.0
 WATCH_S = 0.25
 WARN_AGAIN_S = 10.0
 LINGER_S = 0.5
@@ -73,6 +74,7 @@ class CameraInferenceNode(LifecycleNode):
         self._problem = UNCONFIGURED
         self._qos_problem = ''
         self._silent = ''
+        self._clock_missed = False
         self._ended_s: Optional[float] = None
         self._throttle = Throttle(WARN_AGAIN_S)
         self._frames = FrameHealth()
@@ -131,7 +133,6 @@ class CameraInferenceNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything that configure made."""
         self._disconnect()
-        self._problem = UNCONFIGURED
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,7 +155,7 @@ class CameraInferenceNode(LifecycleNode):
             energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory)
         self.answers = AnswerPublisher(
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
-            boot_id=self.figures.boot_id,
+            boot_id=lambda: self.figures.boot_id,
             luminance=room.executor.luminance, report=self._report_qos)
         qos = profile_of(topics.FEEDBACK.profile)
         self._feedback = self.create_publisher(
@@ -162,7 +163,7 @@ class CameraInferenceNode(LifecycleNode):
             event_callbacks=incompatible_subscriber(self._report_qos, topics.FEEDBACK.name, qos))
         self._labels = self.create_publisher(
             LabelInfo, topics.LABEL_INFO.name, profile_of(topics.LABEL_INFO.profile))
-        self._labels.publish(self._label_info(room))
+        self._labels.publish(label_info(room.bundle, self.get_clock().now().to_msg()))
         self._plans = self.create_subscription(
             Plan, topics.PLAN.name, self._on_plan, profile_of(topics.PLAN.profile))
         self._flush_timer = self.create_timer(WINDOW_S, self._on_window)
@@ -176,22 +177,18 @@ class CameraInferenceNode(LifecycleNode):
         self.answers.destroy(self)
         self.destroy_publisher(self._feedback)
         self.destroy_publisher(self._labels)
+        self._problem = UNCONFIGURED
         self.room.close()
         self.room = None
         self.door = None
-
-    def _label_info(self, room: EngineRoom) -> LabelInfo:
-        manifest = room.bundle.manifest
-        message = LabelInfo(bundle_name=manifest.name, bundle_sha256=room.bundle.sha256,
-                            task=manifest.task, labels=list(room.bundle.classes))
-        message.header.stamp = self.get_clock().now().to_msg()
-        return message
 
     # What activate makes
 
     def _open_source(self) -> None:
         parameters = self.parameters
-        self.server = Server(self.room.executor, self.answers.publish, self.window.superseded)
+        self.server = Server(self.room.executor, self.answers.publish, self.window.superseded,
+                             extras=self.answers.publish_extras)
+        self._frames = FrameHealth()
         if parameters.source_log:
             self._source_log = SourceLog(parameters.source_log)
         self._ended_s = None
@@ -257,10 +254,13 @@ class CameraInferenceNode(LifecycleNode):
 
     def _emit(self, frame: Frame) -> None:
         """Take one frame in, from whichever thread."""
+        server, log = self.server, self._source_log
+        if server is None:  # a source that took long to stop
+            return
         self.ages.observe(frame.stamp_ns)
-        if self._source_log is not None:
-            self._source_log.write(frame)
-        self.server.offer(frame)
+        if log is not None:
+            log.write(frame)
+        server.offer(frame)
 
     def _on_plan(self, message: Plan) -> None:
         self.figures.note(message)
@@ -279,12 +279,12 @@ class CameraInferenceNode(LifecycleNode):
 
     def _keep_budget(self) -> None:
         """Let go of what the memory budget has no room for, at once after a plan or switch."""
-        room = self.room
-        if room is None:
+        room, door = self.room, self.door
+        if room is None or door is None:
             return
         for candidate_id, memory in tuple(self.figures.memory.items()):
-            if candidate_id in self.door.known:
-                room.pool.predict(self.door.known[candidate_id], memory)
+            if candidate_id in door.known:
+                room.pool.predict(door.known[candidate_id], memory)
         if self.parameters.resident_budget:
             room.switcher.keep_within(self.figures.budget_bytes)
 
@@ -311,6 +311,7 @@ class CameraInferenceNode(LifecycleNode):
         if self.server is None:
             return
         self._start_alone_when_late()
+        self._flush_when_late()
         self._warn_when_silent()
         self._notice_end()
 
@@ -319,6 +320,17 @@ class CameraInferenceNode(LifecycleNode):
         if waiting and time.monotonic() >= self._waiting_until_s and not self._problem:
             self.get_logger().warning('no scenario_start came, the campus starts alone')
             self._start_source_or_say(None)
+
+    def _flush_when_late(self) -> None:
+        """Without /clock the timer of the windows never fires; what they hold must not grow."""
+        if self.window.age_s <= LATE_WINDOW_S:
+            return
+        if self.ages.sim_time and not self._clock_missed:
+            self._clock_missed = True
+            self.get_logger().warning(
+                'use_sim_time is set and /clock is missing or slow: feedback goes out every '
+                f'{LATE_WINDOW_S:g} s, its stamps stand still; publish /clock')
+        self._on_window()
 
     def _warn_when_silent(self) -> None:
         silent_s = time.monotonic() - self.server.last_frame_s
@@ -373,11 +385,12 @@ class CameraInferenceNode(LifecycleNode):
         if server is None:
             return Health(message='not active')
         counts = FrameCounts(server.received, self.answers.published, server.failed,
-                             images.bad if images else 0, self.ages.unknown, self.ages.resets)
+                             images.bad if images else 0, self.ages.unknown, self.ages.resets,
+                             source.skipped if source else 0)
         return self._frames.judge(
             counts, failure=server.failure, bad_image=images.problem if images else '',
             lasting=(source.failure if source else '') or self._silent or self._qos_problem,
-            message='source has ended' if self._ended_s else 'ok')
+            message='source has ended' if self._ended_s else 'ok', dead=server.dead)
 
 
 def main() -> int:

@@ -41,6 +41,7 @@ class _Open:
     started_s: float
     answered: List[Tuple[int, float, float, Inference]] = field(default_factory=list)
     luminances: List[float] = field(default_factory=list)
+    memory: Reading = NO_READING
     superseded: List[int] = field(default_factory=list)
     domain: str = ''
     late: int = 0
@@ -53,6 +54,12 @@ class _Open:
     def luminance(self) -> Optional[float]:
         """Mean over the answered frames, None without one."""
         return sum(self.luminances) / len(self.luminances) if self.luminances else None
+
+    def note_memory(self, memory: Reading) -> None:
+        """Keep the largest figure."""
+        if memory.value is not None and (
+                self.memory.value is None or memory.value >= self.memory.value):
+            self.memory = memory
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,8 @@ class FeedbackWindow:
 
     :param condition: names the condition of a window's images
     :param energy_j_of: candidate_id -> predicted energy of one frame, None where unknown
-    :param memory_bytes: what all resident executables take
+    :param memory_bytes: what all resident executables take; asked at each answered frame, a
+        window reports the most that it saw, unknown where no frame was answered
     """
 
     def __init__(self, condition: ConditionRule, *,
@@ -159,12 +167,14 @@ class FeedbackWindow:
     def answered(self, inference: Inference, *, stamp_ns: int, capture_to_result_s: float,
                  queue_s: float, late: bool = False, domain: str = '',
                  luminance: Optional[float] = None) -> None:
-        """Add one answered frame."""
+        """Add one answered frame, with the memory that is taken now."""
+        memory = self._memory_bytes()
         with self._lock:
             window = self._window(inference.plan_seq, inference.candidate_id)
             window.answered.append((stamp_ns, capture_to_result_s, queue_s, inference))
             window.late += late
             window.domain = domain
+            window.note_memory(memory)
             if luminance is not None:
                 window.luminances.append(luminance)
 
@@ -172,6 +182,14 @@ class FeedbackWindow:
         """Add one frame that is not going to be computed."""
         with self._lock:
             self._open.superseded.append(stamp_ns)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the window began that holds what is not reported yet, 0 without."""
+        with self._lock:
+            if self._closed:
+                return self._monotonic() - self._closed[0].window.started_s
+            return 0.0 if self._open.empty else self._monotonic() - self._open.started_s
 
     def flush(self, now_s: float) -> Tuple[WindowReport, ...]:
         """
@@ -219,7 +237,7 @@ class FeedbackWindow:
             confidence=tuple(max(row[3].scores) for row in rows),
             superseded_stamps_ns=tuple(window.superseded), late=window.late,
             energy_j=NO_READING if each_j is None else Reading(each_j * len(rows), ESTIMATED),
-            memory_bytes=self._memory_bytes(),
+            memory_bytes=window.memory,
             condition=closed.condition,
             luminance_ratio=NO_READING if luminance is None else Reading(luminance))
         degraded = sum(1 for row in rows if row[3].degraded)

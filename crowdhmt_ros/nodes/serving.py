@@ -23,6 +23,8 @@ from crowdhmt_ros.vision.sources import FrameSource
 _log = logging.getLogger(__name__)
 WAKE_S = 0.5
 JOIN_S = 1.0
+LONGEST_FRAME_S = 5.0
+"""At the end the frame in work gets this long; then it is told as not computed."""
 READY_POLL_S = 0.02
 ERROR_LOG_S = 5.0
 
@@ -63,16 +65,23 @@ class Server:
     :param executor: computes answers
     :param answer: publishes one
     :param superseded: is told the stamp of each frame that will not be computed
+    :param extras: publishes what goes with the answer that was just published
     """
 
     def __init__(self, executor: FrameAnswerer, answer: Answer,
-                 superseded: Callable[[int], None]) -> None:
+                 superseded: Callable[[int], None], *,
+                 extras: Callable[[Frame], None] = lambda frame: None) -> None:
         self._executor = executor
         self._answer = answer
         self._superseded = superseded
+        self._extras = extras
         self._slot = LatestSlot()
+        self._telling = threading.Lock()
+        self._untold: Optional[Frame] = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name='inference', daemon=True)
         self._throttle = Throttle()
+        self.dead = False
         self.failed = 0
         self.failure = ''
         self.received = 0
@@ -91,31 +100,65 @@ class Server:
             self._superseded(replaced.stamp_ns)
 
     def stop(self) -> None:
-        """End after the frame in work; one that still waits is reported as superseded."""
-        waiting = self._slot.close()
-        if waiting is not None:
-            self._superseded(waiting.stamp_ns)
+        """
+        End after the frame in work; one that still waits is reported as superseded.
+
+        So is the frame in work when it takes too long; nothing is published after this returns.
+        """
+        self._close_slot()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(JOIN_S)
+            self._thread.join(LONGEST_FRAME_S)
+        with self._telling:
+            self._stopped = True
+            self._give_up()
 
     def _work(self) -> None:
-        while not self._slot.closed:
-            frame = self._slot.get(WAKE_S)
-            if frame is not None:
-                self._serve(frame)
+        try:
+            while not self._slot.closed:
+                frame = self._slot.get(WAKE_S)
+                if frame is not None:
+                    self._serve(frame)
+        except Exception as error:
+            self.dead = True
+            self.failed += 1
+            self.failure = f'no frame is answered any more: {type(error).__name__}: {error}'
+            _log.error('%s', self.failure)
+            raise
+        finally:
+            self._close_slot()
+            with self._telling:
+                self._give_up()
 
     def _serve(self, frame: Frame) -> None:
+        self._untold = frame
         queue_s = time.monotonic() - frame.received_s
         try:
             inference = self._executor.infer(frame)
         except CrowdHMTError as error:
             self.failed += 1
             self.failure = str(error)
-            self._superseded(frame.stamp_ns)
+            with self._telling:
+                self._give_up()
             if self._throttle.ready():
                 _log.error('a frame could not be answered (%d so far): %s', self.failed, error)
             return
-        self._answer(frame, inference, queue_s)
+        with self._telling:
+            if self._stopped:
+                return
+            self._answer(frame, inference, queue_s)
+            self._untold = None
+            self._extras(frame)
+
+    def _close_slot(self) -> None:
+        waiting = self._slot.close()
+        if waiting is not None:
+            self._superseded(waiting.stamp_ns)
+
+    def _give_up(self) -> None:
+        """Tell that the frame in work gets no answer, once; the lock is held."""
+        frame, self._untold = self._untold, None
+        if frame is not None:
+            self._superseded(frame.stamp_ns)
 
 
 class SourceThread:
@@ -135,7 +178,13 @@ class SourceThread:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name='source', daemon=True)
         self.ended = False
+        self.read = 0
         self.failure = ''
+
+    @property
+    def skipped(self) -> int:
+        """Frame times that passed while nobody read, of a source that counts them."""
+        return int(getattr(self._source, 'skipped_frames', 0))
 
     def start(self) -> None:
         """Start reading."""
@@ -143,6 +192,8 @@ class SourceThread:
 
     def stop(self) -> None:
         """Stop reading; no frame is handed on after this returns."""
+        if not self._stopping.is_set() and not self.ended:
+            self._say('was stopped')
         self._stopping.set()
         self._source.close()
         if self._thread.is_alive():
@@ -157,13 +208,18 @@ class SourceThread:
                 if frame is None:
                     break
                 if not self._stopping.is_set():
+                    self.read += 1
                     self._emit(frame)
         except CrowdHMTError as error:
             self.failure = str(error)
             _log.error('%s', error)
         if not self._stopping.is_set():
             self.ended = True
-            _log.info('the source has ended: %s', self._source.description)
+            self._say('has ended')
+
+    def _say(self, what: str) -> None:
+        _log.info('the source %s: %s; %d frames read, %d frame times skipped', what,
+                  self._source.description, self.read, self.skipped)
 
 
 class SourceLog:
@@ -187,12 +243,15 @@ class SourceLog:
 
     def write(self, frame: Frame) -> None:
         """Note one frame; a full disk ends the list with one line, not the frames."""
+        truth = frame.truth
+        self.note(frame.stamp_ns, *((truth.label, truth.light_band) if truth is not None else ()))
+
+    def note(self, stamp_ns: int, label: str = '', light_band: str = '') -> None:
+        """Note one frame of which little more than its stamp is known."""
         if self._file is None:
             return
-        truth = frame.truth
-        label, band = (truth.label, truth.light_band) if truth is not None else ('', '')
         try:
-            self._file.write(f'{frame.stamp_ns},{label},{band}\n')
+            self._file.write(f'{stamp_ns},{label},{light_band}\n')
         except OSError as error:
             _log.error('source_log %s ends here: %s', self._path, error.strerror)
             self.close()

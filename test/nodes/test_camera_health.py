@@ -23,6 +23,14 @@ def test_what_is_new_is_said_and_what_is_past_is_not(counts, level, said):
     assert frames.judge(counts, lasting='', **WORDS).level == OK
 
 
+def test_a_dead_worker_stays_an_error():
+    frames = FrameHealth()
+    for _ in range(2):
+        health = frames.judge(FrameCounts(failed=1, skipped=3), lasting='', dead=True, **WORDS)
+        assert (health.level, health.message) == (ERROR, 'the engine failed')
+        assert health.values['skipped'] == 3
+
+
 def test_a_lasting_problem_stays():
     frames = FrameHealth()
     for _ in range(2):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
-from crowdhmt_ros.types import ESTIMATED, Inference, Reading
+from crowdhmt_ros.types import ESTIMATED, MEASURED, Inference, Reading
 
 BANDS = {'noon': (0.5, 1.0), 'afternoon': (0.3, 0.5), 'dusk': (0.0, 0.3)}
 
@@ -117,3 +117,30 @@ def test_the_condition_is_named_by_brightness_for_scenes_only():
     assert ConditionRule({'noon': (0.5, 0.9)}).name('scenes', 1.0, at_s=1.0) == 'scenes/noon'
     assert ConditionRule(BANDS, 'lab').name('scenes', 0.4, at_s=1.0) == 'lab'
     assert ConditionRule({}).name('scenes', 0.4, at_s=1.0) == ''
+
+
+def test_memory_is_the_most_that_was_taken_while_frames_were_answered():
+    taken = iter([Reading(5.0, ESTIMATED), Reading(9.0, MEASURED), Reading(2.0, ESTIMATED),
+                  Reading(1.0, ESTIMATED)])
+    of, _ = window(memory_bytes=lambda: next(taken))
+    for stamp in (1, 2, 3):
+        answer(of, stamp)
+    assert of.flush(0.0)[0].feedback.memory_bytes == Reading(9.0, MEASURED)
+    answer(of, 4)
+    assert of.flush(0.0)[0].feedback.memory_bytes == Reading(1.0, ESTIMATED)
+    of.superseded(5)
+    assert of.flush(0.0)[0].feedback.memory_bytes.value is None
+
+
+def test_the_age_is_that_of_the_oldest_window_that_is_not_reported():
+    of, clock = window()
+    clock.now_s = 3.0
+    assert of.age_s == 0.0
+    of.flush(0.0)
+    answer(of, 1, plan_seq=1)
+    clock.now_s = 4.0
+    answer(of, 2, plan_seq=2)
+    clock.now_s = 6.0
+    assert of.age_s == 3.0
+    of.flush(0.0)
+    assert of.age_s == 0.0

@@ -88,6 +88,56 @@ def test_a_frame_that_the_engine_fails_on_is_told_and_the_next_is_answered(serve
     assert caplog.text.count('the engine has failed') == 1
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_worker_that_dies_says_why_and_every_frame_is_told(caplog):
+    def refuse(frame_, inference, queue_s):
+        raise RuntimeError('the publisher is gone')
+
+    gate, superseded = Gate(), []
+    server = Server(gate, refuse, superseded.append)
+    server.start()
+    server.offer(frame(1))
+    gate.entered.wait(5.0)
+    server.offer(frame(2))
+    gate.open.set()
+    wait(lambda: sorted(superseded) == [1, 2])
+    assert server.dead
+    assert 'the publisher is gone' in server.failure
+    assert caplog.text.count('no frame is answered any more') == 1
+    server.offer(frame(3))
+    server.stop()
+    assert sorted(superseded) == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_frame_whose_extras_fail_was_answered_and_is_told_once():
+    def refuse(frame_):
+        raise RuntimeError('no picture')
+
+    gate, answered, superseded = Gate(), [], []
+    server = Server(gate, lambda f, i, q: answered.append(f.stamp_ns), superseded.append,
+                    extras=refuse)
+    gate.open.set()
+    server.start()
+    server.offer(frame(1))
+    wait(lambda: server.dead)
+    server.stop()
+    assert (answered, superseded) == ([1], [])
+
+
+def test_a_frame_that_takes_too_long_at_the_end_is_told_and_never_published(served, monkeypatch):
+    server, gate, answered, superseded = served
+    monkeypatch.setattr('crowdhmt_ros.nodes.serving.LONGEST_FRAME_S', 0.05)
+    server.offer(frame(1))
+    gate.entered.wait(5.0)
+    server.stop()
+    assert superseded == [1]
+    gate.open.set()
+    server._thread.join(5.0)
+    assert (answered, superseded) == ([], [1])
+    assert not server.dead
+
+
 class Film:
     rate_hz, description = 10.0, 'a film'
 
@@ -134,14 +184,30 @@ def test_a_stopped_source_is_closed_and_has_not_ended():
     assert not reader.ended
 
 
+@pytest.mark.parametrize(('stamps', 'said'), [([1, 2], 'has ended'), (iter(int, 1), 'was stopped')])
+def test_the_last_line_of_a_source_counts_frames_read_and_times_skipped(stamps, said, caplog):
+    caplog.set_level('INFO')
+    film, emitted = Film(stamps), []
+    film.skipped_frames = 7
+    reader = SourceThread(film, lambda f: emitted.append(time.sleep(0.001)))
+    reader.start()
+    wait(lambda: reader.ended or len(emitted) > 5)
+    reader.stop()
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line.startswith(f'the source {said}: a film; ')
+    assert line.endswith(' frames read, 7 frame times skipped')
+    assert reader.skipped == 7
+
+
 def test_the_source_log_lists_every_frame_with_what_is_known(tmp_path):
     path = tmp_path / 'frames.csv'
     log = SourceLog(str(path))
     log.write(frame(5, FrameTruth('car', 'noon')))
     log.write(frame(6))
+    log.note(8)
     log.close()
     log.write(frame(7))
-    assert path.read_text() == 'stamp_ns,label,light_band\n5,car,noon\n6,,\n'
+    assert path.read_text() == 'stamp_ns,label,light_band\n5,car,noon\n6,,\n8,,\n'
 
 
 def test_a_source_log_that_cannot_be_written_is_one_line(tmp_path):
