@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import replace
-from typing import Any, List, Optional
+from typing import Any, Deque, Optional
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -46,6 +47,8 @@ from crowdhmt_ros.types import Plan as Decided
 
 WISHES = ('latency_budget_s', 'memory_budget_bytes', 'accuracy_floor', 'accuracy_weight')
 STALE_S = 5.0
+KEPT_WINDOWS = 100
+"""Without a look at the resources nothing takes the windows: the oldest go."""
 
 
 def wishes_of(parameters: AdaptationPlannerParameters) -> Requirements:
@@ -84,7 +87,7 @@ class AdaptationPlannerNode(Node):
         self._mind: Optional[Mind] = None
         self._snapshot: Optional[ResourceSnapshot] = None
         self._heard_s = time.monotonic()
-        self._windows: List[Window] = []
+        self._windows: Deque[Window] = deque(maxlen=KEPT_WINDOWS)
         self._problem = ''
         self._start = MindStart(self.parameters, self._on_ready)
         self._publisher = self.create_publisher(
@@ -129,7 +132,8 @@ class AdaptationPlannerNode(Node):
         if self._mind is None or self._snapshot is None:
             return
         front = self._mind[0]
-        windows, self._windows = self._windows, []
+        windows = tuple(self._windows)
+        self._windows.clear()
         now_s = self.get_clock().now().nanoseconds / 1e9
         try:
             self.state, self.plan = step(self._not_ahead(now_s), self._snapshot, windows,

@@ -34,7 +34,6 @@ class RecorderNode(Node):
         log_bridge.attach(self)
         self.finished = False
         self._file = self._open(declare(self, RecorderParameters).out)
-        self._failed = False
         recorded = ((topics.RESULT, InferenceResult), (topics.FEEDBACK, Feedback),
                     (topics.PLAN, Plan), (topics.RESOURCES, ResourceStatus))
         for topic, kind in recorded:
