@@ -18,9 +18,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import yaml
 
 from crowdhmt_ros.errors import ScenarioError, all_problems
+from crowdhmt_ros.share import config_folders
 
 _VIEWS = ('vehicle', 'drone')
-_PLACE = Path('config') / 'scenarios'
 
 
 @dataclass(frozen=True)
@@ -126,19 +126,8 @@ class Scenario:
 
 
 def scenario_dirs() -> Tuple[Path, ...]:
-    """
-    Folders that hold the packaged scenarios, most specific first.
-
-    Beside the package in a source tree or editable install; `share/crowdhmt_ros` under each ament
-    prefix; the same under the prefix that the package is installed into.
-    """
-    package = Path(__file__).resolve().parents[1]
-    places = [package.parent / _PLACE]
-    prefixes = [entry for entry in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-                if entry]
-    places += [Path(entry) / 'share' / 'crowdhmt_ros' / _PLACE for entry in prefixes]
-    places += [parent / 'share' / 'crowdhmt_ros' / _PLACE for parent in package.parents]
-    return tuple(place for place in places if place.is_dir())
+    """Folders that hold the packaged scenarios, most specific first."""
+    return config_folders('scenarios')
 
 
 def load_scenario(path_or_name: Union[str, os.PathLike[str]]) -> Scenario:

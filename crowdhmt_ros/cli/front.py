@@ -12,10 +12,11 @@ from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import CalibrationError
-from crowdhmt_ros.profiling.devices import device_folders, load_device
+from crowdhmt_ros.profiling.devices import load_device
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
 from crowdhmt_ros.profiling.tables import Tables, load_tables
 from crowdhmt_ros.resources.machine import last_level_cache_bytes
+from crowdhmt_ros.share import config_folders
 from crowdhmt_ros.types import FrontEntry, Segment
 
 LOG = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def kept_tables(bundle: Bundle, folder: Path) -> List[Tables]:
 
 def profile_names() -> Tuple[str, ...]:
     """Return the names of all energy profiles in config/devices."""
-    return tuple(sorted({p.stem for folder in device_folders() for p in folder.glob('*.yaml')}))
+    return tuple(sorted({p.stem for folder in config_folders('devices')
+                         for p in folder.glob('*.yaml')}))
 
 
 def known_fronts(bundle: Bundle, folder: Optional[Path] = None, *,

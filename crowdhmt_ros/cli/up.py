@@ -14,6 +14,7 @@ from crowdhmt_ros.cli.processes import POLL_S, Child, Ended, Fleet
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.nodes import table
 from crowdhmt_ros.nodes.launching import image_remappings
+from crowdhmt_ros.share import config_folders
 
 ROLES = ('vehicle', 'drone')
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -135,10 +136,7 @@ def extra_arguments(assignments: List[str]) -> List[str]:
 
 def default_params_file(role: str) -> Optional[Path]:
     """Return config/ROLE.yaml of the checkout or of the installed share folder, if any."""
-    package = Path(__file__).resolve().parents[1]
-    shares = [package.parent, *(Path(p) / 'share' / 'crowdhmt_ros' for p in os.environ.get(
-        'AMENT_PREFIX_PATH', '').split(os.pathsep) if p), Path(sys.prefix, 'share/crowdhmt_ros')]
-    files = [share / 'config' / (role + '.yaml') for share in shares]
+    files = [folder / (role + '.yaml') for folder in config_folders('.')]
     return next((file for file in files if file.is_file()), None)
 
 

@@ -5,27 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import sys
 from pathlib import Path
-from typing import Iterator, List, Union
+from typing import List, Union
 
 import yaml
 
 from crowdhmt_ros.errors import ConfigError, all_problems
+from crowdhmt_ros.share import config_folders
 from crowdhmt_ros.types import EnergyCoefficients
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(EnergyCoefficients))
-
-
-def device_folders() -> Iterator[Path]:
-    """Yield where device files may lie: the source tree, an installed package, ROS prefixes."""
-    inside = Path('share', 'crowdhmt_ros', 'config', 'devices')
-    yield Path(__file__).resolve().parents[2] / 'config' / 'devices'
-    for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep):
-        if prefix:
-            yield Path(prefix) / inside
-    yield Path(sys.prefix) / inside
 
 
 def load_device(name: Union[str, Path]) -> EnergyCoefficients:
@@ -52,7 +41,7 @@ def load_device(name: Union[str, Path]) -> EnergyCoefficients:
 def _find(name: str) -> Path:
     if name.endswith('.yaml'):
         return Path(name)
-    folders = list(device_folders())
+    folders = config_folders('devices')
     for folder in folders:
         if (folder / f'{name}.yaml').is_file():
             return folder / f'{name}.yaml'
