@@ -184,7 +184,8 @@ def test_a_stopped_source_is_closed_and_has_not_ended():
     assert not reader.ended
 
 
-@pytest.mark.parametrize(('stamps', 'said'), [([1, 2], 'has ended'), (iter(int, 1), 'was stopped')])
+@pytest.mark.parametrize(('stamps', 'said'), [
+    ([1, 2], 'has ended'), (iter(int, 1), 'was stopped')])
 def test_the_last_line_of_a_source_counts_frames_read_and_times_skipped(stamps, said, caplog):
     caplog.set_level('INFO')
     film, emitted = Film(stamps), []

@@ -76,6 +76,12 @@ def test_a_frame_is_answered_with_its_own_header(camera):
     assert result.plan_seq == 0
     assert not result.degraded
     assert result.capture_to_result_s > result.infer_s > 0.0
+    assert result.boot_id == ''
+    camera.plans.publish(plan_for(camera.camera, camera.camera.room.fallback, 1, boot_id='b1'))
+    camera.until(lambda: camera.camera.figures.boot_id == 'b1')
+    camera.images.publish(picture(time.time_ns()))
+    camera.until(lambda: len(camera.results) == 2)
+    assert camera.results[1].boot_id == 'b1'
 
 
 @pytest.mark.parametrize(('change', 'said'), [
@@ -185,6 +191,40 @@ def test_a_plan_for_another_bundle_is_refused_and_the_old_one_stays(camera):
     assert camera.camera.room.executor.active.plan_seq == 0
 
 
+@pytest.mark.parametrize(('field', 'text', 'said'), [
+    ('engine_json', '{"threads": 1, "cores": [0, 1]}', 'cores'),
+    ('engine_json', 'none', 'JSON'), ('variant_json', '{"stages": [[1]]}', 'TypeError')])
+def test_a_plan_of_another_version_is_one_line_and_the_old_one_stays(camera, field, text, said):
+    node = camera.camera
+    message = plan_for(node, node.room.fallback, 5)
+    message.choice.candidate_id = 'of/another/version'
+    setattr(message.choice, field, text)
+    camera.plans.publish(message)
+    camera.until(lambda: 'plan 5 cannot be brought into force' in node.door.problem)
+    for part in (said, 'of/another/version', 'the one before stays', 'one version of this'):
+        assert part in node.door.problem
+    assert '\n' not in node.door.problem
+    assert node.room.executor.active.plan_seq == 0
+    camera.images.publish(picture(time.time_ns()))
+    camera.until(lambda: camera.results)
+    camera.plans.publish(plan_for(node, node.room.fallback, 6))
+    camera.until(lambda: node.room.executor.active.plan_seq == 6)
+    assert node.door.problem == ''
+
+
+def test_a_worker_that_dies_is_an_error_of_the_node_and_its_frame_is_told(camera, monkeypatch):
+    monkeypatch.setattr('threading.excepthook', lambda args: None)
+    found = camera.collect(topics.DIAGNOSTICS, DiagnosticArray)
+    node = camera.camera
+    node.destroy_publisher(node.answers._results)
+    stamp = time.time_ns()
+    camera.images.publish(picture(stamp))
+    camera.until(lambda: health(found, 'frames') is not None
+                 and health(found, 'frames').level == b'\x02')
+    assert 'no frame is answered any more' in health(found, 'frames').message
+    camera.until(lambda: told(camera) == [stamp])
+
+
 def test_silence_is_reported_with_topic_publisher_and_both_qos(stage):
     node = stage.add(CameraInferenceNode, no_frame_warn_s=0.4)
     found = stage.collect(topics.DIAGNOSTICS, DiagnosticArray)
@@ -240,6 +280,23 @@ def test_a_node_that_was_cleaned_up_can_be_configured_and_answers_again(stage):
     stage.until(lambda: results)
 
 
+@pytest.mark.parametrize('from_active', [True, False])
+def test_a_shut_down_node_goes_on_saying_how_it_is(stage, from_active):
+    found = stage.collect(topics.DIAGNOSTICS, DiagnosticArray)
+    node = stage.add(CameraInferenceNode)
+    if not from_active:
+        node.trigger_deactivate()
+    request = ChangeState.Request()
+    request.transition.id = (Transition.TRANSITION_ACTIVE_SHUTDOWN if from_active
+                             else Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    assert stage.call(ChangeState, 'camera_inference/change_state', request).success
+    assert state_of(stage) == State.PRIMARY_STATE_FINALIZED
+    found.clear()
+    stage.until(lambda: health(found, 'engine') is not None)
+    assert health(found, 'engine').message == 'not configured'
+    assert health(found, 'frames').message == 'not active'
+
+
 def test_without_autostart_a_lifecycle_manager_decides(stage):
     stage.add(CameraInferenceNode, autostart=False)
     assert state_of(stage) == State.PRIMARY_STATE_UNCONFIGURED
@@ -261,19 +318,34 @@ def test_a_clock_set_back_resets_ages_and_goes_on_answering(stage):
     assert node.ages.period_s is None
 
 
+def test_without_a_clock_windows_go_out_all_the_same_with_one_warning(stage, monkeypatch):
+    monkeypatch.setattr('crowdhmt_ros.nodes.camera_inference.LATE_WINDOW_S', 0.5)
+    node = stage.add(CameraInferenceNode, use_sim_time=True)
+    images = stage.publisher(topics.IMAGE_RAW, Image)
+    feedback = stage.collect(topics.FEEDBACK, Feedback)
+    stage.until(lambda: images.get_subscription_count()
+                and node._feedback.get_subscription_count())
+    warned = []
+    monkeypatch.setattr(node.get_logger(), 'warning', warned.append)
+    for stamp in (1, 2):
+        images.publish(picture(stamp * 10**9))
+        stage.until(lambda s=stamp: len(feedback) >= s)
+    assert node.window.age_s == 0.0
+    assert len([text for text in warned if '/clock' in text]) == 1
+
+
 def test_own_sources_are_read_and_every_frame_is_told_at_the_end(stage, tmp_path):
     log = tmp_path / 'frames.csv'
     results = stage.collect(topics.RESULT, InferenceResult)
     feedback = stage.collect(topics.FEEDBACK, Feedback)
     node = stage.add(CameraInferenceNode, source='campus', rate_hz=50.0, seconds=30.0,
-                     start_timeout_s=0.6, source_log=str(log), backend_repeat=20)
-    stage.until(lambda: len(results) >= 5, 20.0)
+                     start_timeout_s=0.6, source_log=str(log), backend_repeat=300)
+    stage.until(lambda: len(results) >= 5 and any(f.superseded_stamps for f in feedback), 20.0)
     node.trigger_deactivate()
     stage.results, stage.feedback = results, feedback
     sent = [int(line.split(',')[0]) for line in log.read_text().splitlines()[1:]]
     stage.until(lambda: len(told(stage)) >= len(sent))
     assert sorted(told(stage)) == sorted(sent)
-    assert any(f.superseded_stamps for f in feedback)
     assert {line.split(',')[2] for line in log.read_text().splitlines()[1:]} == {'noon'}
 
 

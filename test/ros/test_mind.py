@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import BatteryState
 from std_msgs.msg import UInt64
 
@@ -16,7 +17,7 @@ from crowdhmt_ros.loop import rederive
 from crowdhmt_ros.msg import Feedback, Plan, Requirements, ResourceStatus
 from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.adaptation_planner import AdaptationPlannerNode
-from crowdhmt_ros.nodes.convert import NAN, plan_from_msg
+from crowdhmt_ros.nodes.convert import NAN, plan_from_msg, seconds_to_time
 from crowdhmt_ros.nodes.resource_monitor import ResourceMonitorNode
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements
 
@@ -71,6 +72,43 @@ def test_a_sharp_change_of_the_allotted_memory_does_not_wait_for_the_second(moni
     monitor.allotments.publish(UInt64(data=500000))
     monitor.until(lambda: monitor.resources[-1].memory_allotted_bytes == 500000.0)
     assert time.monotonic() - began_s < 0.9
+
+
+def test_memory_allotted_as_nothing_is_nothing(monitor):
+    monitor.allotments.publish(UInt64(data=0))
+    monitor.until(lambda: monitor.resources[-1].memory_allotted_bytes == 0.0)
+
+
+def test_the_battery_timeout_can_be_changed(monitor):
+    monitor.batteries.publish(battery(0.5))
+    monitor.until(lambda: monitor.resources[-1].battery_ratio == 0.5)
+    node = monitor.monitor
+    assert node.set_parameters([Parameter('battery_timeout_s', value=0.5)])[0].successful
+    monitor.until(lambda: math.isnan(monitor.resources[-1].battery_ratio), 5.0)
+
+
+def test_a_battery_message_waits_for_the_played_clock_to_reach_its_time(stage):
+    clock = stage.peer.create_publisher(Clock, '/clock', 10)
+    node = stage.add(ResourceMonitorNode, use_sim_time=True, rate_hz=5.0)
+    batteries = stage.publisher(topics.BATTERY_STATE, BatteryState)
+    resources = stage.collect(topics.RESOURCES, ResourceStatus)
+    stage.until(lambda: batteries.get_subscription_count() and clock.get_subscription_count())
+
+    def tick(at_s):
+        clock.publish(Clock(clock=seconds_to_time(at_s)))
+        stage.until(lambda: node.get_clock().now().nanoseconds == round(at_s * 1e9))
+
+    tick(100.0)
+    for ratio, at_s in ((0.9, 100.1), (0.5, 100.3)):
+        message = battery(ratio)
+        message.header.stamp = seconds_to_time(at_s)
+        batteries.publish(message)
+    stage.until(lambda: len(node._ahead) == 2)
+    tick(100.25)
+    stage.until(lambda: resources and resources[-1].battery_ratio == pytest.approx(0.9))
+    tick(100.5)
+    stage.until(lambda: resources[-1].battery_ratio == 0.5)
+    assert len(resources) >= 2
 
 
 def test_changes_are_published_at_most_five_times_a_second(monitor):
@@ -136,6 +174,15 @@ def test_what_cannot_be_met_is_accepted_planned_as_least_violation_and_said(plan
     plan = planner.plans[-1]
     assert list(plan.violated) == ['latency_s']
     assert plan.violated_predictions[0] > plan.violated_limits[0]
+
+
+def test_an_allotment_of_nothing_is_planned_as_least_violation(planner):
+    allotments = planner.publisher(topics.MEMORY_ALLOTMENT, UInt64)
+    allotments.publish(UInt64(data=0))
+    planner.until(lambda: planner.plans and planner.plans[-1].violated)
+    plan = planner.plans[-1]
+    assert plan.snapshot.memory_allotted_bytes == 0.0
+    assert (list(plan.violated), list(plan.violated_limits)) == (['memory_bytes'], [0.0])
 
 
 def test_requirements_out_of_range_are_refused_and_the_old_ones_stay(planner):
