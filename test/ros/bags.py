@@ -13,19 +13,28 @@ START_NS = 1800000000 * 10**9
 OWN_TYPE = 'my_robot_msgs/msg/Wheels'
 
 
-def write_campus_bag(path, *, seconds=8.0, image_hz=10.0, battery_hz=5.0, mcap=True):
-    """Frames, a battery that falls from 0.80 to 0.76, a load, and messages of an unknown type."""
+def write_campus_bag(path, *, seconds=8.0, image_hz=10.0, battery_hz=5.0, mcap=True,
+                     damaged_after=None):
+    """
+    Frames, a battery that falls from 0.80 to 0.76, a load, and messages of an unknown type.
+
+    :param damaged_after: so many frames are whole, the others a few bytes
+    """
     types = get_typestore(Stores.ROS2_HUMBLE)
     types.register(get_types_from_msg('float64 left\nfloat64 right\n', OWN_TYPE))
     plugin = StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3
     rows = sorted([*_images(types, seconds, image_hz), *_batteries(types, seconds, battery_hz),
                    *_others(types, seconds)], key=lambda row: row[1])
     with Writer(path, version=9, storage_plugin=plugin) as writer:
-        connections = {}
+        connections, frames = {}, 0
         for topic, stamp_ns, kind, message in rows:
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=types)
-            writer.write(connections[topic], stamp_ns, types.serialize_cdr(message, kind))
+            data = types.serialize_cdr(message, kind)
+            frames += topic == '/front/image'
+            if damaged_after is not None and frames > damaged_after and topic == '/front/image':
+                data = data[:5]
+            writer.write(connections[topic], stamp_ns, data)
     return path
 
 

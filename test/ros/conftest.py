@@ -3,6 +3,7 @@
 """Real rclpy and Fast DDS on this machine only, in a domain of their own."""
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -135,16 +136,25 @@ class Processes:
     def stop(self, name, number=signal.SIGINT, timeout_s=10.0):
         """Returns exit code and seconds that the end took."""
         began_s = time.monotonic()
-        process = self.running.pop(name)
-        process.send_signal(number)
-        return process.wait(timeout_s), time.monotonic() - began_s
+        self.running[name].send_signal(number)
+        code = self.running[name].wait(timeout_s)
+        del self.running[name]  # one that does not end stays for `close`
+        return code, time.monotonic() - began_s
 
-    def end(self, name, timeout_s=60.0):
-        return self.running.pop(name).wait(timeout_s)
+    def end(self, name, timeout_s=60.0, alive=()):
+        """Returns the exit code of a process that ends by itself while others go on."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.running[name].poll() is None:
+            assert time.monotonic() < deadline_s, self.log(name)
+            for other in alive:
+                assert self.running[other].poll() is None, self.log(other)
+            time.sleep(0.05)
+        return self.running.pop(name).returncode
 
     def close(self):
         for process in self.running.values():
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # each leads a group of its own
             process.wait()
 
 
