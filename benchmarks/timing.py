@@ -18,7 +18,7 @@ from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from crowdhmt_ros.cli.processes import ProcessError
+from crowdhmt_ros.cli.processes import ProcessError, ros_environment
 
 PAIRS, PROCESSES = 200, 5
 RESAMPLES = 2000
@@ -116,10 +116,13 @@ def in_fresh_process(module: str, options: Mapping[str, Any], *, timeout_s: floa
     """
     Run `python -m MODULE JSON` and return the JSON that its last line of output holds.
 
+    ROS in it finds this machine alone, as the robot's processes do.
+
     :raises ProcessError: when it fails, with the end of what it said
     """
     done = subprocess.run([sys.executable, '-m', module, json.dumps(dict(options))],
-                          capture_output=True, text=True, timeout=timeout_s, check=False)
+                          env=ros_environment(), capture_output=True, text=True,
+                          timeout=timeout_s, check=False)
     if done.returncode:
         raise ProcessError('%s failed: %s' % (module, ' / '.join(
             done.stderr.strip().splitlines()[-3:])))

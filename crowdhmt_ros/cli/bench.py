@@ -14,7 +14,7 @@ from typing import Any, Sequence
 from crowdhmt_ros.cli.figures import Figure, falls_short, table_text
 from crowdhmt_ros.cli.outcome import machine
 from crowdhmt_ros.errors import ConfigError
-from crowdhmt_ros.machine_lock import hold_machine
+from crowdhmt_ros.machine_lock import hold_machine, is_held
 from crowdhmt_ros.report.write import write_whole
 
 FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
@@ -69,6 +69,9 @@ def as_json(name: str, figures: Sequence[Figure], *, quick: bool) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Run a bench while holding the machine."""
     bench = load_bench(arguments.name)
+    if is_held():
+        print('another measurement holds this machine: waiting for its end', file=sys.stderr,
+              flush=True)
     with hold_machine():
         figures = bench.run(arguments)
     print(table_text(figures))

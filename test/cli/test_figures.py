@@ -53,6 +53,12 @@ def test_a_bench_exits_with_0_when_all_hold(monkeypatch, tmp_path):
     assert run_fake(monkeypatch, tmp_path, [claim('b', 1.0, 1.0, better=LOWER, how='')])[0] == 0
 
 
+def test_a_bench_says_that_it_waits_for_another(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, 'is_held', lambda: True)
+    run_fake(monkeypatch, tmp_path, [])
+    assert capsys.readouterr().err.startswith('another measurement holds this machine')
+
+
 def test_an_unknown_bench_is_named():
     with pytest.raises(ConfigError, match=r'no bench nonsense.*robot'):
         bench.load_bench('nonsense')

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import _robot_demo, robot
+from crowdhmt_ros.cli.figures import inform
+from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.cli.robot_run import RunSettings, write_scenario
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.report.recording import read_recording
@@ -91,6 +93,34 @@ def test_no_frame_is_lost_only_if_all_were_emitted_and_counted_once(run, change,
     assert found['frames_emitted_ratio'].value == frames['emitted_ratio']
 
 
+def options(**changes):
+    return argparse.Namespace(**{'only': [], 'quick': True, 'keep': None, **changes})
+
+
+def test_a_part_that_fails_falls_short_with_the_reason_and_the_others_go_on(monkeypatch):
+    def fail(_):
+        raise ProcessError('the demo failed:\nno space left')
+
+    monkeypatch.setitem(robot.PARTS, 'demo', fail)
+    for name in ('accuracy', 'overhead', 'switch'):
+        monkeypatch.setitem(robot.PARTS, name, lambda _, name=name: [
+            inform(name, 1.0, how='measured')])
+    found = {f.key: f for f in robot.run(options())}
+    assert [key for key, f in found.items() if f.how == 'measured'] == [
+        'accuracy', 'overhead', 'switch']
+    for key in robot.CLAIMS['demo']:
+        assert (found[key].value, found[key].holds) == (None, False)
+        assert found[key].how == 'not measured: the demo failed: no space left'
+
+
+def test_what_falls_short_unmeasured_is_what_is_claimed_when_measured(run):
+    bundle = SimpleNamespace(macs={s.RICH: 3, s.MIDDLE: 2, s.LEAN: 1}.get)
+    figures = [*_robot_demo.count_figures(run),
+               *_robot_demo.adaptation_figures(run, [('a', 0.1)], bundle)]
+    assert robot.CLAIMS['demo'] == {
+        f.key: (f.target, f.better) for f in figures if f.target is not None}
+
+
 def test_an_unknown_part_is_named():
     with pytest.raises(ConfigError, match='no part nonsense'):
-        robot.run(argparse.Namespace(only=['nonsense'], quick=True, keep=None))
+        robot.run(options(only=['nonsense']))
