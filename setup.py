@@ -34,7 +34,6 @@ ROBOT_REQUIRES = [
     'opencv-python-headless>=4.5',  # opencv-python owns the same cv2: install one of the two
     'psutil>=5.8',
     'pyyaml>=5.3',
-    'pyzmq>=22',
     'rich>=10',
     'rosbags>=0.10',
 ]
