@@ -23,7 +23,6 @@ from sensor_msgs.msg import BatteryState
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError, SourceError
 from crowdhmt_ros.msg import InferenceResult, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
-from crowdhmt_ros.nodes.answers import wait_for_acknowledged
 from crowdhmt_ros.nodes.bag_file import (
     BATTERY_TYPE,
     IMAGE_TYPES,
@@ -54,10 +53,8 @@ PLAN_TIMEOUTS = 3
 """So many plans missing in a row, and they are waited for no more."""
 BATTERY_AGAIN_S = 0.2
 """Before the start the first battery message is repeated for those who come late."""
-SETTLE_S = 0.004
+SETTLE_S = 0.02
 """A battery message gets this long to arrive before the clock reaches its time."""
-SETTLE_ACKNOWLEDGED_S = 0.2
-"""Who subscribes it reliably gets up to this long."""
 EXIT_FAILED = 2
 DEPTH = 50
 NS = 1000000000
@@ -317,8 +314,7 @@ class BagPlayerNode(Node):
                 battery.percentage = self._rescale(battery.percentage)
             data = serialize_message(battery)
         self._batteries.publish(data)
-        if self._playing:
-            wait_for_acknowledged(self._batteries, SETTLE_ACKNOWLEDGED_S)
+        if self._playing and self._clock is not None:
             self._stopping.wait(SETTLE_S)
             self._tick(message.time_ns)
 
