@@ -110,11 +110,8 @@ def check_bag(path: str, image_topic: str) -> None:
     :param image_topic: '' for the only one
     :raises CrowdHMTError: it cannot be read, or holds no such topic
     """
-    try:
-        with open_bag(path) as opened:
-            opened.the_topic(image_topic, IMAGE_TYPES, parameter='--image-topic')
-    except ImportError as error:
-        raise SourceError('reading a bag needs rosbags: pip install rosbags') from error
+    with open_bag(path) as opened:
+        opened.the_topic(image_topic, IMAGE_TYPES, parameter='--image-topic')
 
 
 def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:

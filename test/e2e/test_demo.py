@@ -74,7 +74,9 @@ def test_ctrl_c_ends_everything_and_still_reports(robot_environment, tmp_path):
             if ' Hz |' in line or time.monotonic() > deadline_s:
                 break
         time.sleep(2.0)
-        demo.send_signal(signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):  # an impatient user
+            demo.send_signal(number)
+            time.sleep(0.3)
         said, _ = demo.communicate(timeout=40)
     finally:
         demo.kill()
