@@ -121,9 +121,10 @@ def softmax(logits: np.ndarray) -> Tuple[float, ...]:
     :returns: probabilities that sum to 1
     :raises BackendError: when the model gave no finite numbers
     """
-    values = logits.reshape(-1).astype(np.float64)
-    powers = np.exp(values - values.max())
-    total = float(powers.sum())
+    values = logits.reshape(-1).tolist()  # a handful of classes: plain numbers beat arrays
+    highest = max(values)
+    powers = [math.exp(value - highest) for value in values]
+    total = sum(powers)
     if not math.isfinite(total) or total <= 0.0:
         raise BackendError('the model gave no finite scores')
-    return tuple((powers / total).tolist())
+    return tuple([power / total for power in powers])

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
-from typing import Mapping
+from typing import Dict, Mapping, Tuple
 
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.profiling.tables import Row, load_tables, row_key
 from crowdhmt_ros.types import NO_READING, EngineOptions, Reading, Segment
 
 _log = logging.getLogger(__name__)
+LOOK_EVERY_S = 0.5
 
 
 class KeptMemory:
@@ -19,22 +21,34 @@ class KeptMemory:
     What the tables in one file say, which another process may write at any time.
 
     :param path: where calibration keeps its tables; the file need not be there yet
+    :param look_every_s: how soon a change of the file is seen
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, look_every_s: float = LOOK_EVERY_S) -> None:
         self._path = path
+        self._look_every_s = look_every_s
+        self._next_look_s = 0.0
+        self._readings: Dict[Tuple[str, EngineOptions], Reading] = {}
         self._mark = 0
         self._rows: Mapping[str, Row] = {}
 
     def __call__(self, segment: Segment, options: EngineOptions) -> Reading:
         """Return the bytes of a segment under engine options, `NO_READING` where unknown."""
         self._refresh()
-        row = self._rows.get(row_key(segment.sha256, options))
-        if row is None:
-            return NO_READING
-        return Reading(row.memory_bytes.mean, row.memory_bytes.source)
+        key = (segment.sha256, options)
+        found = self._readings.get(key)
+        if found is None:  # asked for at each frame: names are made once
+            row = self._rows.get(row_key(segment.sha256, options))
+            found = NO_READING if row is None else Reading(row.memory_bytes.mean,
+                                                           row.memory_bytes.source)
+            self._readings[key] = found
+        return found
 
     def _refresh(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + self._look_every_s
         try:
             mark = self._path.stat().st_mtime_ns
         except OSError:
@@ -44,5 +58,6 @@ class KeptMemory:
         self._mark = mark
         try:
             self._rows = load_tables(self._path).rows
+            self._readings = {}
         except CalibrationError as error:
             _log.warning('%s', error)

@@ -24,7 +24,7 @@ def keep(path, mark, **rows_bytes):
 
 def test_memory_is_read_as_soon_as_another_process_has_measured_it(tmp_path):
     path = tmp_path / 'tables.json'
-    memory = KeptMemory(path)
+    memory = KeptMemory(path, look_every_s=0.0)
     assert memory(SEGMENT, FAST) == NO_READING
     keep(path, 1000, fast=7.0)
     assert memory(SEGMENT, FAST) == Reading(7.0, MEASURED)
@@ -37,7 +37,7 @@ def test_memory_is_read_as_soon_as_another_process_has_measured_it(tmp_path):
 def test_damaged_tables_are_a_warning_once_and_nothing_is_known(tmp_path, caplog, content):
     path = tmp_path / 'tables.json'
     path.write_bytes(content)
-    memory = KeptMemory(path)
+    memory = KeptMemory(path, look_every_s=0.0)
     assert memory(SEGMENT, FAST) == NO_READING
     assert memory(SEGMENT, FAST) == NO_READING
     assert len(caplog.records) == 1
