@@ -31,8 +31,8 @@ def floor_requirements():
     fitting = [minor for minor in FLOORS if minor >= sys.version_info[:2]]
     onnxruntime, numpy = FLOORS[min(fitting) if fitting else max(FLOORS)]
     return [f'onnxruntime=={onnxruntime}', f'numpy=={numpy}',
-            f'opencv-python-headless=={OPENCV[numpy[0]]}', 'psutil', 'pyyaml', 'pytest', 'pytest-timeout',
-            'hypothesis']
+            f'opencv-python-headless=={OPENCV[numpy[0]]}', 'psutil', 'pyyaml', 'pytest',
+            'pytest-timeout', 'hypothesis']
 
 
 @pytest.mark.timeout(900)
