@@ -51,7 +51,7 @@ class EngineRoom:
         self.pool.close()
 
 
-def leanest(bundle: Bundle, variant_id: str = '', backend: str = 'onnxruntime') -> Candidate:
+def leanest(bundle: Bundle, variant_id: str = '') -> Candidate:
     """
     Return what answers before the first plan: one thread, fewest multiply-accumulates.
 
@@ -88,7 +88,7 @@ def open_engine_room(parameters: CameraInferenceParameters, *,
                                            repeat=parameters.backend_repeat))
     pool = Pool(backend, segments, measured=measured)
     executor = Executor(bundle.classes, Preprocessor(bundle.input))
-    fallback = leanest(bundle, parameters.fallback, parameters.backend)
+    fallback = leanest(bundle, parameters.fallback)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
     switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id)
     return EngineRoom(bundle, pool, executor, switcher, fallback, tuple(backend.warnings))
