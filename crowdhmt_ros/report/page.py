@@ -31,7 +31,7 @@ svg .label{fill:var(--fg)}.grid{stroke:var(--grid);stroke-width:1}
 .line.b{stroke:var(--b)}.line.limit{stroke:var(--limit);stroke-dasharray:5 3;stroke-width:1.5}
 .bar{fill:var(--bar)}.noon{fill:var(--noon)}.afternoon{fill:var(--afternoon)}
 .dusk{fill:var(--dusk)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(122px,1fr));gap:8px;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(108px,1fr));gap:8px;
 margin:16px 0 8px}.card{background:var(--card);border-radius:8px;padding:9px 11px}
 .card b{display:block;font-size:20px;line-height:1.25}.card span{color:var(--dim);font-size:12px}
 .card.good b{color:var(--good)}.card.bad b{color:var(--bad)}
