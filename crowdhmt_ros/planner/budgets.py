@@ -89,7 +89,8 @@ def judged(budgets: Budgets, estimates: Sequence[CostEstimate], condition: str) 
 def _over(value: float, limit: Optional[float]) -> float:
     if limit is None or value <= limit:
         return 0.0
-    return value / limit - 1.0 if limit > 0.0 else float('inf')
+    # An allotment of 0 bytes must still tell little from much.
+    return value / max(limit, 1e-9) - 1.0
 
 
 def excess(estimate: CostEstimate, budgets: Budgets) -> Excess:

@@ -236,3 +236,10 @@ def test_an_explanation_says_why_a_better_candidate_was_not_switched_to():
     assert told.scores[0] > told.scores[1]
     assert 'edge' in told.text
     assert 'too close to a budget to be switched to' in told.text
+
+
+def test_without_any_memory_the_smallest_candidate_is_chosen():
+    large, small = cost('a_large', memory=9e6), cost('b_small', memory=3e6)
+    decision = decide([large, small], memory_allotted_bytes=0.0)
+    assert name_of(decision) == 'b_small'
+    assert [v.constraint for v in decision.violated] == ['memory_bytes']
