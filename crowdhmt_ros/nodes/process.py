@@ -100,24 +100,25 @@ def _end(nodes: Sequence[object]) -> None:
             last_first.callback(node.close)
 
 
-def leave(code: int) -> int:
-    """Return the exit code, or end at once when a thread is still inside an engine."""
+def leave(code: int) -> None:
+    """End the process at once with this code when a thread is still inside an engine."""
     alive = [t for t in threading.enumerate() if t is not threading.current_thread()]
     if alive:  # the interpreter's own shutdown would crash under such a thread
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    return code
 
 
 def main_of(name: str, args: Optional[List[str]] = None) -> int:
     """Run the process, or the single node, of this name."""
+    code = 1
     try:
         code = run(process_named(name).nodes, args)
-    except Exception:
-        traceback.print_exc()
-        code = 1
-    return leave(code)
+    finally:
+        leave(code)
+    return code
 
 
 def main_engine() -> int:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a process ends, whatever its nodes do."""
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -80,11 +82,19 @@ def test_a_node_that_ends_by_itself_gives_the_exit_code(run, code):
     assert all(node.closed for node in run.made)
 
 
-def test_a_defect_is_a_traceback_and_code_1(monkeypatch, capsys):
-    def fail(names, args):
-        raise ZeroDivisionError('a defect')
-
-    monkeypatch.setattr(process, 'run', fail)
-    monkeypatch.setattr(process, 'leave', lambda code: code)
-    assert process.main_of('mind') == 1
-    assert 'ZeroDivisionError: a defect' in capsys.readouterr().err
+@pytest.mark.parametrize('thread_left', [False, True])
+def test_a_defect_is_a_traceback_and_code_1(thread_left):
+    script = f'''
+import threading, time
+from crowdhmt_ros.nodes import process
+def fail(names, args):
+    if {thread_left}:
+        threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ZeroDivisionError('a defect')
+process.run = fail
+raise SystemExit(process.main_of('mind'))
+'''
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          timeout=30, check=False)
+    assert done.returncode == 1
+    assert 'ZeroDivisionError: a defect' in done.stderr
