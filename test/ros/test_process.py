@@ -84,7 +84,7 @@ def test_a_node_that_ends_by_itself_gives_the_exit_code(run, code):
 
 @pytest.mark.parametrize('thread_left', [False, True])
 def test_a_defect_is_a_traceback_and_code_1(thread_left):
-    script = f'''
+    script = f"""
 import threading, time
 from crowdhmt_ros.nodes import process
 def fail(names, args):
@@ -93,7 +93,7 @@ def fail(names, args):
     raise ZeroDivisionError('a defect')
 process.run = fail
 raise SystemExit(process.main_of('mind'))
-'''
+"""
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
                           timeout=30, check=False)
     assert done.returncode == 1
