@@ -33,7 +33,8 @@ svg .label{fill:var(--fg)}.grid{stroke:var(--grid);stroke-width:1}
 .dusk{fill:var(--dusk)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(108px,1fr));gap:8px;
 margin:16px 0 8px}.card{background:var(--card);border-radius:8px;padding:9px 11px}
-.card b{display:block;font-size:20px;line-height:1.25}.card span{color:var(--dim);font-size:12px}
+.card b{display:block;font-size:18px;line-height:1.3;white-space:nowrap}
+.card span{color:var(--dim);font-size:12px}
 .card.good b{color:var(--good)}.card.bad b{color:var(--bad)}
 table{border-collapse:collapse;width:100%;font-size:13px}.pair{display:grid;
 grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:0 48px}th,td{text-align:left;
@@ -69,7 +70,7 @@ def cards(report: Mapping[str, Any]) -> str:
                           spoiled == 0))
         emitted = frames.get('emitted_ratio')
         if emitted is not None:
-            shown.append(card('%.1f %%' % (100 * emitted), "of the scenario's frames emitted",
+            shown.append(card('%.1f %%' % (100 * emitted), 'of all frames emitted',
                               emitted >= ALL_EMITTED_RATIO))
         shown.append(card('%.1f %%' % (100 * frames['late_ratio']), 'answers late',
                           frames['late_ratio'] <= 0.01))
