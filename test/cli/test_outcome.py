@@ -37,7 +37,7 @@ def test_frames_that_the_source_skipped_are_told(tmp_path, seconds, ratio, said)
     _, report = outcome.make_report(*s.write_run(tmp_path), bundle=None, about={})
     assert report['frames']['emitted_ratio'] == pytest.approx(ratio)
     assert said in '\n'.join(outcome.summary_lines(report, ()))
-    assert '%.1f %%</b><span>of the scenario' % (100 * ratio) in render_page(report)
+    assert '%.1f %%</b><span>of all frames' % (100 * ratio) in render_page(report)
 
 
 def test_frames_are_counted_by_another_process(tmp_path):
