@@ -44,7 +44,7 @@ def test_sigterm_in_the_middle_tells_every_frame(processes, tmp_path):
     events, frames = tmp_path / 'run.jsonl', tmp_path / 'frames.csv'
     processes.start('recorder', {'out': str(events)})
     processes.start('engine', {'source': 'campus', 'seconds': 60.0, 'start_timeout_s': 2.0,
-                               'rate_hz': 60.0, 'backend_repeat': 30,
+                               'rate_hz': 60.0, 'backend_repeat': 120,
                                'source_log': str(frames),
                                'wait_for_listeners_s': 10.0})
     processes.wait_for('engine', 'frames from campus')
