@@ -356,14 +356,19 @@ def test_a_wrong_scenario_fails_activate_with_one_line(stage):
 
 
 def test_annotated_frames_come_only_while_someone_listens(camera):
-    camera.images.publish(picture(time.time_ns()))
-    camera.until(lambda: camera.results)
+    def one_more_frame():  # best effort: a single frame may go astray
+        camera.images.publish(picture(time.time_ns()))
+        camera.spin(0.1)
+
+    while not camera.results:
+        one_more_frame()
     pictures = camera.collect(topics.IMAGE_ANNOTATED, Image)
     camera.until(lambda: camera.camera.answers._pictures.get_subscription_count() > 0)
-    camera.images.publish(picture(time.time_ns()))
-    camera.until(lambda: pictures)
+    deadline_s = time.monotonic() + 10.0
+    while not pictures and time.monotonic() < deadline_s:
+        one_more_frame()
     assert pictures[0].encoding == 'bgr8'
-    assert pictures[0].header == camera.results[-1].header
+    assert pictures[0].header in [result.header for result in camera.results]
 
 
 def test_the_shipped_bundle_is_there():
