@@ -51,6 +51,18 @@ class CalibrationError(CrowdHMTError):
     """The tables measured on this device cannot be made or read."""
 
 
+class OffloadError(CrowdHMTError):
+    """A peer does not answer, refuses, or answers what was not asked for."""
+
+
+class CodecError(OffloadError):
+    """What came over the wire is not what it claims to be, or is larger than it may be."""
+
+
+class TrustError(CrowdHMTError):
+    """A key, a signature or the trust store cannot be used."""
+
+
 class DataError(CrowdHMTError):
     """A training or test data set is missing or malformed."""
 

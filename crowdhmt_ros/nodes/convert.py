@@ -3,8 +3,7 @@
 """
 Our types <-> messages, both ways and exact: a plan read back from a bag re-derives itself.
 
-NaN on the wire is None in Python. Stamps of the node clock are whole nanoseconds; as float
-seconds they come back equal (`seconds_to_time` splits before it rounds).
+NaN on the wire is None in Python.
 """
 from __future__ import annotations
 
@@ -18,47 +17,25 @@ from builtin_interfaces.msg import Time
 
 from crowdhmt_ros import types
 from crowdhmt_ros.errors import ConfigError
-from crowdhmt_ros.msg import Choice, Feedback, LoopState, Plan, Requirements, ResourceStatus
-
-NAN = math.nan
-
-
-def number(value: Optional[float]) -> float:
-    """Return what goes on the wire: NaN for unknown."""
-    return NAN if value is None else float(value)
-
-
-def optional(value: float) -> Optional[float]:
-    """Return what came over the wire: None for NaN."""
-    return None if math.isnan(value) else value
-
-
-def doubles(values: Iterable[float]) -> array.array[float]:
-    """Return the only sequence that a float64[] field takes without a check per item."""
-    return array.array('d', values)
-
-
-def ns_to_time(stamp_ns: int) -> Time:
-    """Return a stamp message; nanoseconds since the epoch of the node clock."""
-    sec, nanosec = divmod(stamp_ns, 1000000000)
-    return Time(sec=sec, nanosec=nanosec)
-
-
-def time_to_ns(stamp: Time) -> int:
-    """Return nanoseconds since the epoch of the node clock."""
-    return int(stamp.sec) * 1000000000 + int(stamp.nanosec)
-
-
-def seconds_to_time(stamp_s: float) -> Time:
-    """Return the stamp whose nanoseconds divided by 1e9 give STAMP_S again."""
-    whole = math.floor(stamp_s)
-    return ns_to_time(int(whole) * 1000000000 + round((stamp_s - whole) * 1e9))
-
-
-def time_to_seconds(stamp: Time) -> float:
-    """Return seconds since the epoch of the node clock, correctly rounded."""
-    return time_to_ns(stamp) / 1000000000
-
+from crowdhmt_ros.msg import (
+    Choice,
+    Feedback,
+    LoopState,
+    Plan,
+    Requirements,
+    ResourceStatus,
+)
+from crowdhmt_ros.nodes.convert_fleet import peer_from_msg, peer_to_msg
+from crowdhmt_ros.nodes.scalars import (
+    NAN,
+    doubles,
+    ns_to_time,
+    number,
+    optional,
+    seconds_to_time,
+    time_to_ns,
+    time_to_seconds,
+)
 
 # Requirements
 
@@ -192,6 +169,7 @@ def estimate_to_msg(estimate: Optional[types.CostEstimate]) -> Choice:
     message.memory_source = estimate.memory_bytes.source
     message.energy_j = float(estimate.energy_j.mean)
     message.energy_source = estimate.energy_j.source
+    message.fallback_id = estimate.fallback_id
     return message
 
 
@@ -208,7 +186,7 @@ def estimate_from_msg(message: Choice) -> Optional[types.CostEstimate]:
         constant(message.accuracy, message.accuracy_source),
         types.Estimate(message.latency_s, message.latency_p95_s, message.latency_source),
         constant(message.memory_bytes, message.memory_source),
-        constant(message.energy_j, message.energy_source))
+        constant(message.energy_j, message.energy_source), message.fallback_id)
 
 
 # The loop's state
@@ -220,7 +198,7 @@ def state_to_msg(state: types.LoopState) -> LoopState:
         plan_seq=state.plan_seq, current_id=state.current_id,
         current_since_s=float(state.current_since_s), condition=state.condition,
         challenger_id=state.challenger_id, challenger_steps=state.challenger_steps,
-        preprocess_s=number(state.preprocess_s),
+        preprocess_s=number(state.preprocess_s), degraded_ratio=float(state.degraded_ratio),
         correction_ids=[row.candidate_id for row in rows],
         latency_ratios=doubles(row.latency_ratio for row in rows),
         spread_ratios=doubles(row.spread_ratio for row in rows),
@@ -238,7 +216,7 @@ def state_from_msg(message: LoopState) -> types.LoopState:
         current_since_s=message.current_since_s, corrections=corrections,
         condition=message.condition, challenger_id=message.challenger_id,
         challenger_steps=message.challenger_steps,
-        preprocess_s=optional(message.preprocess_s))
+        preprocess_s=optional(message.preprocess_s), degraded_ratio=message.degraded_ratio)
 
 
 # Plan
@@ -251,6 +229,7 @@ def plan_to_msg(plan: types.Plan, identity: types.BundleIdentity) -> Plan:
         config_sha256=identity.config_sha256,
         requirements=requirements_to_msg(plan.requirements),
         snapshot=snapshot_to_msg(plan.snapshot), state=state_to_msg(plan.state),
+        peers=[peer_to_msg(peer) for peer in plan.peers],
         choice=estimate_to_msg(plan.chosen), runner_up=estimate_to_msg(plan.runner_up),
         criteria=list(plan.weights), weights=doubles(plan.weights.values()),
         score=float(plan.score),
@@ -280,7 +259,8 @@ def plan_from_msg(message: Plan) -> types.Plan:
         weights=dict(zip(message.criteria, message.weights)), score=message.score,
         violated=violated, reason=message.reason,
         requirements=requirements_from_msg(message.requirements),
-        snapshot=snapshot_from_msg(message.snapshot), state=state_from_msg(message.state))
+        snapshot=snapshot_from_msg(message.snapshot), state=state_from_msg(message.state),
+        peers=tuple(peer_from_msg(peer) for peer in message.peers))
 
 
 def identity_from_msg(message: Plan) -> types.BundleIdentity:
@@ -292,12 +272,11 @@ def identity_from_msg(message: Plan) -> types.BundleIdentity:
 # Feedback
 
 def feedback_to_msg(feedback: types.Feedback, *, answered_stamps_ns: Sequence[int] = (),
-                    degraded: int = 0, robot_id: str = '', boot_id: str = '') -> Feedback:
+                    robot_id: str = '', boot_id: str = '') -> Feedback:
     """
     Convert one window.
 
     :param answered_stamps_ns: header stamps of the answered frames, in order of completion
-    :param degraded: frames answered by a fallback
     """
     message = Feedback(
         robot_id=robot_id, boot_id=boot_id, plan_seq=feedback.plan_seq,
@@ -306,11 +285,17 @@ def feedback_to_msg(feedback: types.Feedback, *, answered_stamps_ns: Sequence[in
         capture_to_result_s=doubles(feedback.capture_to_result_s),
         queue_s=doubles(feedback.queue_s), preprocess_s=doubles(feedback.preprocess_s),
         infer_s=doubles(feedback.infer_s),
-        offload_s=doubles(NAN for _ in feedback.infer_s),
+        offload_s=doubles(number(s) for s in feedback.offload_s)
+        or doubles(NAN for _ in feedback.infer_s),
+        encode_s=doubles(feedback.encode_s), link_s=doubles(feedback.link_s),
+        remote_queue_s=doubles(feedback.remote_queue_s),
+        remote_infer_s=doubles(feedback.remote_infer_s),
         exit_indices=array.array('I', feedback.exit_index),
         confidences=doubles(feedback.confidence),
         superseded_stamps=[ns_to_time(stamp) for stamp in feedback.superseded_stamps_ns],
-        late=feedback.late, degraded=degraded,
+        late=feedback.late, degraded=feedback.degraded,
+        sent_bytes=feedback.sent_bytes, received_bytes=feedback.received_bytes,
+        peers=[peer_to_msg(peer) for peer in feedback.peers],
         energy_j=number(feedback.energy_j.value), energy_source=feedback.energy_j.source,
         memory_bytes=number(feedback.memory_bytes.value),
         memory_source=feedback.memory_bytes.source, condition=feedback.condition,
@@ -333,7 +318,13 @@ def feedback_from_msg(message: Feedback) -> types.Feedback:
                                                   message.energy_source),
         memory_bytes=types.Reading(optional(message.memory_bytes), message.memory_source),
         condition=message.condition,
-        luminance_ratio=types.NO_READING if luminance is None else types.Reading(luminance))
+        luminance_ratio=types.NO_READING if luminance is None else types.Reading(luminance),
+        offload_s=tuple(optional(s) for s in message.offload_s),
+        encode_s=tuple(message.encode_s), link_s=tuple(message.link_s),
+        remote_queue_s=tuple(message.remote_queue_s),
+        remote_infer_s=tuple(message.remote_infer_s), degraded=message.degraded,
+        sent_bytes=message.sent_bytes, received_bytes=message.received_bytes,
+        peers=tuple(peer_from_msg(peer) for peer in message.peers))
 
 
 # Any message, for files of JSON lines

@@ -12,13 +12,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from crowdhmt_ros.errors import FrameError
 from crowdhmt_ros.nodes import topics
-from crowdhmt_ros.nodes.convert import time_to_ns
 from crowdhmt_ros.nodes.qos import (
     incompatible_publisher,
     profile_of,
     publishers_in_words,
     words,
 )
+from crowdhmt_ros.nodes.scalars import time_to_ns
 from crowdhmt_ros.nodes.serving import Throttle
 from crowdhmt_ros.vision.frame import PHOTOS, Frame
 from crowdhmt_ros.vision.image_codec import decode_compressed, decode_raw

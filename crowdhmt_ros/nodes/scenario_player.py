@@ -21,13 +21,13 @@ from crowdhmt_ros.errors import ConfigError, ScenarioError
 from crowdhmt_ros.msg import Feedback, Plan, Requirements
 from crowdhmt_ros.nodes import log_bridge, topics
 from crowdhmt_ros.nodes.calls import PatientCall
-from crowdhmt_ros.nodes.convert import NAN, ns_to_time
 from crowdhmt_ros.nodes.declare import declare
 from crowdhmt_ros.nodes.diagnostics import WARN, Diagnostics, Health
 from crowdhmt_ros.nodes.frame_sources import scenario_of
 from crowdhmt_ros.nodes.params import ScenarioPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.scalars import NAN, ns_to_time
 from crowdhmt_ros.srv import SetRequirements
 
 NOMINAL_V = 14.8

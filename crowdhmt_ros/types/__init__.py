@@ -20,7 +20,14 @@ from crowdhmt_ros.types.candidates import (
     EngineOptions,
     FrontEntry,
     Placement,
+    RemoteOption,
     SegmentPlacement,
+)
+from crowdhmt_ros.types.fleet import (
+    Advert,
+    Away,
+    Crossing,
+    PeerStatus,
 )
 from crowdhmt_ros.types.models import (
     InputSpec,
@@ -55,10 +62,13 @@ from crowdhmt_ros.types.resources import (
 
 __all__ = [
     'ABSENT',
+    'Advert',
+    'Away',
     'BundleIdentity',
     'Candidate',
     'CostCorrection',
     'CostEstimate',
+    'Crossing',
     'ESTIMATED',
     'EnergyCoefficients',
     'EngineOptions',
@@ -75,11 +85,13 @@ __all__ = [
     'NO_READING',
     'OperatorChoice',
     'ParameterValue',
+    'PeerStatus',
     'Placement',
     'Plan',
     'READING_FIELDS',
     'REPLAYED',
     'Reading',
+    'RemoteOption',
     'Requirements',
     'ResourceSnapshot',
     'SOURCES',

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from crowdhmt_ros.types.fleet import Crossing
+
 
 @dataclass(frozen=True)
 class FrameTruth:
@@ -32,8 +34,11 @@ class Inference:
     :param scores: per class, sums to 1
     :param exit_index: which exit answered
     :param preprocess_s: frame to tensor
-    :param infer_s: the engine alone
+    :param infer_s: the engine of this robot alone
     :param degraded: True when a fallback answered
+    :param crossing: what the way to a peer has cost, None where this robot answered alone
+    :param offload_s: crossing and remote time, or what was waited for a peer in vain; None for
+        a candidate that stays here
     """
 
     candidate_id: str
@@ -43,6 +48,8 @@ class Inference:
     preprocess_s: float
     infer_s: float
     degraded: bool = False
+    crossing: Optional[Crossing] = None
+    offload_s: Optional[float] = None
 
     @property
     def best(self) -> int:

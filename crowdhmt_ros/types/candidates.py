@@ -3,10 +3,11 @@
 """What can be chosen: variant, placement and engine options, with the figures known of them."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Mapping, Optional, Tuple
 
+from crowdhmt_ros.types.fleet import Away
 from crowdhmt_ros.types.models import Variant
 from crowdhmt_ros.types.resources import Estimate
 
@@ -41,6 +42,11 @@ class Placement:
     def label(self) -> str:
         """Short name: 'local', or the devices in order joined by '>'."""
         return '>'.join(s.device for s in self.segments)
+
+    @property
+    def peers(self) -> Tuple[str, ...]:
+        """The other robots that take part, in order."""
+        return tuple(s.device for s in self.segments if s.device != HERE)
 
     @property
     def name(self) -> str:
@@ -105,6 +111,7 @@ class EnergyCoefficients:
     :param dram_multiple: s3 / s1, per word
     :param shared_multiple: s4 / s1, per word, GPU only
     :param idle_w: power of one processor core that is awake while a frame is computed
+    :param joules_per_byte: e_tx, one payload byte sent or received by radio
     """
 
     joules_per_mac: float
@@ -112,6 +119,7 @@ class EnergyCoefficients:
     dram_multiple: float = 200.0
     shared_multiple: float = 2.0
     idle_w: float = 0.0
+    joules_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,11 @@ class FrontEntry:
     :param coefficients: of formula (1); None leaves `energy_j` as it is, without idle power
     :param preprocess_s: frame to tensor for a frame of usual size on the idle device; stands in
         until the robot's own camera was timed
+    :param away: what a peer computes; the figures above are then of the part that stays here,
+        `memory_bytes` with the fallback's counted in
+    :param fallback_id: candidate that answers when the peer does not, '' where nobody else is
+        involved
+    :param fallback_accuracy: as `accuracy`, of the fallback
     """
 
     candidate: Candidate
@@ -140,14 +153,69 @@ class FrontEntry:
     words: int = 0
     coefficients: Optional[EnergyCoefficients] = None
     preprocess_s: float = 0.0
+    away: Optional[Away] = None
+    fallback_id: str = ''
+    fallback_accuracy: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RemoteOption:
+    """
+    A way to answer with the help of a peer, before a peer is named.
+
+    :param variant_id: the variant that the two parts make
+    :param variant: its description
+    :param engine: how the part that stays here runs
+    :param head_segment_id: what runs here first, '' when the frame itself is sent
+    :param remote_segment_id: what the peer runs
+    :param remote_role: 'tail', or 'whole' when the frame itself is sent
+    :param codec: how the crossing is packed
+    :param accuracy: as in `FrontEntry`, the loss by the codec taken off
+    :param head_latency_s: the head alone on the idle device, 0 without one
+    :param head_memory_bytes: of the head, 0 without one
+    :param head_macs: multiply-accumulates here
+    :param head_words: memory accesses here
+    :param head_energy_j: one frame's head by formula (1), without idle power
+    :param sent_bytes: expected payload towards the peer
+    :param received_bytes: expected payload back
+    :param codec_s: packing and unpacking, both ends
+    :param remote_macs: multiply-accumulates at the peer
+    :param coefficients: of formula (1)
+    :param preprocess_s: as in `FrontEntry`
+    """
+
+    variant_id: str
+    variant: Variant
+    engine: EngineOptions
+    head_segment_id: str
+    remote_segment_id: str
+    remote_role: str
+    codec: str
+    accuracy: Mapping[str, float]
+    head_latency_s: Estimate
+    head_memory_bytes: Estimate
+    head_macs: int
+    head_words: int
+    head_energy_j: Estimate
+    sent_bytes: float
+    received_bytes: float
+    codec_s: float
+    remote_macs: int
+    coefficients: Optional[EnergyCoefficients] = None
+    preprocess_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a candidate is expected to do now (formulas (1) and (2), corrected by feedback)."""
+    """
+    What a candidate is expected to do now (formulas (1) and (2), corrected by feedback).
+
+    :param fallback_id: candidate that answers when a peer does not, '' for one that stays here
+    """
 
     candidate: Candidate
     accuracy: Estimate
     latency_s: Estimate
     memory_bytes: Estimate
     energy_j: Estimate
+    fallback_id: str = ''

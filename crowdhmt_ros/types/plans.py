@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
 from crowdhmt_ros.types.candidates import CostEstimate
+from crowdhmt_ros.types.fleet import PeerStatus
 from crowdhmt_ros.types.resources import NO_READING, Reading, ResourceSnapshot
 
 
@@ -59,7 +60,7 @@ class Feedback:
     :param capture_to_result_s: per answered frame, frame in memory to publish returned
     :param queue_s: per answered frame, wait for the worker
     :param preprocess_s: per answered frame
-    :param infer_s: per answered frame, the engine alone
+    :param infer_s: per answered frame, the engine of this robot alone
     :param exit_index: per answered frame, which exit answered
     :param confidence: per answered frame, highest class probability 0..1
     :param superseded_stamps_ns: header stamps of frames replaced by a newer one before
@@ -69,6 +70,15 @@ class Feedback:
     :param memory_bytes: what all resident executables take
     :param condition: condition of the images, as in `FrontEntry.accuracy`
     :param luminance_ratio: mean brightness of the frames, 0..1
+    :param offload_s: per answered frame, crossing and remote time, None for one answered here
+    :param encode_s: per frame that a peer answered, as the next three: parts of `offload_s`
+    :param link_s: on the way, both directions
+    :param remote_queue_s: wait at the peer
+    :param remote_infer_s: computing at the peer
+    :param degraded: frames answered by a fallback
+    :param sent_bytes: to peers
+    :param received_bytes: from peers
+    :param peers: what this robot's channels know of its peers
     """
 
     plan_seq: int
@@ -87,14 +97,23 @@ class Feedback:
     memory_bytes: Reading = NO_READING
     condition: str = ''
     luminance_ratio: Reading = NO_READING
+    offload_s: Tuple[Optional[float], ...] = ()
+    encode_s: Tuple[float, ...] = ()
+    link_s: Tuple[float, ...] = ()
+    remote_queue_s: Tuple[float, ...] = ()
+    remote_infer_s: Tuple[float, ...] = ()
+    degraded: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    peers: Tuple[PeerStatus, ...] = ()
 
 
 @dataclass(frozen=True)
 class CostCorrection:
     """
-    What feedback has taught about one candidate.
+    What feedback has taught about one candidate, or about one peer.
 
-    :param candidate_id: the candidate
+    :param candidate_id: the candidate; 'peer:ROBOT_ID' for the computing at that peer
     :param latency_ratio: measured latency over the table's, smoothed
     :param spread_ratio: measured 95th percentile over the measured mean, smoothed, >= 1
     :param samples: answered frames that it rests on
@@ -120,6 +139,7 @@ class LoopState:
     :param challenger_steps: consecutive steps that it has been better
     :param preprocess_s: frame to tensor, smoothed over the frames of this camera; None
         while unknown
+    :param degraded_ratio: share of the frames given to peers that a fallback answered, smoothed
     """
 
     plan_seq: int = 0
@@ -130,6 +150,7 @@ class LoopState:
     challenger_id: str = ''
     challenger_steps: int = 0
     preprocess_s: Optional[float] = None
+    degraded_ratio: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +184,8 @@ class Plan:
     :param requirements: as used
     :param snapshot: as used
     :param state: loop state after feedback was absorbed and before this choice was made; with
-        the snapshot and the requirements it re-derives the choice
+        the snapshot, the peers and the requirements it re-derives the choice
+    :param peers: as used, empty without a fleet
     """
 
     plan_seq: int
@@ -177,6 +199,7 @@ class Plan:
     requirements: Requirements
     snapshot: ResourceSnapshot
     state: LoopState
+    peers: Tuple[PeerStatus, ...] = ()
 
 
 @dataclass(frozen=True)
