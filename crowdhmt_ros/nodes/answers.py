@@ -21,10 +21,10 @@ from std_msgs.msg import Header
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.msg import InferenceResult, LabelInfo
 from crowdhmt_ros.nodes import topics
-from crowdhmt_ros.nodes.convert import NAN, ns_to_time
 from crowdhmt_ros.nodes.feedback_window import FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
+from crowdhmt_ros.nodes.scalars import NAN, ns_to_time
 from crowdhmt_ros.types import Candidate, Inference
 from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.overlay import draw

@@ -26,7 +26,7 @@ from crowdhmt_ros.nodes.camera_health import (
     FrameHealth,
     engine_health,
 )
-from crowdhmt_ros.nodes.convert import candidate_from_msg, feedback_to_msg, time_to_ns
+from crowdhmt_ros.nodes.convert import candidate_from_msg, feedback_to_msg
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Diagnostics, Health
 from crowdhmt_ros.nodes.engine_room import EngineRoom, PlanDoor, open_engine_room
@@ -38,6 +38,7 @@ from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
+from crowdhmt_ros.nodes.scalars import time_to_ns
 from crowdhmt_ros.nodes.serving import Server, SourceLog, SourceThread, Throttle
 from crowdhmt_ros.vision.frame import Frame
 
@@ -274,7 +275,7 @@ class CameraInferenceNode(LifecycleNode):
         for report in self.window.flush(now_s):
             self._feedback.publish(feedback_to_msg(
                 report.feedback, answered_stamps_ns=report.answered_stamps_ns,
-                degraded=report.degraded, robot_id=self.robot_id, boot_id=self.figures.boot_id))
+                robot_id=self.robot_id, boot_id=self.figures.boot_id))
         self._keep_budget()
 
     def _keep_budget(self) -> None:

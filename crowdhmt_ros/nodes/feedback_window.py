@@ -226,6 +226,7 @@ class FeedbackWindow:
         window, luminance = closed.window, closed.luminance
         rows = window.answered
         each_j = self._energy_j_of(window.candidate_id)
+        degraded = sum(1 for row in rows if row[3].degraded)
         feedback = Feedback(
             plan_seq=window.plan_seq, candidate_id=window.candidate_id, stamp_s=stamp_s,
             window_s=closed.ended_s - window.started_s,
@@ -238,7 +239,6 @@ class FeedbackWindow:
             superseded_stamps_ns=tuple(window.superseded), late=window.late,
             energy_j=NO_READING if each_j is None else Reading(each_j * len(rows), ESTIMATED),
             memory_bytes=window.memory,
-            condition=closed.condition,
+            condition=closed.condition, degraded=degraded,
             luminance_ratio=NO_READING if luminance is None else Reading(luminance))
-        degraded = sum(1 for row in rows if row[3].degraded)
         return WindowReport(feedback, tuple(row[0] for row in rows), degraded)
