@@ -32,6 +32,7 @@ from crowdhmt_ros.nodes.mind_start import Mind, MindStart, config_sha256
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.starting_over import on_starting_over
 from crowdhmt_ros.planner.reasons import describe, explain
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements
 from crowdhmt_ros.types import (
@@ -47,6 +48,8 @@ from crowdhmt_ros.types import Plan as Decided
 
 WISHES = ('latency_budget_s', 'memory_budget_bytes', 'accuracy_floor', 'accuracy_weight')
 STALE_S = 5.0
+OLD_AHEAD_S = 0.5
+"""After the clock was set back, a look so far ahead of it is from before."""
 KEPT_WINDOWS = 100
 """Without a look at the resources nothing takes the windows: the oldest go."""
 
@@ -88,6 +91,7 @@ class AdaptationPlannerNode(Node):
         self._snapshot: Optional[ResourceSnapshot] = None
         self._heard_s = time.monotonic()
         self._windows: Deque[Window] = deque(maxlen=KEPT_WINDOWS)
+        self._old_until_s: Optional[float] = None
         self._problem = ''
         self._start = MindStart(self.parameters, self._on_ready)
         self._publisher = self.create_publisher(
@@ -101,6 +105,7 @@ class AdaptationPlannerNode(Node):
         robot_id = self.parameters.robot_id or self.get_namespace().strip('/')
         self.diagnostics = Diagnostics(self, hardware_id=robot_id or 'robot')
         self.diagnostics.add('plan', self._health)
+        self._jump = on_starting_over(self, self._start_over)
 
     def start(self) -> None:
         """Start measuring; the node answers meanwhile."""
@@ -123,9 +128,29 @@ class AdaptationPlannerNode(Node):
 
     def _on_resources(self, message: ResourceStatus) -> None:
         snapshot = snapshot_from_msg(message)
+        if self._is_old(snapshot):
+            return
         self._snapshot = only_told(snapshot) if self.parameters.freeze_costs else snapshot
         self._heard_s = time.monotonic()
         self._decide()
+
+    def _start_over(self, now_s: float) -> None:
+        """Decide as after a start when the clock was set back; what costs are learned stay."""
+        self.state = replace(self.state, current_id='', current_since_s=0.0, condition='',
+                             challenger_id='', challenger_steps=0)
+        self._windows.clear()
+        self._old_until_s = self._snapshot.stamp_s if self._snapshot is not None else None
+        self._snapshot = None
+
+    def _is_old(self, snapshot: ResourceSnapshot) -> bool:
+        """Whether a look was taken before the clock was set back, and came only now."""
+        if self._old_until_s is None:
+            return False
+        now_s = self.get_clock().now().nanoseconds / 1e9
+        if snapshot.stamp_s >= self._old_until_s and snapshot.stamp_s > now_s + OLD_AHEAD_S:
+            return True
+        self._old_until_s = None
+        return False
 
     def _decide(self) -> None:
         """Take one step of the loop and publish what came out."""

@@ -216,7 +216,6 @@ class BagPlayerNode(Node):
             self._play_battery(self._first_battery)
             self._stopping.wait(BATTERY_AGAIN_S)
         self._playing = True
-        self._tick(self._start_ns)
         for _ in range(self.parameters.loops):
             self._play_once()
         self._stopping.wait(LINGER_S)
@@ -254,8 +253,12 @@ class BagPlayerNode(Node):
         return f'{what} after {limit_s:g} s, playing all the same'
 
     def _play_once(self) -> None:
-        began_s = time.monotonic()
         lockstep = self.parameters.pace == 'lockstep'
+        self._tick(self._start_ns)
+        with self._answered:
+            self._plan_ns = min(self._plan_ns, self._start_ns)  # plans of a time played before
+        self._stopping.wait(SETTLE_S)
+        began_s = time.monotonic()
         with open_bag(self.parameters.bag) as bag:
             for message in bag.messages(list(self._roles), duration_s=self._duration_s):
                 if lockstep:

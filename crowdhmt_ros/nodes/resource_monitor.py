@@ -26,6 +26,7 @@ from crowdhmt_ros.nodes.params import ResourceMonitorParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import incompatible_publisher, profile_of
 from crowdhmt_ros.nodes.serving import Throttle
+from crowdhmt_ros.nodes.starting_over import on_starting_over
 from crowdhmt_ros.resources.battery import BatteryReport
 from crowdhmt_ros.resources.jetson import JetsonProbe
 from crowdhmt_ros.resources.linux import LinuxProbe
@@ -71,6 +72,7 @@ class ResourceMonitorNode(Node):
         self.diagnostics.add('sensors', self._sensor_health)
         self.create_timer(1.0 / self.parameters.rate_hz, self._sample)
         self.create_timer(SHORTEST_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._jump = on_starting_over(self, self._start_over)
 
     def start(self) -> None:
         """Do nothing: sampling starts with the timers."""
@@ -133,6 +135,14 @@ class ResourceMonitorNode(Node):
     def _on_cpu_load(self, message: Float32) -> None:
         self._allotment.tell('cpu_load_ratio', float(message.data), self._now_s(),
                              source=REPLAYED)
+
+    def _start_over(self, now_s: float) -> None:
+        """Forget the battery of a time yet to come; the next look is the timer's."""
+        kept = [told for told in self._ahead if told[0] <= now_s + LONGEST_AHEAD_S]
+        self._ahead.clear()
+        self._ahead.extend(kept)
+        self._battery.forget_after(now_s)
+        self._last = None
 
     def _look(self) -> None:
         """Publish before the second is over when what was told, or memory, changed sharply."""

@@ -57,6 +57,10 @@ class ToldProbe:
         self._problems = read.problems
         return read.problems
 
+    def forget_after(self, now_s: float) -> None:
+        """Drop what was told at a later time: the clock was set back to `now_s`."""
+        self._told = {name: told for name, told in self._told.items() if told[1] <= now_s}
+
     def sample(self, now_s: float) -> Mapping[str, Reading]:
         """Return every value that is not stale; a clock that jumped back counts as no age."""
         found = {}
