@@ -221,6 +221,13 @@ class CameraInferenceParameters:
         "campus and 'photos' for all else")
     reduced_decode: bool = parameter(
         True, 'decode large JPEG frames at reduced size where the model needs no more')
+    channel: str = parameter(
+        'auto', "way to peers: 'auto' takes ZeroMQ where the peer offers it, 'off' asks none",
+        choices=('auto', 'zeromq', 'ros', 'off'))
+    keys_dir: str = parameter('', "folder of own and trusted keys; '' takes $CROWDHMT_KEYS or "
+                              '~/.config/crowdhmt/keys')
+    fleet_advert_topic: str = parameter(
+        '/fleet/advert', 'where robots tell of each other, one name for the whole fleet')
 
 
 @dataclass(frozen=True)
