@@ -46,11 +46,16 @@ def nothing_measured(segment: Segment, options: EngineOptions) -> Reading:
 
 
 class _Resident:
-    """An executable and the turn at which it was last asked for."""
+    """
+    An executable and the turn at which a candidate last asked for it.
 
-    def __init__(self, executable: Executable, used: int) -> None:
+    :param used: 0 where no candidate did: it is here for `holds` guests alone
+    """
+
+    def __init__(self, executable: Executable) -> None:
         self.executable = executable
-        self.used = used
+        self.used = 0
+        self.holds = 0
 
 
 class Pool:
@@ -119,19 +124,65 @@ class Pool:
         :raises BackendError: when one cannot be made; what is resident stays as it was
         """
         # One compilation at a time: the second thread that wants the same one finds it ready.
+        name = 'candidate %s' % candidate.candidate_id
+        keys = self._keys(candidate)
         with self._compiling:
-            return tuple(self._prepared(key, candidate) for key in self._keys(candidate))
+            found = [self._prepared(key, name) for key in keys]
+            with self._lock:
+                for key, resident in zip(keys, found):
+                    resident.used = next(self._turns)
+                    self._resident[key] = resident  # a guest may have let go in between
+        return tuple(resident.executable for resident in found)
 
-    def _prepared(self, key: Key, candidate: Candidate) -> Executable:
+    def hold(self, segment_id: str, options: EngineOptions) -> Executable:
+        """
+        Return the executable of one segment and keep it until `unhold`, for a guest.
+
+        It may be one that a candidate uses too. What is here for guests alone counts neither
+        in `memory` nor against the budget of `evict_to`, but in `held_bytes`.
+
+        :raises BackendError: when it cannot be made; what is resident stays as it was
+        """
+        key = (segment_id, options)
+        with self._compiling:
+            resident = self._prepared(key, 'a peer')
+            with self._lock:
+                resident.holds += 1
+                self._resident[key] = resident  # an eviction may have come in between
+        return resident.executable
+
+    def unhold(self, segment_id: str, options: EngineOptions) -> None:
+        """Undo one `hold`; what no candidate has asked for is let go of with the last one."""
+        key = (segment_id, options)
+        with self._lock:
+            resident = self._resident.get(key)
+            if resident is None or not resident.holds:
+                return
+            resident.holds -= 1
+            if not resident.holds and not resident.used:
+                del self._resident[key]
+
+    def segment_bytes(self, segment_id: str, options: EngineOptions) -> float:
+        """Return what one segment counts with, 0 where it is neither measured nor here."""
+        with self._lock:
+            return self._count((segment_id, options)).value or 0.0
+
+    @property
+    def held_bytes(self) -> float:
+        """What all executables take that guests hold, shared ones included."""
+        with self._lock:
+            return sum(self._count(key).value or 0.0
+                       for key, resident in self._resident.items() if resident.holds)
+
+    def _prepared(self, key: Key, name: str) -> _Resident:
         resident = self._resident.get(key)
         if resident is None:
-            resident = _Resident(self._compile(key, candidate), 0)
+            resident = _Resident(self._compile(key, name))
             with self._lock:
                 if self._closed:
                     raise BackendError('the pool is closed')
                 self._resident[key] = resident
-        resident.used = next(self._turns)
-        return resident.executable
+        return resident
 
     def prepare_in_background(self, candidate: Candidate, done: Done) -> None:
         """
@@ -161,13 +212,14 @@ class Pool:
         gone: List[Key] = []
         with self._lock:
             kept = {key for name in keep for key in self._candidates.get(name, ())}
-            total = sum(self._count(key).value or 0.0 for key in self._resident)
-            for key in sorted(self._resident, key=lambda key: self._resident[key].used):
+            own = self._own()
+            total = sum(self._count(key).value or 0.0 for key in own)
+            for key in sorted(own, key=lambda key: self._resident[key].used):
                 if total <= budget_bytes:
                     break
                 if key not in kept:
                     total -= self._count(key).value or 0.0
-                    del self._resident[key]
+                    self._drop(key)
                     gone.append(key)
             known = list(self._candidates.items())
         return tuple(name for key in gone for name, keys in known if key in keys)
@@ -187,9 +239,9 @@ class Pool:
 
     @property
     def memory(self) -> Reading:
-        """What all resident executables take together; measured where each of them is."""
+        """What the candidates' executables take together; measured where each of them is."""
         with self._lock:
-            counts = [self._count(key) for key in self._resident]
+            counts = [self._count(key) for key in self._own()]
         measured = all(count.source == MEASURED for count in counts)
         return Reading(sum(count.value or 0.0 for count in counts),
                        MEASURED if measured else ESTIMATED)
@@ -219,11 +271,22 @@ class Pool:
             self._candidates[candidate.candidate_id] = keys
         return keys
 
-    def _compile(self, key: Key, candidate: Candidate) -> Executable:
+    def _own(self) -> List[Key]:
+        """Return what is resident for candidates; the lock is held."""
+        return [key for key, resident in self._resident.items() if resident.used]
+
+    def _drop(self, key: Key) -> None:
+        """Let go of what no candidate needs; a guest's stays, for it alone; the lock is held."""
+        if self._resident[key].holds:
+            self._resident[key].used = 0
+        else:
+            del self._resident[key]
+
+    def _compile(self, key: Key, name: str) -> Executable:
         segment_id, options = key
         if segment_id not in self._segments:
-            raise BackendError('candidate %s needs segment %s, this robot has prepared %s' % (
-                candidate.candidate_id, segment_id, ', '.join(sorted(self._segments)) or 'none'))
+            raise BackendError('%s needs segment %s, this robot has prepared %s' % (
+                name, segment_id, ', '.join(sorted(self._segments)) or 'none'))
         executable = self._backend.compile(self._segments[segment_id], options)
         inputs, outputs = make_buffers(executable.inputs), make_buffers(executable.outputs)
         for _ in range(WARM_UP_RUNS):
