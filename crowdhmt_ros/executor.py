@@ -19,6 +19,7 @@ import numpy as np
 
 from crowdhmt_ros.engine.backend import Executable, make_buffers
 from crowdhmt_ros.errors import BackendError
+from crowdhmt_ros.hedge import Hedge
 from crowdhmt_ros.types import Candidate, Inference
 from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.preprocess import Preprocessor
@@ -30,15 +31,19 @@ class Active:
     What answers frames now.
 
     :param candidate: as the plan chose it
-    :param executable: ready to run
+    :param executable: ready to run; with a hedge, what falls back
     :param plan_seq: the plan that chose it
     :param outputs: buffers that the executable writes to, (1, classes) float32 first
+    :param hedge: asks a peer first, None for a candidate that stays here
+    :param fallback_exit: which exit answers when the peer does not
     """
 
     candidate: Candidate
     executable: Executable
     plan_seq: int
     outputs: Tuple[np.ndarray, ...] = ()
+    hedge: Optional[Hedge] = None
+    fallback_exit: int = 0
 
 
 class Executor:
@@ -77,6 +82,21 @@ class Executor:
                 outputs = self._outputs[executable] = make_buffers(executable.outputs)
             self._active = Active(candidate, executable, plan_seq, outputs)
 
+    def switch_hedged(self, candidate: Candidate, hedge: Hedge, fallback: Candidate,
+                      executable: Executable, plan_seq: int) -> None:
+        """
+        Let a candidate with a peer answer from the next frame on.
+
+        :param hedge: asks the peer, and falls back in time
+        :param fallback: what answers when the peer does not
+        :param executable: of the fallback
+        :raises BackendError: when the fallback takes or gives something else; nothing changes
+        """
+        with self._lock:
+            self._check(fallback, executable)
+            self._active = Active(candidate, executable, plan_seq, (), hedge,
+                                  fallback.variant.exit_index)
+
     def infer(self, frame: Frame) -> Inference:
         """
         Answer one frame.
@@ -92,12 +112,26 @@ class Executor:
         start_s = time.perf_counter()
         self._preprocessor.into(frame.image, self._input)
         ready_s = time.perf_counter()
+        if active.hedge is not None:
+            return self._hedged(active, active.hedge, frame, ready_s - start_s)
         active.executable.run((self._input,), active.outputs)
         end_s = time.perf_counter()
         return Inference(
             candidate_id=active.candidate.candidate_id, plan_seq=active.plan_seq,
             scores=softmax(active.outputs[0]), exit_index=active.candidate.variant.exit_index,
             preprocess_s=ready_s - start_s, infer_s=end_s - ready_s)
+
+    def _hedged(self, active: Active, hedge: Hedge, frame: Frame, preprocess_s: float
+                ) -> Inference:
+        image = self._preprocessor.resized if hedge.remote.takes_image else None
+        done = hedge.answer(self._input, image, frame.received_s)
+        exit_index = active.fallback_exit if done.degraded \
+            else active.candidate.variant.exit_index
+        return Inference(
+            candidate_id=active.candidate.candidate_id, plan_seq=active.plan_seq,
+            scores=softmax(done.logits), exit_index=exit_index, preprocess_s=preprocess_s,
+            infer_s=done.infer_s, degraded=done.degraded, crossing=done.crossing,
+            offload_s=done.offload_s)
 
     def luminance(self) -> Optional[float]:
         """Return the mean grey of the last frame, 0..1; None before the first."""

@@ -285,8 +285,7 @@ def feedback_to_msg(feedback: types.Feedback, *, answered_stamps_ns: Sequence[in
         capture_to_result_s=doubles(feedback.capture_to_result_s),
         queue_s=doubles(feedback.queue_s), preprocess_s=doubles(feedback.preprocess_s),
         infer_s=doubles(feedback.infer_s),
-        offload_s=doubles(number(s) for s in feedback.offload_s)
-        or doubles(NAN for _ in feedback.infer_s),
+        offload_s=doubles(number(s) for s in feedback.offload_s),
         encode_s=doubles(feedback.encode_s), link_s=doubles(feedback.link_s),
         remote_queue_s=doubles(feedback.remote_queue_s),
         remote_infer_s=doubles(feedback.remote_infer_s),

@@ -73,6 +73,17 @@ class Preprocessor:
             return float(means[0]) / 255.0
         return sum(w * m for w, m in zip(GREY_OF_BGR, means)) / 255.0
 
+    @property
+    def resized(self) -> Optional[np.ndarray]:
+        """
+        The last image in the model's size, (height, width, 3) uint8 blue-green-red.
+
+        Valid until the next image; None before the first.
+        """
+        if self._resized is None or self._resized.ndim == 3:
+            return self._resized
+        return cv2.cvtColor(self._resized, cv2.COLOR_GRAY2BGR)
+
     def _resize(self, image: np.ndarray) -> np.ndarray:
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0 or (
                 image.ndim == 3 and image.shape[2] not in (1, 3)):

@@ -15,6 +15,7 @@ RANKS = (
     {'graph'},
     {'resources', 'profiling', 'elastic', 'tta', 'offload', 'engine', 'vision'},
     {'planner', 'bundle'},
+    {'hedge'},
     {'executor'},
     {'loop'},
     {'campus', 'dashboard', 'report'},

@@ -10,7 +10,7 @@ from crowdhmt_ros import types
 
 pytest.importorskip('rclpy')
 pytestmark = pytest.mark.ros
-from crowdhmt_ros.nodes import convert  # noqa: E402
+from crowdhmt_ros.nodes import convert, convert_fleet  # noqa: E402
 
 finite = st.floats(0.0, 1e12)
 maybe = st.none() | finite
@@ -32,26 +32,34 @@ placements = st.builds(types.Placement, st.lists(
 engines = st.builds(types.EngineOptions, names, st.integers(1, 64), st.booleans(), names, names,
                     st.sampled_from(['fast', 'lean']))
 candidates = st.builds(types.Candidate, names, variants, placements, engines)
-estimates = st.builds(types.CostEstimate, candidates, constant, spread, constant, constant)
+estimates = st.builds(types.CostEstimate, candidates, constant, spread, constant, constant,
+                      names)
+counts = st.integers(0, 2**32 - 1)
+peers = st.builds(types.PeerStatus, names, names, maybe, counts, maybe, maybe, maybe, maybe, maybe,
+                  counts, maybe)
+adverts = st.builds(types.Advert, names, names, counts, names, names, maybe, counts, maybe, maybe,
+                    st.lists(names, max_size=2).map(tuple), names, names)
 snapshots = st.builds(types.ResourceSnapshot, stamps, names, names,
                       **dict.fromkeys(types.READING_FIELDS, readings))
 requirements = st.builds(types.Requirements, maybe, maybe, maybe, maybe)
 corrections = st.builds(types.CostCorrection, names, finite, finite, st.integers(0, 2**32 - 1))
 states = st.builds(types.LoopState, st.integers(0, 2**63), names, finite,
                    st.lists(corrections, max_size=3).map(tuple), names, names,
-                   st.integers(0, 99))
+                   st.integers(0, 99), maybe, st.floats(0, 1))
 violations = st.builds(types.Violation, names, finite, finite)
 plans = st.builds(types.Plan, st.integers(0, 2**63), stamps, estimates, st.none() | estimates,
                   st.dictionaries(names, finite, max_size=3), st.floats(-9, 9),
                   st.lists(violations, max_size=3).map(tuple), names, requirements, snapshots,
-                  states)
+                  states, st.lists(peers, max_size=2).map(tuple))
 floats = st.lists(finite, max_size=4).map(tuple)
 feedbacks = st.builds(
     types.Feedback, st.integers(0, 2**63), names, stamps, finite, floats, floats, floats, floats,
     st.lists(st.integers(0, 9), max_size=3).map(tuple), floats,
     st.lists(st.integers(0, 2**31 * 10**9 - 10**9), max_size=3).map(tuple), st.integers(0, 9),
     st.builds(types.Reading, maybe, sources), st.builds(types.Reading, maybe, sources), names,
-    st.just(types.NO_READING) | st.builds(types.Reading, st.floats(0, 1)))
+    st.just(types.NO_READING) | st.builds(types.Reading, st.floats(0, 1)),
+    st.lists(maybe, max_size=4).map(tuple), floats, floats, floats, floats, counts, counts, counts,
+    st.lists(peers, max_size=2).map(tuple))
 quick = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -85,10 +93,17 @@ def test_a_plan_survives_the_wire(plan):
 @quick
 @given(feedbacks)
 def test_feedback_comes_back_equal(feedback):
-    message = convert.feedback_to_msg(feedback, answered_stamps_ns=(1, 2), degraded=3)
+    message = convert.feedback_to_msg(feedback, answered_stamps_ns=(1, 2))
     assert convert.feedback_from_msg(message) == feedback
     assert convert.stamps_ns(message.answered_stamps) == (1, 2)
-    assert message.degraded == 3
+
+
+@quick
+@given(adverts)
+def test_an_advert_comes_back_equal(advert):
+    message = convert_fleet.advert_to_msg(advert, convert.ns_to_time(5))
+    assert convert_fleet.advert_from_msg(message) == advert
+    assert message.header.stamp.nanosec == 5
 
 
 def test_unknown_is_nan_on_the_wire_and_null_in_json():

@@ -1,0 +1,110 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes ready what a plan with a peer needs: head and fallback here, a lease there. No ROS."""
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Callable, Mapping, Optional, Protocol
+
+from crowdhmt_ros.engine.backend import Executable
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.errors import CrowdHMTError, OffloadError
+from crowdhmt_ros.hedge import Hedge, Remote
+from crowdhmt_ros.types import HERE, Candidate, Segment
+
+DEFAULT_BUDGET_S = 0.2
+"""From frame to answer where the plan states no latency budget: two periods of 10 Hz."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """
+    What a plan says beside its candidate, for one that a peer takes part in.
+
+    :param fallback: answers when the peer does not
+    :param budget_s: from the frame in memory to the answer
+    """
+
+    fallback: Candidate
+    budget_s: float = DEFAULT_BUDGET_S
+
+
+class Peers(Protocol):
+    """Where the peer's part comes from; `nodes.peer_links.PeerLinks` is one."""
+
+    def remote_part(self, robot_id: str, segment: Segment, codec: str) -> Remote:
+        """
+        Lease a segment at a peer; may take a while.
+
+        :raises OffloadError: it cannot be reached or refuses
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A candidate with a peer that can come into force."""
+
+    candidate: Candidate
+    terms: Terms
+    hedge: Hedge
+    executable: Executable
+
+    def serves(self, candidate: Candidate, terms: Terms) -> bool:
+        """Whether it is what a plan asks for, but for the budget of time."""
+        return (self.candidate.candidate_id == candidate.candidate_id
+                and self.terms.fallback.candidate_id == terms.fallback.candidate_id)
+
+
+Done = Callable[[Candidate, Optional[Ready], Optional[CrowdHMTError]], None]
+"""Told of a finished preparation: ready or an error, never both."""
+
+
+class HelpedPlans:
+    """
+    Prepares candidates that a peer takes part in.
+
+    :param pool: compiles what stays here
+    :param segments: of the bundle, those that a peer runs among them
+    :param peers: None where offloading is off
+    """
+
+    def __init__(self, pool: Pool, segments: Mapping[str, Segment],
+                 peers: Callable[[], Optional[Peers]]) -> None:
+        self._pool = pool
+        self._segments = segments
+        self._peers = peers
+
+    def prepare_in_background(self, candidate: Candidate, terms: Terms, done: Done) -> None:
+        """
+        Prepare in a thread of its own: a lease waits for another robot.
+
+        :param done: called once, in that thread
+        """
+        def work() -> None:
+            try:
+                ready = self.prepare(candidate, terms)
+            except CrowdHMTError as error:
+                done(candidate, None, error)
+            else:
+                done(candidate, ready, None)
+
+        threading.Thread(target=work, name='lease', daemon=True).start()
+
+    def prepare(self, candidate: Candidate, terms: Terms) -> Ready:
+        """
+        Compile head and fallback, lease the rest; it takes a while.
+
+        :raises CrowdHMTError: when one of them cannot be had; nothing stays reserved
+        """
+        peers = self._peers()
+        placed = candidate.placement.segments[-1]
+        if peers is None or placed.device == HERE or len(candidate.placement.peers) != 1:
+            raise OffloadError('%s needs one peer for its last part, and offloading must be on'
+                               % candidate.candidate_id)
+        fallback = self._pool.prepare(terms.fallback)
+        heads = self._pool.prepare_all(candidate)
+        remote = peers.remote_part(placed.device, self._segments[placed.segment_id],
+                                   placed.codec)
+        hedge = Hedge(remote, heads[0] if heads else None, fallback, terms.budget_s)
+        return Ready(candidate, terms, hedge, fallback)
