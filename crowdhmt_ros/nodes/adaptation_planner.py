@@ -17,10 +17,8 @@ from crowdhmt_ros.loop import step
 from crowdhmt_ros.msg import Feedback, Plan, ResourceStatus
 from crowdhmt_ros.nodes import log_bridge, topics
 from crowdhmt_ros.nodes.convert import (
-    NAN,
     estimate_to_msg,
     feedback_from_msg,
-    number,
     plan_to_msg,
     requirements_from_msg,
     requirements_to_msg,
@@ -32,6 +30,7 @@ from crowdhmt_ros.nodes.mind_start import Mind, MindStart, config_sha256
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.scalars import NAN, number
 from crowdhmt_ros.nodes.starting_over import on_starting_over
 from crowdhmt_ros.planner.reasons import describe, explain
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements

@@ -34,11 +34,11 @@ from crowdhmt_ros.nodes.bag_file import (
     rescale_for,
     restamped,
 )
-from crowdhmt_ros.nodes.convert import ns_to_time, time_to_ns
 from crowdhmt_ros.nodes.declare import declare
 from crowdhmt_ros.nodes.params import BagPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.scalars import ns_to_time, time_to_ns
 from crowdhmt_ros.nodes.serving import SourceLog
 
 TICK_S = 0.01

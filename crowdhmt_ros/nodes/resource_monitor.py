@@ -17,7 +17,7 @@ from std_msgs.msg import Float32, UInt64
 
 from crowdhmt_ros.msg import ResourceStatus
 from crowdhmt_ros.nodes import log_bridge, topics
-from crowdhmt_ros.nodes.convert import snapshot_to_msg, time_to_ns
+from crowdhmt_ros.nodes.convert import snapshot_to_msg
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import WARN, Diagnostics, Health
 from crowdhmt_ros.nodes.frame_age import FrameAges
@@ -25,6 +25,7 @@ from crowdhmt_ros.nodes.own_processes import OwnProcesses
 from crowdhmt_ros.nodes.params import ResourceMonitorParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import incompatible_publisher, profile_of
+from crowdhmt_ros.nodes.scalars import time_to_ns
 from crowdhmt_ros.nodes.serving import Throttle
 from crowdhmt_ros.nodes.starting_over import on_starting_over
 from crowdhmt_ros.resources.battery import BatteryReport
