@@ -29,12 +29,13 @@ from crowdhmt_ros.nodes.camera_health import (
 from crowdhmt_ros.nodes.convert import candidate_from_msg, feedback_to_msg
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Diagnostics, Health
-from crowdhmt_ros.nodes.engine_room import EngineRoom, PlanDoor, open_engine_room
+from crowdhmt_ros.nodes.engine_room import EngineRoom, open_engine_room
 from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.frame_sources import make_source
 from crowdhmt_ros.nodes.image_topics import ImageTopics
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
+from crowdhmt_ros.nodes.plan_door import PlanDoor
 from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of

@@ -3,18 +3,18 @@
 """Everything that answers frames, opened from a bundle; free of ROS."""
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Mapping, Optional, Protocol
+from typing import Callable, Optional
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
-from crowdhmt_ros.errors import BundleError, CrowdHMTError
+from crowdhmt_ros.errors import BundleError
 from crowdhmt_ros.executor import Executor
 from crowdhmt_ros.first_start import kept_tables_path
+from crowdhmt_ros.nodes.helped import HelpedPlans
 from crowdhmt_ros.nodes.kept_memory import KeptMemory
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.nodes.switching import PlanSwitcher
@@ -35,6 +35,7 @@ class EngineRoom:
     :param pool: what is compiled
     :param executor: answers frames; the fallback is in force at first
     :param switcher: brings plans into force
+    :param helped: prepares candidates that a peer takes part in
     :param fallback: what answers before the first plan
     :param warnings: what the engine could not give, one line each
     """
@@ -43,11 +44,13 @@ class EngineRoom:
     pool: Pool
     executor: Executor
     switcher: PlanSwitcher
+    helped: HelpedPlans
     fallback: Candidate
     warnings: tuple
 
     def close(self) -> None:
-        """Let go of everything compiled."""
+        """Let go of everything compiled, here and at peers."""
+        self.switcher.drop_help()
         self.pool.close()
 
 
@@ -90,64 +93,7 @@ def open_engine_room(parameters: CameraInferenceParameters, *,
     executor = Executor(bundle.classes, Preprocessor(bundle.input))
     fallback = leanest(bundle, parameters.fallback)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
-    switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id)
-    return EngineRoom(bundle, pool, executor, switcher, fallback, tuple(backend.warnings))
-
-
-class PlanMessage(Protocol):
-    """The fields of a `plan` message that bring it into force."""
-
-    plan_seq: int
-    bundle_sha256: str
-
-
-class PlanDoor:
-    """
-    From a `plan` message to the executor: a plain function, so that it can be measured.
-
-    :param bundle: whose plans are taken
-    :param switcher: brings them into force
-    :param read: turns a message's choice into a candidate where the bundle's table lacks it;
-        raises CrowdHMTError where that cannot be
-    """
-
-    def __init__(self, bundle: Bundle, switcher: PlanSwitcher,
-                 read: Callable[..., Candidate]) -> None:
-        self._sha256 = bundle.sha256
-        self._known: Dict[str, Candidate] = {c.candidate_id: c for c in bundle.candidates()}
-        self._switcher = switcher
-        self._read = read
-        self.problem = ''
-
-    @property
-    def known(self) -> Mapping[str, Candidate]:
-        """candidate_id -> candidate, as far as seen."""
-        return self._known
-
-    def enter(self, message: PlanMessage) -> bool:
-        """
-        Bring a plan into force, or start to; a plan that cannot be is noted in `problem`.
-
-        :returns: whether it is in force when this returns
-        """
-        entered_s = time.perf_counter()
-        if message.bundle_sha256 != self._sha256:
-            self.problem = (f'plan {message.plan_seq} is for another bundle '
-                            f'({message.bundle_sha256[:12] or "unnamed"}, here is '
-                            f'{self._sha256[:12]}): give planner and camera the same bundle')
-            return False
-        choice = message.choice
-        try:
-            candidate = self._known.get(choice.candidate_id) or self._learn(choice)
-            in_force = self._switcher.apply(candidate, message.plan_seq, entered_s)
-        except CrowdHMTError as error:
-            self.problem = (f'plan {message.plan_seq} cannot be brought into force, the one '
-                            f'before stays: {error}')
-            return False
-        self.problem = ''
-        return in_force
-
-    def _learn(self, choice: object) -> Candidate:
-        candidate = self._read(choice)
-        self._known[candidate.candidate_id] = candidate
-        return candidate
+    helped = HelpedPlans(pool, segments)
+    switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id, helped=helped)
+    return EngineRoom(bundle, pool, executor, switcher, helped, fallback,
+                      tuple(backend.warnings))

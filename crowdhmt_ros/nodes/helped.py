@@ -64,16 +64,16 @@ class HelpedPlans:
     """
     Prepares candidates that a peer takes part in.
 
+    `peers` is set once there is a way to them; None means that offloading is off.
+
     :param pool: compiles what stays here
     :param segments: of the bundle, those that a peer runs among them
-    :param peers: None where offloading is off
     """
 
-    def __init__(self, pool: Pool, segments: Mapping[str, Segment],
-                 peers: Callable[[], Optional[Peers]]) -> None:
+    def __init__(self, pool: Pool, segments: Mapping[str, Segment]) -> None:
         self._pool = pool
         self._segments = segments
-        self._peers = peers
+        self.peers: Optional[Peers] = None
 
     def prepare_in_background(self, candidate: Candidate, terms: Terms, done: Done) -> None:
         """
@@ -97,7 +97,7 @@ class HelpedPlans:
 
         :raises CrowdHMTError: when one of them cannot be had; nothing stays reserved
         """
-        peers = self._peers()
+        peers = self.peers
         placed = candidate.placement.segments[-1]
         if peers is None or placed.device == HERE or len(candidate.placement.peers) != 1:
             raise OffloadError('%s needs one peer for its last part, and offloading must be on'
