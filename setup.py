@@ -29,13 +29,16 @@ ROBOT_REQUIRES = [
     'ros-rosgraph-msgs~=2.3.0',
     'ros-sensor-msgs~=5.5.1',
     'ros-std-msgs~=5.5.1',
+    'cryptography>=3.4',
     'numpy>=1.24',
     'onnxruntime>=1.19',
     'opencv-python-headless>=4.5',  # opencv-python owns the same cv2: install one of the two
     'psutil>=5.8',
     'pyyaml>=5.3',
+    'pyzmq>=22',
     'rich>=10',
     'rosbags>=0.10',
+    'zstandard>=0.15',
 ]
 TRAIN_REQUIRES = ['torch>=2.2', 'onnx>=1.16']
 SEARCH_REQUIRES = ['pymoo>=0.6', 'scipy>=1.10']

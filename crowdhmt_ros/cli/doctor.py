@@ -23,7 +23,9 @@ from crowdhmt_ros.errors import CrowdHMTError
 OK, NOTE, MISSING = 'ok', 'note', 'MISSING'
 ROBOT_MODULES = {'numpy': '1.20', 'cv2': '4.5', 'onnxruntime': '1.16', 'psutil': '5.8',
                  'yaml': '5.3'}
-EXTRAS = {'rich': 'the live table of the demo', 'rosbags': 'bags',
+EXTRAS = {'zmq': 'work for and by peers', 'cryptography': 'the ROS door to peers',
+          'zstandard': 'smaller payloads to peers (zlib without it)',
+          'rich': 'the live table of the demo', 'rosbags': 'bags',
           'torch': 'training (extra train)', 'onnx': 'training (extra train)',
           'vision_msgs': 'the topic classification'}
 LOOK_S = 1.5

@@ -24,7 +24,7 @@ FLOORS = {
 OPENCV = {'1': '4.5.5.64', '2': '4.10.0.84'}
 """Major version of numpy -> version of opencv-python-headless."""
 SELECTION = ('bundle', 'engine', 'planner', 'profiling', 'resources', 'vision', 'campus',
-             'test_loop.py', 'test_executor.py')
+             'offload', 'test_loop.py', 'test_executor.py')
 
 
 def floor_requirements():
@@ -32,7 +32,7 @@ def floor_requirements():
     onnxruntime, numpy = FLOORS[min(fitting) if fitting else max(FLOORS)]
     return [f'onnxruntime=={onnxruntime}', f'numpy=={numpy}',
             f'opencv-python-headless=={OPENCV[numpy[0]]}', 'psutil', 'pyyaml', 'pytest',
-            'pytest-timeout', 'hypothesis']
+            'pytest-timeout', 'hypothesis', 'pyzmq', 'cryptography', 'zstandard']
 
 
 @pytest.mark.timeout(900)
