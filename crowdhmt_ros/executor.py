@@ -155,9 +155,9 @@ def softmax(logits: np.ndarray) -> Tuple[float, ...]:
     :returns: probabilities that sum to 1
     :raises BackendError: when the model gave no finite numbers
     """
-    values = logits.reshape(-1).tolist()  # a handful of classes: plain numbers beat arrays
-    highest = max(values)
-    powers = [math.exp(value - highest) for value in values]
+    values = logits.tolist()[0]  # a handful of classes: plain numbers beat arrays
+    highest, exp = max(values), math.exp
+    powers = [exp(value - highest) for value in values]
     total = sum(powers)
     if not math.isfinite(total) or total <= 0.0:
         raise BackendError('the model gave no finite scores')

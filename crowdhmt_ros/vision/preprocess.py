@@ -16,7 +16,7 @@ import numpy as np
 from crowdhmt_ros.errors import BundleError, FrameError
 from crowdhmt_ros.types import InputSpec
 
-GREY_OF_BGR = (0.114, 0.587, 0.299)
+BLUE, GREEN, RED = 0.114, 0.587, 0.299
 """ITU-R BT.601 luma, as cv2.COLOR_BGR2GRAY has it."""
 
 
@@ -68,10 +68,10 @@ class Preprocessor:
         """Return the mean grey of the last resized image, 0..1; None before the first."""
         if self._resized is None:
             return None
-        means = cv2.mean(self._resized)
+        blue, green, red, _ = cv2.mean(self._resized)
         if self._resized.ndim == 2:
-            return float(means[0]) / 255.0
-        return sum(w * m for w, m in zip(GREY_OF_BGR, means)) / 255.0
+            return float(blue) / 255.0
+        return (BLUE * blue + GREEN * green + RED * red) / 255.0
 
     @property
     def resized(self) -> Optional[np.ndarray]:

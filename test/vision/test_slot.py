@@ -47,6 +47,22 @@ def test_close_wakes_who_waits_and_takes_no_more():
     assert slot.closed
 
 
+def test_close_wakes_all_who_wait_and_all_who_come_later():
+    slot, found = LatestSlot(), []
+    waiting = [threading.Thread(target=lambda: found.append(slot.get(5.0))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.02)
+    slot.close()
+    slot.close()
+    start = time.monotonic()
+    assert slot.get() is None
+    for thread in waiting:
+        thread.join(5)
+    assert found == [None] * 3
+    assert time.monotonic() - start < 2.0
+
+
 def test_close_hands_back_the_frame_that_nobody_took():
     slot, left = LatestSlot(), frame(1)
     slot.put(left)
