@@ -24,6 +24,7 @@ COMMANDS = {
     'up': 'the nodes of one robot in this shell, restarted when they crash',
     'replay': 'a recorded run through the real nodes, or decided again under another world',
     'doctor': 'what this machine has and lacks',
+    'keys': 'make and show the key of this robot, trust those of its peers',
     'bench': 'one claim: figures beside their targets',
     'train': 'train the model family and write the bundle (needs the extra train)',
     'loss': 'count the frames of a recorded run',

@@ -64,7 +64,7 @@ def test_nodes_import_without_training_libraries():
 
 def test_the_command_line_shows_help_without_training_libraries():
     names = ['crowdhmt_ros.cli.' + n for n in ('main', 'demo', 'up', 'doctor', 'replay', 'loss',
-                                               'bench', 'reference')]
+                                               'bench', 'reference', 'keys')]
     assert import_blocked(names, [*HEAVY, 'rclpy', 'rosbags']) == {}
 
 
