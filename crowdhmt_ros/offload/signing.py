@@ -12,6 +12,7 @@ import hashlib
 import hmac
 
 from crowdhmt_ros.errors import TrustError
+from crowdhmt_ros.offload.curve import public_of_secret, raw_key
 
 HKDF_INFO = b'crowdhmt_ros messages 1'
 SECRET_BYTES = 32
@@ -33,13 +34,11 @@ def shared_secret(own_secret: bytes, peer_public: bytes) -> bytes:
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     except ImportError as error:
         raise TrustError(LIBRARY) from error
-    import zmq
-    from zmq.utils import z85
     try:
-        own = x25519.X25519PrivateKey.from_private_bytes(z85.decode(own_secret))
-        agreed = own.exchange(x25519.X25519PublicKey.from_public_bytes(z85.decode(peer_public)))
-        pair = sorted((zmq.curve_public(own_secret), peer_public))
-    except (ValueError, KeyError, zmq.ZMQError) as error:
+        own = x25519.X25519PrivateKey.from_private_bytes(raw_key(own_secret))
+        agreed = own.exchange(x25519.X25519PublicKey.from_public_bytes(raw_key(peer_public)))
+        pair = sorted((public_of_secret(own_secret), peer_public))
+    except ValueError as error:
         raise TrustError('two keys that agree on no secret: make them anew with crowdhmt keys '
                          'make') from error
     return HKDF(algorithm=SHA256(), length=SECRET_BYTES, salt=None,

@@ -12,62 +12,33 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import struct
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.errors import TrustError
+from crowdhmt_ros.offload.curve import (
+    key_of,
+    new_pair,
+    public_of_secret,
+    public_text,
+    raw_key,
+)
 from crowdhmt_ros.offload.key_files import check_folder, make_folder, read_checked, write_private
 from crowdhmt_ros.offload.signing import shared_secret, sign, verify
 from crowdhmt_ros.offload.wire_fields import is_robot_id
 
 OWN, TRUSTED, SUFFIX = 'own.key', 'trusted', '.pub'
 KEYS_VARIABLE = 'CROWDHMT_KEYS'
-KEY_BYTES, Z85_CHARACTERS = 32, 40
 FINGERPRINT_DIGITS = 32
 
-__all__ = ['KeyStore', 'default_keys_dir', 'fingerprint', 'key_of', 'shared_secret', 'sign',
-           'throw_away', 'verify']
+__all__ = ['KeyStore', 'default_keys_dir', 'fingerprint', 'key_of', 'public_text',
+           'shared_secret', 'sign', 'throw_away', 'verify']
 
 
 def default_keys_dir() -> Path:
     """Return the folder of this user's robot keys: $CROWDHMT_KEYS or ~/.config/crowdhmt/keys."""
     named = os.environ.get(KEYS_VARIABLE)
     return Path(named) if named else Path.home() / '.config' / 'crowdhmt' / 'keys'
-
-
-def raw_key(key: bytes) -> bytes:
-    """
-    Return the 32 bytes of a key in Z85.
-
-    :raises TrustError: when it is none
-    """
-    from zmq.utils import z85
-    try:
-        raw = bytes(z85.decode(key)) if len(key) == Z85_CHARACTERS else b''
-    except (ValueError, KeyError, struct.error):
-        raw = b''
-    if len(raw) != KEY_BYTES:
-        raise TrustError('not a key: `crowdhmt keys show` prints one as 64 hexadecimal digits')
-    return raw
-
-
-def key_of(text: str) -> bytes:
-    """
-    Return a key in Z85 from what a person gives: 64 hexadecimal digits, or Z85 itself.
-
-    :raises TrustError: when it is neither
-    """
-    from zmq.utils import z85
-    given = text.strip()
-    try:
-        if len(given) == 2 * KEY_BYTES:
-            return bytes(z85.encode(bytes.fromhex(given)))
-        key = given.encode('ascii')
-    except ValueError as error:
-        raise TrustError('not a key: it holds a character that no key has') from error
-    raw_key(key)
-    return key
 
 
 def fingerprint(public: bytes) -> str:
@@ -118,14 +89,13 @@ class KeyStore:
         :param replace: also when there is one: peers then refuse this robot until they are told
         :raises TrustError: when there is one, or the folder cannot be used
         """
-        import zmq
         folder = Path(folder)
         make_folder(folder)
         make_folder(folder / TRUSTED)
         if (folder / OWN).exists() and not replace:
             raise TrustError('%s has a key already: peers would refuse a new one; draw one all '
                              'the same with --replace' % folder)
-        public, secret = zmq.curve_keypair()
+        public, secret = new_pair()
         write_private(folder / OWN, '%s\n%s\n' % (public.decode(), secret.decode()))
         return cls(folder)
 
@@ -229,12 +199,10 @@ def read_pair(path: Path) -> Tuple[bytes, bytes]:
     :returns: public, secret, both Z85
     :raises TrustError: when the file is open to others, or the two do not belong together
     """
-    import zmq
     lines = read_checked(path, secret=True).split('\n')
     if len(lines) == 3 and lines[2] == '':
         public, secret = lines[0].encode(), lines[1].encode()
-        raw_key(public), raw_key(secret)
-        if zmq.curve_public(secret) == public:
+        if public_of_secret(secret) == public:
             return public, secret
     raise TrustError('%s is damaged: draw a new key with crowdhmt keys make --replace --dir %s'
                      % (path, shlex.quote(str(path.parent))))
