@@ -9,15 +9,15 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from crowdhmt_ros.errors import ConfigError
-from crowdhmt_ros.loop import enact, rederive
-from crowdhmt_ros.planner.planner import choose
-from crowdhmt_ros.profiling.cost_model import estimate_all
+from crowdhmt_ros.loop import decide, enact, rederive
+from crowdhmt_ros.planner.choices import Offer
 from crowdhmt_ros.types import (
     REPLAYED,
     FrontEntry,
     LoopState,
     Plan,
     Reading,
+    RemoteOption,
     Requirements,
     ResourceSnapshot,
 )
@@ -93,22 +93,25 @@ def other_world(plan: Plan, world: Mapping[str, float]) -> Tuple[ResourceSnapsho
     return snapshot, replace(plan.requirements, **asked)
 
 
-def rederive_all(plans: Sequence[Plan], front: Sequence[FrontEntry]) -> List[Outcome]:
+def rederive_all(plans: Sequence[Plan], front: Sequence[FrontEntry],
+                 remote: Sequence[RemoteOption] = ()) -> List[Outcome]:
     """Decide every plan again from what it publishes alone."""
-    return [Outcome(plan, rederive(plan, front), plan.reason) for plan in plans]
+    return [Outcome(plan, rederive(plan, front, remote), plan.reason) for plan in plans]
 
 
 def decide_again(plans: Sequence[Plan], front: Sequence[FrontEntry],
-                 world: Mapping[str, float]) -> List[Outcome]:
+                 world: Mapping[str, float], *, remote: Sequence[RemoteOption] = ()
+                 ) -> List[Outcome]:
     """
     Decide a recorded run under another world, one plan after another.
 
     What the loop had learned of costs stays as recorded; what it remembers of its own choices
-    is that of the other world.
+    is that of the other world. Peers come and go as recorded.
 
     :param plans: in the order of the run
     :param front: that they were chosen from
     :param world: field name -> value
+    :param remote: ways to be helped that they were chosen from
     :raises RequirementsError: when the other world's requirements are no usable numbers
     """
     memory = LoopState()
@@ -119,7 +122,7 @@ def decide_again(plans: Sequence[Plan], front: Sequence[FrontEntry],
                         challenger_id=memory.challenger_id,
                         challenger_steps=memory.challenger_steps)
         snapshot, requirements = other_world(plan, world)
-        decision = choose(estimate_all(front, state, snapshot), snapshot, requirements, state,
+        decision = decide(Offer(front, remote, plan.peers), state, snapshot, requirements,
                           plan.stamp_s)
         outcomes.append(Outcome(plan, decision.chosen.candidate.candidate_id, decision.reason))
         memory = enact(state, decision, plan.stamp_s)

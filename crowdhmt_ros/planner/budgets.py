@@ -72,7 +72,8 @@ def judged(budgets: Budgets, estimates: Sequence[CostEstimate], condition: str) 
 
     Without a condition of the images an accuracy is a guess, and nobody can say that it breaks
     a floor. So long a floor asks for no more than the best that fits the other budgets: it still
-    keeps lean candidates away, and no violation of it is claimed that nobody knows of.
+    keeps lean candidates away, and no violation of it is claimed that nobody knows of. The best
+    is sought among candidates that stay here: on a guess nobody is asked for help.
 
     :param budgets: of `budgets_now`
     :param estimates: all candidates
@@ -81,8 +82,9 @@ def judged(budgets: Budgets, estimates: Sequence[CostEstimate], condition: str) 
     if condition or budgets.accuracy is None:
         return budgets
     others = replace(budgets, accuracy=None)
-    fitting = [e.accuracy.mean for e in estimates if excess(e, others) == NO_EXCESS]
-    best = max(fitting, default=0.0)
+    fitting = [e for e in estimates if excess(e, others) == NO_EXCESS]
+    here = [e for e in fitting if not e.candidate.placement.peers]
+    best = max((e.accuracy.mean for e in here or fitting), default=0.0)
     return replace(budgets, accuracy=min(budgets.accuracy, best), floor_waits=True)
 
 

@@ -6,8 +6,9 @@ Formula (3) of P III-D2, *reconstructed*: accuracy against energy, weighed by th
     maximise  w_accuracy N(A) - w_energy N(E)
     w_energy = max(0.3, 1 - battery),  w_accuracy = 1 - w_energy
 
-N is the logarithm scaled to 0..1 over the front. Plain logarithms would always pick the leanest
-candidate: ten times the energy outweighs any accuracy.
+N is the logarithm scaled to 0..1 over the candidates that stay here, so that a peer that comes
+or goes changes no score of theirs; with a peer N may leave 0..1. Plain logarithms would always
+pick the leanest candidate: ten times the energy outweighs any accuracy.
 """
 from __future__ import annotations
 
@@ -34,6 +35,7 @@ class Rated(NamedTuple):
     :param score: by formula (3), budgets not counted
     :param excess: by how much it breaks each budget
     :param roomy: whether it keeps its distance from budgets that waver
+    :param away: whether a peer takes part
     """
 
     estimate: CostEstimate
@@ -41,6 +43,7 @@ class Rated(NamedTuple):
     score: float
     excess: Excess
     roomy: bool
+    away: bool = False
 
     @property
     def allowed(self) -> bool:
@@ -70,13 +73,20 @@ def log_range(values: Sequence[float]) -> Tuple[float, float]:
     return low, high - low
 
 
+def _scale(values: Sequence[float], away: Sequence[bool]) -> Tuple[float, float]:
+    """Return the range over those that stay here; over all where those do not differ."""
+    here = [value for value, leaves in zip(values, away) if not leaves]
+    low, span = log_range(here or values)
+    return (low, span) if span > 0.0 else log_range(values)
+
+
 @dataclass(frozen=True)
 class Rating:
     """
     All candidates of one step, in the order of the front.
 
     :param items: one a candidate
-    :param energy_span: logarithm of the largest energy over the smallest
+    :param energy_span: logarithm of the largest energy over the smallest, of those that stay here
     """
 
     items: Tuple[Rated, ...]
@@ -94,14 +104,15 @@ def rate(estimates: Sequence[CostEstimate], weights: Mapping[str, float], budget
     """
     accuracies = [max(SMALLEST_ACCURACY, e.accuracy.mean) for e in estimates]
     energies = [max(SMALLEST_ENERGY_J, e.energy_j.mean) for e in estimates]
-    accuracy_low, accuracy_span = log_range(accuracies)
-    energy_low, energy_span = log_range(energies)
+    away = [bool(e.candidate.placement.peers) for e in estimates]
+    accuracy_low, accuracy_span = _scale(accuracies, away)
+    energy_low, energy_span = _scale(energies, away)
     items: List[Rated] = []
     per_accuracy = weights[ACCURACY] / accuracy_span if accuracy_span > 0.0 else 0.0
     per_energy = weights[ENERGY] / energy_span if energy_span > 0.0 else 0.0
-    for estimate, accuracy, energy in zip(estimates, accuracies, energies):
+    for estimate, accuracy, energy, leaves in zip(estimates, accuracies, energies, away):
         score = (per_accuracy * (math.log(accuracy) - accuracy_low)
                  - per_energy * (math.log(energy) - energy_low))
         items.append(Rated(estimate, estimate.candidate.candidate_id, score,
-                           excess(estimate, budgets), has_room(estimate, budgets)))
+                           excess(estimate, budgets), has_room(estimate, budgets), leaves))
     return Rating(tuple(items), energy_span)

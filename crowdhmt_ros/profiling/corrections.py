@@ -14,16 +14,22 @@ A correction is a ratio: inference measured over tabulated. Three things move it
 
 A candidate without a correction is taken to be as slow as the measured ones (`common_ratio`).
 
+A peer has a correction of its own, under the id 'peer:ROBOT_ID': its time measured over what its
+advertised rate promises. Another machine says nothing about this one, so it neither enters the
+common ratio nor moves with it. A candidate that a peer helps has a ratio too; it is about the
+part that stays here.
+
 Preprocessing has no ratio. It depends on the frames of this camera and not on the candidate, so
 its time itself is smoothed (`absorb_preprocess`).
 """
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.profiling.latency import spread, summarise
-from crowdhmt_ros.types import CostCorrection, Feedback, FrontEntry
+from crowdhmt_ros.types import Away, CostCorrection, Feedback, FrontEntry
 
 LOWEST_RATIO, HIGHEST_RATIO = 0.25, 20.0
 """No correction leaves this range: beyond it the table is wrong, not the moment."""
@@ -41,15 +47,35 @@ MOST_SAMPLES = 1000
 FADE = 0.97
 """What remains of an unused correction's weight, and of its distance from the common ratio."""
 
+PEER = 'peer:'
+DEGRADED_GAIN = 0.3
+"""Weight of a window of `FULL_WINDOW` frames given to peers against all before."""
+DEGRADED_FADE = 0.9
+"""What remains of the share of degraded answers after a second without a frame for peers."""
+
+
+def peer_id(robot_id: str) -> str:
+    """Return the name of a peer's correction."""
+    return PEER + robot_id
+
+
+def peer_ratios(corrections: Sequence[CostCorrection]) -> Dict[str, float]:
+    """Return robot_id -> time at that peer over what its advertised rate promises."""
+    return {c.candidate_id[len(PEER):]: c.latency_ratio for c in corrections
+            if c.candidate_id.startswith(PEER)}
+
 
 def common_ratio(corrections: Sequence[CostCorrection]) -> Optional[float]:
     """
     Return the slowdown that all candidates share: the median ratio, weighted by frames.
 
+    Those of peers do not count.
+
     :param corrections: what is known; unused ones weigh less with time
     :returns: None while nothing was measured
     """
-    ordered = sorted(corrections, key=lambda c: (c.latency_ratio, c.candidate_id))
+    ordered = sorted((c for c in corrections if not c.candidate_id.startswith(PEER)),
+                     key=lambda c: (c.latency_ratio, c.candidate_id))
     half, seen = sum(c.samples for c in ordered) / 2.0, 0
     for correction in ordered:
         seen += correction.samples
@@ -69,17 +95,21 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
 
     :param corrections: known so far
     :param feedbacks: windows in any order
-    :param front: holds the tabulated latencies
+    :param front: holds the tabulated latencies, and what peers compute
     :param current_id: candidate in force
     :param current_since_s: since when, node clock; a window that begins by `FRESH_S` later
         holds its warm-up
     :returns: in order of candidate_id
     """
     wanted = {f.candidate_id for f in feedbacks}
-    table = _tabulated(front, wanted)
+    named = {e.candidate.candidate_id: e for e in front if e.candidate.candidate_id in wanted}
+    table = {name: e.latency_s.mean for name, e in named.items() if e.latency_s.mean > 0.0}
     known = {c.candidate_id: c for c in corrections}
     measured: List[str] = []
     for feedback in sorted(feedbacks, key=lambda f: (f.stamp_s, f.plan_seq, f.candidate_id)):
+        entry = named.get(feedback.candidate_id)
+        if entry is not None and entry.away is not None:
+            measured += _learn_peer(known, feedback, entry.away)
         before = known.get(feedback.candidate_id)
         began_s = feedback.stamp_s - feedback.window_s
         fresh = before is None or (feedback.candidate_id == current_id
@@ -96,15 +126,50 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
     return _age(known, measured) if measured else _ordered(known)
 
 
-def _tabulated(front: Sequence[FrontEntry], wanted: set[str]) -> Mapping[str, float]:
-    if not wanted:
-        return {}
-    named = ((e.candidate.candidate_id, e.latency_s.mean) for e in front)
-    return {name: mean_s for name, mean_s in named if name in wanted and mean_s > 0.0}
-
-
 def _usable_times(feedback: Feedback, *, skip: int) -> List[float]:
-    return [t for t in feedback.infer_s[skip:] if math.isfinite(t) and t > 0.0]
+    """Return the times of the engine; the longest are left out where a fallback ran as well."""
+    times = [t for t in feedback.infer_s[skip:] if math.isfinite(t) and t > 0.0]
+    return sorted(times)[:-feedback.degraded] if feedback.degraded else times
+
+
+def _learn_peer(known: Dict[str, CostCorrection], feedback: Feedback, away: Away) -> List[str]:
+    """Let one window teach about the peer that helped in it; returns the id of its correction."""
+    rows = [row for row in zip(feedback.link_s, feedback.remote_queue_s, feedback.remote_infer_s)
+            if all(math.isfinite(t) and t >= 0.0 for t in row)]
+    name = peer_id(away.robot_id)
+    before = known.get(name)
+    rows = rows[WARM_UP_FRAMES:] if before is None else rows
+    if not rows:
+        return []
+    after = _learn(name, before, None, [queue + infer for _, queue, infer in rows],
+                   away.remote_s)
+    # The spread is that of the whole way: on a radio link it is the link's more than the peer's.
+    way = summarise([sum(row) for row in rows])
+    seen, gain = spread(way.mean, way.p95), SPREAD_GAIN * min(1.0, len(rows) / FULL_WINDOW)
+    start = before.spread_ratio if before is not None else seen
+    known[name] = replace(after, spread_ratio=start + gain * (seen - start))
+    return [name]
+
+
+def absorb_degraded(ratio: float, feedbacks: Sequence[Feedback]) -> float:
+    """
+    Return the smoothed share of frames given to peers that a fallback answered.
+
+    It fades while nothing is given to peers, so that one bad minute is not held against all
+    peers for ever.
+
+    :param ratio: known so far, 0 at first
+    :param feedbacks: windows in any order
+    :returns: 0..1
+    """
+    for feedback in sorted(feedbacks, key=lambda f: (f.stamp_s, f.plan_seq, f.candidate_id)):
+        given = max(feedback.degraded, sum(1 for s in feedback.offload_s if s is not None))
+        if given > 0:
+            gain = DEGRADED_GAIN * min(1.0, given / FULL_WINDOW)
+            ratio += gain * (min(1.0, feedback.degraded / given) - ratio)
+        elif feedback.window_s > 0.0 and math.isfinite(feedback.window_s):
+            ratio *= DEGRADED_FADE ** min(60.0, feedback.window_s)
+    return ratio
 
 
 def absorb_preprocess(preprocess_s: Optional[float], feedbacks: Sequence[Feedback]
@@ -156,7 +221,7 @@ def _learn(candidate_id: str, before: Optional[CostCorrection], common: Optional
 
 def _scale_others(known: Mapping[str, CostCorrection], cause: CostCorrection,
                   change: float) -> Dict[str, CostCorrection]:
-    return {name: c if name == cause.candidate_id else CostCorrection(
+    return {name: c if name == cause.candidate_id or name.startswith(PEER) else CostCorrection(
         name, _clamp(c.latency_ratio * change), c.spread_ratio, c.samples)
         for name, c in known.items()}
 
@@ -166,12 +231,13 @@ def _age(known: Mapping[str, CostCorrection], measured: Sequence[str]
     common = common_ratio([known[name] for name in sorted(set(measured))])
     kept = {}
     for name, c in known.items():
-        if name in measured or common is None:
+        towards = 1.0 if name.startswith(PEER) else common
+        if name in measured or towards is None:
             kept[name] = c
             continue
         samples = int(c.samples * FADE)
         if samples > 0:
-            ratio = common + FADE * (c.latency_ratio - common)
+            ratio = towards + FADE * (c.latency_ratio - towards)
             kept[name] = CostCorrection(name, ratio, c.spread_ratio, samples)
     return _ordered(kept)
 

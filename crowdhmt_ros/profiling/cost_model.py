@@ -10,18 +10,33 @@ What each candidate is expected to do now (P III-D1).
     energy     formula (1) under the cache-hit ratio of the moment, plus awake cores x time
 
 Preprocessing is a time, not a ratio: it depends on the camera's frames, not on the candidate.
+Where a peer takes part:
+
+    accuracy   blended with the fallback's by the share of answers that it gave lately
+    latency    of the head as above, + packing + link of the moment + time at the peer by its
+               advertised rate x what was learned of that peer
+    memory     head + fallback
+    energy     of the head as above, + energy per byte x bytes; the peer drains its own battery
 """
 from __future__ import annotations
 
 from typing import Sequence, Tuple
 
 from crowdhmt_ros.profiling.accuracy import accuracy_now
-from crowdhmt_ros.profiling.corrections import absorb, absorb_preprocess, common_ratio
-from crowdhmt_ros.profiling.energy import awake_energy_j, work_energy_j
+from crowdhmt_ros.profiling.corrections import (
+    absorb,
+    absorb_degraded,
+    absorb_preprocess,
+    common_ratio,
+    peer_id,
+    peer_ratios,
+)
+from crowdhmt_ros.profiling.energy import awake_energy_j, radio_energy_j, work_energy_j
 from crowdhmt_ros.profiling.latency import slowdown, spread
 from crowdhmt_ros.types import (
     ESTIMATED,
     MEASURED,
+    Away,
     CostEstimate,
     Estimate,
     FrontEntry,
@@ -29,7 +44,11 @@ from crowdhmt_ros.types import (
     ResourceSnapshot,
 )
 
-__all__ = ['CostModel', 'absorb', 'absorb_preprocess', 'estimate', 'estimate_all']
+__all__ = ['CostModel', 'absorb', 'absorb_degraded', 'absorb_preprocess', 'estimate',
+           'estimate_all', 'peer_ratios']
+
+AWAY_SPREAD = 1.5
+"""95th percentile over centre of the way to a peer and back, until it was measured."""
 
 
 class CostModel:
@@ -46,6 +65,7 @@ class CostModel:
         common = common_ratio(state.corrections)
         self._shared_ratio = slowdown(snapshot) if common is None else common
         self._preprocess_s = state.preprocess_s
+        self._degraded_ratio = state.degraded_ratio
         self._cache_hit_ratio = snapshot.cache_hit_ratio.value
 
     def estimate(self, entry: FrontEntry) -> CostEstimate:
@@ -54,10 +74,29 @@ class CostModel:
             else self._preprocess_s
         infer_s, spread_ratio, source = self._inference(entry)
         # One spread for both parts: what holds up the engine holds up what runs before it.
-        latency = Estimate(preprocess_s + infer_s, (preprocess_s + infer_s) * spread_ratio, source)
+        mean_s, p95_s = preprocess_s + infer_s, (preprocess_s + infer_s) * spread_ratio
+        if entry.away is not None:
+            away_s, away_spread = self._away(entry.away)
+            mean_s, p95_s = mean_s + away_s, p95_s + away_s * away_spread
         return CostEstimate(
-            entry.candidate, accuracy_now(entry.accuracy, self._condition), latency,
-            entry.memory_bytes, self._energy(entry, infer_s, preprocess_s))
+            entry.candidate, self._accuracy(entry), Estimate(mean_s, p95_s, source),
+            entry.memory_bytes, self._energy(entry, infer_s, preprocess_s), entry.fallback_id,
+            entry.away)
+
+    def _accuracy(self, entry: FrontEntry) -> Estimate:
+        now = accuracy_now(entry.accuracy, self._condition)
+        if entry.away is None or not entry.fallback_accuracy:
+            return now
+        fallback = accuracy_now(entry.fallback_accuracy, self._condition).mean
+        value = now.mean + self._degraded_ratio * (fallback - now.mean)
+        return Estimate(value, value, now.source)
+
+    def _away(self, away: Away) -> Tuple[float, float]:
+        """Return the seconds of everything beyond the head, and 95th percentile over centre."""
+        correction = self._corrections.get(peer_id(away.robot_id))
+        ratio = correction.latency_ratio if correction else 1.0
+        return (away.codec_s + away.link_s + away.remote_s * ratio,
+                correction.spread_ratio if correction else AWAY_SPREAD)
 
     def _inference(self, entry: FrontEntry) -> Tuple[float, float, str]:
         """Return the seconds of the engine, 95th percentile over centre, and their source."""
@@ -74,8 +113,12 @@ class CostModel:
         if self._cache_hit_ratio is not None:
             joules = work_energy_j(entry.macs, entry.words, entry.coefficients,
                                    cache_hit_ratio=self._cache_hit_ratio)
+        packing_s = entry.away.codec_s if entry.away is not None else 0.0
         joules += awake_energy_j(infer_s, entry.candidate.engine.threads, entry.coefficients,
-                                 preprocess_s=preprocess_s)
+                                 preprocess_s=preprocess_s + packing_s)
+        if entry.away is not None:
+            joules += radio_energy_j(entry.away.sent_bytes + entry.away.received_bytes,
+                                     entry.coefficients)
         return Estimate(joules, joules, ESTIMATED)
 
 

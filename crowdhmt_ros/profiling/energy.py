@@ -4,12 +4,14 @@
 Energy of one frame by unit costs: formula (1) of P III-D1, *reconstructed*.
 
     E = sum over layers of  s1 C + eps s2 M + (1 - eps) s3 M + g s4 M   +   P_idle (T n + T_p)
+        + e_tx B
 
 C: multiply-accumulates, M: memory accesses in words, eps: cache-hit ratio, g: 1 on a graphics
 processor and 0 otherwise, s1:s2:s3:s4 = 1:6:200:2. The last term is ours: while a frame is
-computed in T seconds, n cores are awake that could have slept, and one while it is prepared in
-T_p seconds, so that haste and a second thread can be judged. eps is one figure for the whole
-model, hence the sums over layers suffice.
+computed in T seconds, n cores are awake that could have slept, and one while it is prepared (or
+packed for a peer) in T_p seconds, so that haste and a second thread can be judged. B: bytes to a
+peer and back. What the peer computes drains its battery and not this one. eps is one figure for
+the whole model, hence the sums over layers suffice.
 """
 from __future__ import annotations
 
@@ -50,6 +52,16 @@ def awake_energy_j(infer_s: float, threads: int, coefficients: EnergyCoefficient
     :param preprocess_s: how long one core prepares the frame before
     """
     return coefficients.idle_w * (threads * infer_s + preprocess_s)
+
+
+def radio_energy_j(payload_bytes: float, coefficients: EnergyCoefficients) -> float:
+    """
+    Return the energy of sending and receiving by radio.
+
+    :param payload_bytes: of one frame, both directions
+    :param coefficients: unit energies of the device
+    """
+    return coefficients.joules_per_byte * payload_bytes
 
 
 def working_set_bytes(layers: Iterable[LayerCost]) -> int:

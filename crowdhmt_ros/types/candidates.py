@@ -182,6 +182,7 @@ class RemoteOption:
     :param remote_macs: multiply-accumulates at the peer
     :param coefficients: of formula (1)
     :param preprocess_s: as in `FrontEntry`
+    :param remote_memory_bytes: what it takes at the peer, None while unknown
     """
 
     variant_id: str
@@ -203,6 +204,7 @@ class RemoteOption:
     remote_macs: int
     coefficients: Optional[EnergyCoefficients] = None
     preprocess_s: float = 0.0
+    remote_memory_bytes: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ class CostEstimate:
     What a candidate is expected to do now (formulas (1) and (2), corrected by feedback).
 
     :param fallback_id: candidate that answers when a peer does not, '' for one that stays here
+    :param away: the part that a peer computes, for people; a Plan does not carry it, it is
+        derived again
     """
 
     candidate: Candidate
@@ -219,3 +223,4 @@ class CostEstimate:
     memory_bytes: Estimate
     energy_j: Estimate
     fallback_id: str = ''
+    away: Optional[Away] = field(default=None, compare=False)

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+DISPATCH_S = 0.0005
+"""What a peer needs beside computing: taking the request in, waking up. *Reconstructed*."""
+
 
 @dataclass(frozen=True)
 class Advert:
@@ -119,3 +122,8 @@ class Away:
         """Both directions of one frame."""
         return (self.round_trip_s
                 + (self.sent_bytes + self.received_bytes) / self.bandwidth_bytes_per_s)
+
+    @property
+    def remote_s(self) -> float:
+        """Time at the peer by its advertised rate, before any correction."""
+        return DISPATCH_S + self.macs / self.capacity_macs_per_s

@@ -1,0 +1,294 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which candidates the peers of the moment add to the front (P III-B1, III-D3).
+
+A prebuilt way to answer with a peer's help (`RemoteOption`) and a peer that can be asked make one
+candidate. With it goes the fallback that answers when the peer does not: the most accurate way
+to run here that fits in memory beside the head and leaves the peer its time. Its bytes count.
+Pure: a recorded plan derives the same candidates again.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Callable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from crowdhmt_ros.types import (
+    HERE,
+    Away,
+    Candidate,
+    CostEstimate,
+    Estimate,
+    FrontEntry,
+    PeerStatus,
+    Placement,
+    RemoteOption,
+    SegmentPlacement,
+)
+
+GONE_AFTER_S = 2.5
+DEADLINE_S = 0.2
+"""From frame to answer where nobody states a latency budget."""
+MOST_PEERS = 8
+"""The nearest are considered, so that a step of the loop stays short in any fleet."""
+ENTRY_ROOM = 1.25
+"""A candidate that is not in force must leave its fallback time even when it is so much slower."""
+
+AccuracyOf = Callable[[Mapping[str, float]], float]
+
+
+def mean_of(accuracy: Mapping[str, float]) -> float:
+    """Return the mean over all conditions; 0 without any."""
+    return sum(accuracy.values()) / len(accuracy) if accuracy else 0.0
+
+
+def objection(peer: PeerStatus, now_s: float, *, in_use: bool = False) -> str:
+    """
+    Return why a peer cannot be asked now, '' when it can.
+
+    :param peer: as known
+    :param now_s: node clock
+    :param in_use: whether the candidate in force uses it: then it holds a lease already
+    """
+    if peer.age_s is None or not peer.age_s <= GONE_AFTER_S:
+        return 'nothing is heard of it'
+    if peer.retry_at_s is not None and peer.retry_at_s > now_s:
+        times = f'{peer.failures} times in a row' if peer.failures > 1 else 'lately'
+        return f'it did not answer {times}, asked again in {peer.retry_at_s - now_s:.1f} s'
+    if not _is_time(peer.link_round_trip_s) or not _is_rate(peer.link_bandwidth_bytes_per_s):
+        return 'there is no measured link to it'
+    if not _is_rate(peer.capacity_macs_per_s):
+        return 'it does not tell how fast it computes'
+    if peer.free_leases <= 0 and not in_use:
+        return 'it has no free lease'
+    return ''
+
+
+def _is_rate(value: Optional[float]) -> bool:
+    return value is not None and math.isfinite(value) and value > 0.0
+
+
+def _is_time(value: Optional[float]) -> bool:
+    return value is not None and math.isfinite(value) and value >= 0.0
+
+
+def uses(candidate_id: str, robot_id: str) -> bool:
+    """Whether a candidate, by its name, places a part at a robot."""
+    return f'@{robot_id}:' in candidate_id
+
+
+def candidate_of(option: RemoteOption, robot_id: str) -> Candidate:
+    """Return the candidate that an option and a peer make."""
+    segments = [SegmentPlacement(option.remote_role, option.remote_segment_id, robot_id,
+                                 option.codec)]
+    if option.head_segment_id:
+        segments.insert(0, SegmentPlacement('head', option.head_segment_id, HERE))
+    return Candidate(option.variant_id, option.variant, Placement(tuple(segments)),
+                     option.engine)
+
+
+def worth_offering(remote: Sequence[RemoteOption]) -> Tuple[RemoteOption, ...]:
+    """
+    Return the options that no other equals or beats in everything whatever the peer, in order.
+
+    To be called once, when the options are built: the fewer, the shorter each step.
+    """
+    conditions = sorted({c for option in remote for c in option.accuracy})
+    rows = [(*_figures(option), *(-option.accuracy.get(c, mean_of(option.accuracy))
+                                  for c in conditions)) for option in remote]
+    return tuple(remote[i] for i in _unbeaten(rows))
+
+
+def _figures(option: RemoteOption) -> Tuple[float, ...]:
+    return (option.head_latency_s.mean, option.head_memory_bytes.mean,
+            option.head_energy_j.mean, float(option.head_macs), float(option.head_words),
+            float(option.engine.threads), option.sent_bytes, option.received_bytes,
+            option.codec_s, float(option.remote_macs), option.remote_memory_bytes or 0.0)
+
+
+def _unbeaten(rows: Sequence[Sequence[float]]) -> List[int]:
+    """Return which rows no other row equals or beats in every figure; of equals the first."""
+    kept: List[int] = []
+    # Whoever beats a row comes before it in this order, so that one look back is enough.
+    for i in sorted(range(len(rows)), key=lambda i: (*rows[i], i)):
+        row = rows[i]
+        if not any(all(a <= b for a, b in zip(rows[k], row)) for k in kept):
+            kept.append(i)
+    return sorted(kept)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One option at one peer under its link."""
+
+    option: RemoteOption
+    away: Away
+    usual_s: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _Home:
+    """One way to run here, as a fallback."""
+
+    entry: FrontEntry
+    accuracy: float
+    latency_s: float
+    memory_bytes: float
+
+
+def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
+           front: Sequence[FrontEntry], *, memory_budget_bytes: Optional[float], now_s: float,
+           home: Sequence[CostEstimate] = (), deadline_s: Optional[float] = None,
+           current_id: str = '', accuracy_of: AccuracyOf = mean_of,
+           peer_ratios: Optional[Mapping[str, float]] = None) -> Tuple[FrontEntry, ...]:
+    """
+    Return the candidates that peers make possible now.
+
+    Of one peer only those that no other of it beats in time, energy, memory and accuracy.
+
+    :param remote: what the bundle offers
+    :param peers: as known, with their links
+    :param front: candidates that stay here, for the fallback
+    :param memory_budget_bytes: for head and fallback together, None for no limit; a candidate
+        that cannot keep it is counted with the leanest fallback
+    :param now_s: node clock
+    :param home: what each of `front` is expected to do now; without them its tables count
+    :param deadline_s: from frame to answer, None takes `DEADLINE_S`
+    :param current_id: candidate in force, which stays while its peer can be asked
+    :param accuracy_of: accuracy by condition -> accuracy to expect now
+    :param peer_ratios: robot_id -> time at the peer over what its capacity promises
+    :returns: in order of peers as given, then of options
+    """
+    if not remote or not peers or not front:
+        return ()
+    homes = _homes(front, home, accuracy_of)
+    deadline = DEADLINE_S if deadline_s is None else deadline_s
+    found: List[FrontEntry] = []
+    for peer in _nearest(peers, now_s, current_id):
+        ways = [_way(option, peer, accuracy_of, (peer_ratios or {}).get(peer.robot_id, 1.0))
+                for option in remote if _fits_there(option, peer)]
+        best: Set[int] = set(_unbeaten([_cost(way) for way in ways]))
+        ours = uses(current_id, peer.robot_id)
+        for index, way in enumerate(ways):
+            in_force = ours and candidate_of(way.option, peer.robot_id).candidate_id == current_id
+            if in_force or index in best:
+                fallback = _fallback(way, homes, memory_budget_bytes, deadline, in_force)
+                found += [_entry(way, fallback.entry)] if fallback else []
+    return tuple(found)
+
+
+def _nearest(peers: Sequence[PeerStatus], now_s: float, current_id: str) -> List[PeerStatus]:
+    """Return the peers that can be asked, in their order; the nearest where there are many."""
+    usable = [p for p in peers if not objection(p, now_s, in_use=uses(current_id, p.robot_id))]
+    near = sorted(usable, key=lambda p: (not uses(current_id, p.robot_id),
+                                         p.link_round_trip_s or 0.0, p.robot_id))[:MOST_PEERS]
+    return [p for p in usable if p in near]
+
+
+def _fits_there(option: RemoteOption, peer: PeerStatus) -> bool:
+    needed, has = option.remote_memory_bytes, peer.memory_headroom_bytes
+    return needed is None or has is None or needed <= has
+
+
+def _way(option: RemoteOption, peer: PeerStatus, accuracy_of: AccuracyOf, ratio: float) -> _Way:
+    away = _away(option, peer)
+    usual_s = (option.preprocess_s + option.head_latency_s.mean + away.codec_s + away.link_s
+               + away.remote_s * ratio)
+    return _Way(option, away, usual_s, accuracy_of(option.accuracy))
+
+
+def _away(option: RemoteOption, peer: PeerStatus) -> Away:
+    capacity, bandwidth = peer.capacity_macs_per_s, peer.link_bandwidth_bytes_per_s
+    round_trip_s = peer.link_round_trip_s
+    assert capacity is not None, 'an eligible peer tells it'
+    assert bandwidth is not None, 'an eligible peer has a measured link'
+    assert round_trip_s is not None, 'an eligible peer has a measured link'
+    return Away(peer.robot_id, option.remote_macs, capacity, option.sent_bytes,
+                option.received_bytes, option.codec_s, bandwidth, round_trip_s)
+
+
+def _cost(way: _Way) -> Tuple[float, float, float, float]:
+    """Return what is to be small: time, energy here, memory here, errors."""
+    option, joules = way.option, way.option.head_energy_j.mean
+    if option.coefficients is not None:
+        awake_s = option.engine.threads * option.head_latency_s.mean + option.codec_s
+        joules += (option.coefficients.idle_w * awake_s + option.coefficients.joules_per_byte
+                   * (option.sent_bytes + option.received_bytes))
+    return way.usual_s, joules, option.head_memory_bytes.mean, -way.accuracy
+
+
+def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_of: AccuracyOf
+           ) -> List[_Home]:
+    """Return the ways to run here, best fallback first."""
+    known = {e.candidate.candidate_id: e for e in home}
+    found = []
+    for entry in front:
+        now = known.get(entry.candidate.candidate_id)
+        found.append(_Home(
+            entry, now.accuracy.mean if now else accuracy_of(entry.accuracy),
+            now.latency_s.p95 if now else entry.latency_s.p95, entry.memory_bytes.mean))
+    # By the table, not by the moment: a fallback that changes has to be prepared anew.
+    return sorted(found, key=lambda h: (-h.accuracy, h.entry.latency_s.mean, h.memory_bytes,
+                                        h.entry.candidate.candidate_id))
+
+
+def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[float],
+              deadline_s: float, in_force: bool) -> Optional[_Home]:
+    """Return who answers when the peer does not; None when nobody leaves the peer its time."""
+    head = way.option.head_memory_bytes.mean
+    fitting = [h for h in homes
+               if memory_budget_bytes is None or head + h.memory_bytes <= memory_budget_bytes]
+    if not fitting:
+        fitting = [min(homes, key=lambda h: h.memory_bytes)]
+    for room in (ENTRY_ROOM, 1.0) if in_force else (ENTRY_ROOM,):
+        left_s = deadline_s - way.usual_s * room
+        found = next((h for h in fitting if h.latency_s <= left_s), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _entry(way: _Way, fallback: FrontEntry) -> FrontEntry:
+    entry = _without_fallback(way.option, way.away)
+    memory = entry.memory_bytes.mean + fallback.memory_bytes.mean
+    return FrontEntry(
+        entry.candidate, entry.accuracy, entry.latency_s,
+        Estimate(memory, memory, fallback.memory_bytes.source), entry.energy_j, entry.macs,
+        entry.words, entry.coefficients, entry.preprocess_s, entry.away,
+        fallback.candidate.candidate_id, fallback.accuracy)
+
+
+def _without_fallback(option: RemoteOption, away: Away) -> FrontEntry:
+    return FrontEntry(
+        candidate_of(option, away.robot_id), option.accuracy, option.head_latency_s,
+        option.head_memory_bytes, option.head_energy_j, option.head_macs, option.head_words,
+        option.coefficients, option.preprocess_s, away)
+
+
+def entries_named(candidate_ids: Sequence[str], remote: Sequence[RemoteOption],
+                  peers: Sequence[PeerStatus]) -> Tuple[FrontEntry, ...]:
+    """
+    Return the candidates of these names, so that what was measured of them teaches.
+
+    Whether their peer may be asked at this moment does not matter; its figures must be known.
+    Without a fallback: not to be chosen.
+
+    :param candidate_ids: as feedback names them; names of others are passed over
+    """
+    found = []
+    for name in candidate_ids:
+        for peer in peers:
+            if not uses(name, peer.robot_id) or not _is_known(peer):
+                continue
+            for option in remote:
+                if name.startswith(option.variant_id + '/') and \
+                        candidate_of(option, peer.robot_id).candidate_id == name:
+                    found.append(_without_fallback(option, _away(option, peer)))
+    return tuple(found)
+
+
+def _is_known(peer: PeerStatus) -> bool:
+    return (_is_rate(peer.capacity_macs_per_s) and _is_rate(peer.link_bandwidth_bytes_per_s)
+            and _is_time(peer.link_round_trip_s))
