@@ -25,9 +25,9 @@ class Breaker:
     """
     Closed: requests may be sent. Open: only pings, until the peer answers again.
 
-    It opens after two requests in a row without an answer, or with a lost connection. It closes
-    when two pings in a row were answered and the back-off is over: 0.5 s, doubled with each
-    opening up to 1.5 s, of which a random share between half and all is waited.
+    It opens after two requests, or two pings, in a row without an answer, or with a lost
+    connection. It closes when two pings in a row were answered and the back-off is over: 0.5 s,
+    doubled with each opening up to 1.5 s, of which a random share between half and all is waited.
 
     :param monotonic: clock, s
     :param chance: a number in [0, 1)
@@ -42,6 +42,7 @@ class Breaker:
         self._back_off_s = BACK_OFF_S
         self._until_s = 0.0
         self._closed_s = monotonic()
+        self._pings_failed = 0
         self.failures = 0
         self.opened = 0
 
@@ -59,20 +60,34 @@ class Breaker:
         return max(self._until_s - self._monotonic(), pings_s, 1e-3)
 
     def answered(self) -> None:
-        """Note that a request or a ping was answered."""
+        """Note that a request was answered."""
         self.failures = 0
+        self.ping_answered()
+
+    def ping_answered(self) -> None:
+        """Note that a ping was answered: it heals an open breaker and excuses no request."""
+        self._pings_failed = 0
         if not self._open:
             return
         self._answers += 1
         if self._answers >= ANSWERS_TO_CLOSE and self._monotonic() >= self._until_s:
             self._open = False
+            self.failures = 0
             self._closed_s = self._monotonic()
 
     def failed(self) -> None:
-        """Note that a request or a ping was not answered in its time, or was refused."""
+        """Note that a request was not answered in its time, or was refused."""
         self.failures += 1
         self._answers = 0
         if self.failures >= FAILURES_TO_OPEN:
+            self._trip()
+
+    def ping_failed(self) -> None:
+        """Note that a ping was not answered in its time."""
+        self._pings_failed += 1
+        self._answers = 0
+        if self._pings_failed >= FAILURES_TO_OPEN:
+            self.failures = max(self.failures, 1)
             self._trip()
 
     def lost(self) -> None:

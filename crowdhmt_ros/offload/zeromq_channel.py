@@ -1,0 +1,339 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The way to one peer over ZeroMQ: one DEALER with CURVE, owned by one thread (P III-D3).
+
+Who calls packs its message, puts it into a queue, and wakes the thread through an inproc pair;
+the thread sends what is not stale and lets waiters go on as answers come in. A monitor tells of
+the connection, so that calls fail in the moment in which it is lost.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import deque
+from typing import Any, Callable, Deque, List, Optional
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from crowdhmt_ros.errors import CodecError, OffloadError
+from crowdhmt_ros.offload.breaker import Breaker
+from crowdhmt_ros.offload.call_book import Asker, CallBook, Entry
+from crowdhmt_ros.offload.channel import (
+    ZEROMQ,
+    Call,
+    ChannelHealth,
+    Lease,
+    LeaseWish,
+    Reply,
+)
+from crowdhmt_ros.offload.messages import HEADER_MAX_BYTES, pack, unpack
+
+_log = logging.getLogger(__name__)
+HIGH_WATER_MARK = 2
+HEARTBEAT_MS = 500
+HEARTBEAT_TIMEOUT_MS = 1500
+RECONNECT_MS = 100
+CONNECT_TIMEOUT_MS = 500
+HANDSHAKE_MS = 2000
+PAYLOAD_MAX_BYTES = 4 * 1024 * 1024
+WITHOUT_COPY_BYTES = 65536
+CURVE_EXTRA_BYTES = 64
+"""What encryption adds to a part."""
+CLOSE_TIMEOUT_S = 2.0
+REFUSED_KEY = ('the handshake failed: it does not trust the key of this robot, or its own key is '
+               'another one than the trusted; compare `crowdhmt keys show` and `keys list`')
+WATCHED = (zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+           | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+           | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_CONNECT_RETRIED)
+
+
+class _Outgoing:
+    """A message that waits to be sent; dropped when nobody wants it after `until_s`."""
+
+    __slots__ = ('entry', 'frames', 'until_s')
+
+    def __init__(self, frames: List[bytes], entry: Optional[Entry], until_s: float) -> None:
+        self.frames = frames
+        self.entry = entry
+        self.until_s = until_s
+
+
+class ZeroMQPending:
+    """A call under way on this channel."""
+
+    def __init__(self, channel: ZeroMQChannel, entry: Entry) -> None:
+        self._channel = channel
+        self._entry = entry
+
+    def wait(self, timeout_s: float) -> Optional[Reply]:
+        """
+        Wait for the reply.
+
+        :returns: None when it is not there in time; it may be waited for again
+        :raises OffloadError: the peer refused, failed or is gone
+        """
+        return self._entry.reply() if self._entry.done.wait(timeout_s) else None
+
+    def cancel(self) -> None:
+        """Forget the call; a reply that comes later is dropped and the peer is told."""
+        self._channel.cancel(self._entry)
+
+
+class ZeroMQChannel:
+    """
+    A channel to one peer; pings it by itself, when nothing else goes over it.
+
+    :param peer: robot_id of the peer
+    :param address: of its door, 'tcp://host:port'
+    :param server_key: its public key, Z85
+    :param public_key: of this robot, Z85
+    :param secret_key: of this robot, Z85
+    :param asker: this robot, as it stands in requests
+    :param max_payload_bytes: longest payload in either direction
+    :param changed: called in any thread when the peer may have become reachable or not
+    :raises OffloadError: the address is none
+    """
+
+    kind = ZEROMQ
+
+    def __init__(self, peer: str, address: str, *, server_key: bytes, public_key: bytes,
+                 secret_key: bytes, asker: Asker, max_payload_bytes: int = PAYLOAD_MAX_BYTES,
+                 changed: Callable[[], None] = lambda: None,
+                 breaker: Optional[Breaker] = None) -> None:
+        self.book = CallBook(peer, asker, changed=changed, breaker=breaker)
+        self.robot_id = peer
+        self.address = address
+        self._max_payload_bytes = max_payload_bytes
+        self._outbox: Deque[_Outgoing] = deque()
+        self._closing = False
+        self._sent_bytes = 0
+        self._received_bytes = 0
+        self._context = zmq.Context()
+        try:
+            self._socket = self._open(server_key, public_key, secret_key)
+        except (zmq.ZMQError, ValueError) as error:
+            self._context.destroy(linger=0)
+            raise OffloadError(f'{peer}: no connection to {address!r} can be made ({error}); its '
+                               'advert must name tcp://host:port') from error
+        self._awake = threading.Lock()
+        self._bell = self._pair(zmq.Socket.bind)
+        self._wake = self._pair(zmq.Socket.connect)
+        self._thread = threading.Thread(target=self._run, name=f'channel-{peer}', daemon=True)
+        self._thread.start()
+
+    # What callers use
+
+    def lease(self, wish: LeaseWish, timeout_s: float) -> Lease:
+        """
+        Ask for a lease and wait for the answer.
+
+        :raises OffloadError: refused (with the peer's reason), or no answer in time
+        """
+        self.book.refuse_when_broken()
+        with self.book.lock:
+            entry = self.book.enter_lease(wish, timeout_s)
+            self._put(_Outgoing(pack(entry.request), entry, entry.until_s))
+        self._ring()
+        if not entry.done.wait(timeout_s):
+            self.book.cancel(entry)
+            if not entry.done.is_set():
+                raise OffloadError(f'{self.robot_id} did not answer the request for a lease '
+                                   f'within {timeout_s:g} s')
+        return self.book.lease_from(entry, wish)
+
+    def submit(self, call: Call) -> ZeroMQPending:
+        """
+        Send a call.
+
+        :raises OffloadError: at once, when the peer is known not to be reachable, the breaker
+            is open, the payload is too large, or no time is left
+        """
+        self.book.refuse_when_broken()
+        if len(call.payload) > self._max_payload_bytes:
+            raise OffloadError(f'{call.segment_id}: a payload of {len(call.payload)} bytes, this '
+                               f'channel takes {self._max_payload_bytes}')
+        if call.budget_s <= 0.0:
+            raise OffloadError(f'no time is left to ask {self.robot_id}')
+        with self.book.lock:
+            entry = self.book.enter_call(call)
+            self._put(_Outgoing(pack(entry.request), entry, entry.until_s))
+        self._ring()
+        return ZeroMQPending(self, entry)
+
+    def cancel(self, entry: Entry) -> None:
+        """Forget a call; one that was not sent yet never is."""
+        if not self.book.cancel(entry):
+            return
+        with self.book.lock:
+            waiting = [out for out in self._outbox if out.entry is entry]
+            if waiting:
+                self._outbox.remove(waiting[0])
+                return
+            self._put(_Outgoing(pack(self.book.cancel_of(entry)), None,
+                                time.monotonic() + 1.0))
+        self._ring()
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back; never waits."""
+        with self.book.lock:
+            self._put(_Outgoing(pack(self.book.release_of(lease.lease_id)), None,
+                                time.monotonic() + 1.0))
+        self._ring()
+
+    def rename(self, lease_id: str, now_called: str) -> None:
+        """Let calls under a lease go on under the one that replaced it."""
+        self.book.rename(lease_id, now_called)
+
+    def health(self) -> ChannelHealth:
+        """Return how the connection does, now."""
+        return self.book.health(self._sent_bytes, self._received_bytes)
+
+    def close(self) -> None:
+        """Take it down; calls under way fail. Releases that were just given still go out."""
+        if self._closing:
+            return
+        self._closing = True
+        self._ring()
+        self._thread.join(CLOSE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._wake.close(0)
+            self._context.term()
+
+    # The socket
+
+    def _open(self, server_key: bytes, public_key: bytes, secret_key: bytes) -> Any:
+        socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+                (zmq.SNDHWM, HIGH_WATER_MARK), (zmq.RCVHWM, HIGH_WATER_MARK), (zmq.LINGER, 0),
+                (zmq.IMMEDIATE, 1), (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+                (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+                (zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS),
+                (zmq.MAXMSGSIZE, max(self._max_payload_bytes, HEADER_MAX_BYTES)
+                 + CURVE_EXTRA_BYTES),
+                (zmq.RECONNECT_IVL, RECONNECT_MS), (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
+                (zmq.HANDSHAKE_IVL, HANDSHAKE_MS), (zmq.CURVE_SERVERKEY, server_key),
+                (zmq.CURVE_PUBLICKEY, public_key), (zmq.CURVE_SECRETKEY, secret_key)):
+            socket.setsockopt(option, value)
+        self._monitor = socket.get_monitor_socket(WATCHED)
+        socket.connect(self.address)
+        return socket
+
+    def _pair(self, attach: Callable[[Any, str], Any]) -> Any:
+        socket = self._context.socket(zmq.PAIR)
+        socket.setsockopt(zmq.LINGER, 0)
+        attach(socket, 'inproc://wake')
+        return socket
+
+    def _put(self, outgoing: _Outgoing) -> None:
+        self._outbox.append(outgoing)
+
+    def _ring(self) -> None:
+        with self._awake:
+            if not self._wake.closed:
+                with contextlib.suppress(zmq.Again):  # enough rings wait to be heard
+                    self._wake.send(b'', zmq.NOBLOCK)
+
+    # The thread
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for socket in (self._socket, self._bell, self._monitor):
+            poller.register(socket, zmq.POLLIN)
+        blocked = False
+        while not self._closing:
+            poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if blocked else 0))
+            ready = dict(poller.poll(self._pause_ms()))
+            if self._monitor in ready:
+                self._watch()
+            if self._bell in ready:
+                self._hear()
+            if ready.get(self._socket, 0) & zmq.POLLIN:
+                self._receive()
+            self.book.expire()
+            if self.book.ping_due():
+                self._ping()
+            blocked = not self._send()
+        self._send()
+        self._take_down()
+
+    def _pause_ms(self) -> Optional[int]:
+        pause_s = self.book.next_moment_s() - time.monotonic()
+        return None if pause_s == float('inf') else max(0, math.ceil(1000.0 * pause_s))
+
+    def _hear(self) -> None:
+        try:
+            while True:
+                self._bell.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def _ping(self) -> None:
+        with self.book.lock:
+            entry = self.book.enter_ping()
+            self._put(_Outgoing(pack(entry.request), entry, entry.until_s))
+
+    def _send(self) -> bool:
+        """Send what is wanted still; False when the connection takes no more for now."""
+        while True:
+            with self.book.lock:
+                if not self._outbox:
+                    return True
+                outgoing = self._outbox.popleft()
+                entry = outgoing.entry
+                if outgoing.until_s <= time.monotonic() or (entry and entry.done.is_set()):
+                    continue
+            header, payload = outgoing.frames
+            try:
+                self._socket.send(header, zmq.NOBLOCK | zmq.SNDMORE)
+                self._socket.send(payload, zmq.NOBLOCK, copy=len(payload) < WITHOUT_COPY_BYTES)
+            except zmq.Again:
+                with self.book.lock:
+                    self._outbox.appendleft(outgoing)
+                return False
+            self._sent_bytes += len(header) + len(payload)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            frames = [part.buffer for part in parts]
+            self._received_bytes += sum(len(frame) for frame in frames)
+            try:
+                answer = unpack(frames, max_payload_bytes=self._max_payload_bytes)
+            except CodecError as error:
+                self.book.garbage()
+                _log.debug('%s: an answer was dropped: %s', self.robot_id, error)
+                continue
+            self.book.arrived(answer)
+
+    def _watch(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)['event']
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.book.up()
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._lose('the connection is lost')
+            elif event == zmq.EVENT_CONNECT_RETRIED:
+                self._lose(f'nobody answers at {self.address}')
+            else:
+                self._lose(REFUSED_KEY)
+
+    def _lose(self, problem: str) -> None:
+        with self.book.lock:
+            self._outbox.clear()
+            # A refused key is told by an event before the retry that follows each failure.
+            keep = not self.book.connected and self.book.problem == REFUSED_KEY
+            self.book.down(self.book.problem if keep else problem)
+
+    def _take_down(self) -> None:
+        self.book.down('closed')
+        self._socket.disable_monitor()
+        for socket in (self._monitor, self._socket, self._bell):
+            socket.close(0)
