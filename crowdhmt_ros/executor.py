@@ -59,6 +59,7 @@ class Executor:
         self._preprocessor = preprocessor
         self._input = np.zeros(preprocessor.spec.shape, np.float32)
         self._active: Optional[Active] = None
+        self._luminance: Optional[float] = None
         # Buffers stay with their executable: an engine binds them by address once.
         self._outputs: weakref.WeakKeyDictionary[Executable, Tuple[np.ndarray, ...]] = (
             weakref.WeakKeyDictionary())
@@ -111,6 +112,8 @@ class Executor:
             raise BackendError('no plan is in force yet, so nothing can answer a frame')
         start_s = time.perf_counter()
         self._preprocessor.into(frame.image, self._input)
+        # Now and not when it is asked for: the engine empties the caches that hold the image.
+        self._luminance = self._preprocessor.luminance()
         ready_s = time.perf_counter()
         if active.hedge is not None:
             return self._hedged(active, active.hedge, frame, ready_s - start_s)
@@ -135,7 +138,7 @@ class Executor:
 
     def luminance(self) -> Optional[float]:
         """Return the mean grey of the last frame, 0..1; None before the first."""
-        return self._preprocessor.luminance()
+        return self._luminance
 
     def _check(self, candidate: Candidate, executable: Executable) -> None:
         takes = [(s.shape, s.dtype) for s in executable.inputs]

@@ -24,7 +24,7 @@ from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.feedback_window import FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
-from crowdhmt_ros.nodes.scalars import NAN, ns_to_time
+from crowdhmt_ros.nodes.scalars import NAN
 from crowdhmt_ros.types import Candidate, Inference
 from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.overlay import draw
@@ -33,6 +33,8 @@ try:
     from vision_msgs.msg import Classification, ObjectHypothesis
 except ImportError:  # ROS without vision_msgs, for example by pip
     Classification = None
+
+NS_IN_S = 1000000000
 
 
 class AnswerPublisher:
@@ -61,6 +63,9 @@ class AnswerPublisher:
         self._clock = node.get_clock()
         self._names: Dict[str, Tuple[str, str]] = {}
         self._message = InferenceResult(offload_s=NAN)
+        self._scores = self._message.scores
+        self._header = Header()
+        self._lasting: Tuple[Any, ...] = ()
         qos = profile_of(topics.RESULT.profile)
         self._results = node.create_publisher(
             InferenceResult, topics.RESULT.name, qos,
@@ -111,20 +116,27 @@ class AnswerPublisher:
             self._pictures.publish(annotated(frame, self._message))
 
     def _fill(self, frame: Frame, inference: Inference, queue_s: float) -> InferenceResult:
-        message, best = self._message, inference.best
-        message.header = header_of(frame)
-        message.boot_id = self._boot_id()
-        message.label = self._labels[best]
-        message.score = inference.scores[best]
-        message.scores = array.array('d', inference.scores)
-        message.plan_seq = inference.plan_seq
-        message.variant_id, message.placement = self._name(inference.candidate_id)
-        message.exit_index = inference.exit_index
-        message.degraded = inference.degraded
+        message, scores = self._message, inference.scores
+        lasting = (inference.candidate_id, inference.plan_seq, inference.exit_index,
+                   inference.degraded, self._boot_id())
+        if lasting != self._lasting:
+            self._fill_lasting(lasting)
+        message.header = frame.message_header or refilled(self._header, frame)
+        message.score = score = max(scores)
+        message.label = self._labels[scores.index(score)]
+        self._scores[:] = array.array('d', scores)
         message.queue_s = queue_s
         message.infer_s = inference.infer_s
         message.capture_to_result_s = time.monotonic() - frame.received_s
         return message
+
+    def _fill_lasting(self, lasting: Tuple[Any, ...]) -> None:
+        """Fill in what is the same from frame to frame until another plan or exit answers."""
+        message = self._message
+        candidate_id, message.plan_seq, message.exit_index = lasting[:3]
+        message.degraded, message.boot_id = lasting[3:]
+        message.variant_id, message.placement = self._name(candidate_id)
+        self._lasting = lasting
 
     def _name(self, candidate_id: str) -> Tuple[str, str]:
         found = self._names.get(candidate_id)
@@ -153,11 +165,12 @@ def label_info(bundle: Bundle, stamp: Time) -> LabelInfo:
                      labels=list(bundle.classes))
 
 
-def header_of(frame: Frame) -> Header:
-    """Return the header of the source image, untouched where it came with one."""
-    if frame.message_header is not None:
-        return frame.message_header
-    return Header(stamp=ns_to_time(frame.stamp_ns), frame_id=frame.frame_id)
+def refilled(header: Header, frame: Frame) -> Header:
+    """Return the header after it took the stamp and name of a frame of our own source."""
+    stamp = header.stamp
+    stamp.sec, stamp.nanosec = divmod(frame.stamp_ns, NS_IN_S)
+    header.frame_id = frame.frame_id
+    return header
 
 
 def annotated(frame: Frame, message: InferenceResult) -> Image:

@@ -148,8 +148,8 @@ class FeedbackWindow:
 
     :param condition: names the condition of a window's images
     :param energy_j_of: candidate_id -> predicted energy of one frame, None where unknown
-    :param memory_bytes: what all resident executables take; asked at each answered frame, a
-        window reports the most that it saw, unknown where no frame was answered
+    :param memory_bytes: what all resident executables take; asked at the first answered frame
+        of a window and at its end, which reports the more; unknown where no frame was answered
     """
 
     def __init__(self, condition: ConditionRule, *,
@@ -167,14 +167,14 @@ class FeedbackWindow:
     def answered(self, inference: Inference, *, stamp_ns: int, capture_to_result_s: float,
                  queue_s: float, late: bool = False, domain: str = '',
                  luminance: Optional[float] = None) -> None:
-        """Add one answered frame, with the memory that is taken now."""
-        memory = self._memory_bytes()
+        """Add one answered frame."""
         with self._lock:
             window = self._window(inference.plan_seq, inference.candidate_id)
+            if not window.answered:
+                window.note_memory(self._memory_bytes())
             window.answered.append((stamp_ns, capture_to_result_s, queue_s, inference))
             window.late += late
             window.domain = domain
-            window.note_memory(memory)
             if luminance is not None:
                 window.luminances.append(luminance)
 
@@ -216,9 +216,10 @@ class FeedbackWindow:
     def _close(self) -> None:
         window, now = self._open, self._monotonic()
         if not window.empty:
-            luminance = window.luminance
-            condition = self._condition.name(window.domain, luminance, at_s=now) \
-                if window.answered else ''
+            luminance, condition = window.luminance, ''
+            if window.answered:
+                window.note_memory(self._memory_bytes())
+                condition = self._condition.name(window.domain, luminance, at_s=now)
             self._closed.append(_Closed(window, now, condition, luminance))
         self._open = _Open(window.plan_seq, window.candidate_id, now)
 

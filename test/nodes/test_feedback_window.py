@@ -119,7 +119,7 @@ def test_the_condition_is_named_by_brightness_for_scenes_only():
     assert ConditionRule({}).name('scenes', 0.4, at_s=1.0) == ''
 
 
-def test_memory_is_the_most_that_was_taken_while_frames_were_answered():
+def test_memory_is_the_more_of_what_was_taken_at_the_first_frame_and_at_the_end():
     taken = iter([Reading(5.0, ESTIMATED), Reading(9.0, MEASURED), Reading(2.0, ESTIMATED),
                   Reading(1.0, ESTIMATED)])
     of, _ = window(memory_bytes=lambda: next(taken))
@@ -127,7 +127,7 @@ def test_memory_is_the_most_that_was_taken_while_frames_were_answered():
         answer(of, stamp)
     assert of.flush(0.0)[0].feedback.memory_bytes == Reading(9.0, MEASURED)
     answer(of, 4)
-    assert of.flush(0.0)[0].feedback.memory_bytes == Reading(1.0, ESTIMATED)
+    assert of.flush(0.0)[0].feedback.memory_bytes == Reading(2.0, ESTIMATED)
     of.superseded(5)
     assert of.flush(0.0)[0].feedback.memory_bytes.value is None
 
