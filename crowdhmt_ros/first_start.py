@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.calibrate_child import memory_of
 from crowdhmt_ros.engine.backend import Backend
 from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.offload.codec import JPEG, decode, decode_image, encode, encode_image
 from crowdhmt_ros.profiling.calibration import (
     LONGEST_S,
     Progress,
@@ -29,9 +30,10 @@ from crowdhmt_ros.profiling.calibration import (
 )
 from crowdhmt_ros.profiling.devices import load_device
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
-from crowdhmt_ros.profiling.tables import tables_path
+from crowdhmt_ros.profiling.remote_front import build_remote
+from crowdhmt_ros.profiling.tables import crossing_key, tables_path
 from crowdhmt_ros.resources.machine import device_key, energy_profile, last_level_cache_bytes
-from crowdhmt_ros.types import FrontEntry, InputSpec, Segment
+from crowdhmt_ros.types import FrontEntry, InputSpec, RemoteOption, Segment, TensorSpec
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
 MEASURED_TABLES, COUNTED_TABLES = 'measured', 'counted'
@@ -69,12 +71,14 @@ class Ready:
     :param tables: of this device
     :param front: what the planner chooses from
     :param front_sha256: its digest
+    :param remote: what may be asked of a peer, empty for a bundle without crossings
     """
 
     segments: Mapping[str, Segment]
     tables: Tables
     front: Tuple[FrontEntry, ...]
     front_sha256: str
+    remote: Tuple[RemoteOption, ...] = ()
 
 
 def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wishes,
@@ -95,9 +99,12 @@ def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wi
     coefficients = load_device(name)
     segments = materialise(bundle, cache_dir)
     tables = _tables(bundle, backend, segments, Path(cache_dir), wishes, progress)
+    cache_bytes = last_level_cache_bytes()
     front = build_front(bundle, tables, coefficients, segments=segments, threads=wishes.threads,
-                        memory_modes=wishes.memory_modes, cache_bytes=last_level_cache_bytes())
-    return Ready(segments, tables, front, front_sha256(front))
+                        memory_modes=wishes.memory_modes, cache_bytes=cache_bytes)
+    remote = build_remote(bundle, tables, coefficients, segments=segments,
+                          memory_modes=wishes.memory_modes, cache_bytes=cache_bytes)
+    return Ready(segments, tables, front, front_sha256(front), remote)
 
 
 def kept_tables_path(bundle: Bundle, backend: Backend, cache_dir: Path, *,
@@ -125,7 +132,7 @@ def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], c
                         wishes.memory_modes, wishes.longest_s)
     return calibrate(bundle, backend, segments, cache_dir, settings=settings,
                      measure_memory=memory_of, preprocess=_typical_preprocess(bundle.input),
-                     progress=progress)
+                     codecs=_typical_crossings(bundle), progress=progress)
 
 
 def _engine(backend: Backend, repeat: int) -> str:
@@ -139,3 +146,34 @@ def _typical_preprocess(spec: InputSpec) -> Callable[[], None]:
     image = np.random.default_rng(0).integers(0, 256, TYPICAL_FRAME).astype(np.uint8)
     out = np.zeros(spec.shape, np.float32)
     return lambda: preprocessor.into(image, out)
+
+
+def _typical_crossings(bundle: Bundle) -> Dict[str, Callable[[], None]]:
+    """Return what packs and unpacks each crossing of a bundle once."""
+    found: Dict[str, Callable[[], None]] = {}
+    for figure in bundle.crossings:
+        key = crossing_key(figure.cut_id, figure.codec)
+        if figure.cut_id:
+            found[key] = _tensors_across(figure.codec, bundle.manifest.cuts[figure.cut_id].tensors)
+        elif figure.codec == JPEG:
+            found[key] = _image_across(*bundle.input.shape[2:])
+    return found
+
+
+def _tensors_across(codec: str, specs: Tuple[TensorSpec, ...]) -> Callable[[], None]:
+    rng = np.random.default_rng(0)
+    # As behind a rectifier: half of it zeros.
+    tensors = [np.maximum(rng.standard_normal(s.shape), 0.0).astype(s.dtype) for s in specs]
+
+    def across() -> None:
+        decode(codec, encode(codec, tensors), specs)
+    return across
+
+
+def _image_across(height: int, width: int) -> Callable[[], None]:
+    down, right = np.mgrid[:height, :width]
+    image = np.stack([3 * down, 2 * right, down + right], -1).astype(np.uint8)
+
+    def across() -> None:
+        decode_image(encode_image(image), height, width)
+    return across

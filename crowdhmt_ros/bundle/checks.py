@@ -37,7 +37,7 @@ def manifest_problems(manifest: Manifest) -> List[str]:
     """
     found: List[str] = []
     for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _cuts,
-                  _variants):
+                  _variants, _crossings):
         found.extend(check(manifest))
     return found
 
@@ -207,6 +207,8 @@ def _segments(manifest: Manifest) -> Iterator[str]:
             yield '%s: it needs inputs and outputs' % place
         if segment.cut_id and segment.cut_id not in manifest.cuts:
             yield '%s: cut %.80r does not exist' % (place, segment.cut_id)
+        elif segment.role in ('head', 'tail'):
+            yield from _part(manifest, segment)
         if segment.role == 'whole' and manifest.task == IMAGE_CLASSIFICATION:
             yield from _whole(manifest, segment)
     keys = [segment.key for segment in manifest.segments.values()]
@@ -226,6 +228,43 @@ def _whole(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
     if shapes[:1] != [('float32', (1, len(manifest.classes)))]:
         yield 'segment %s: a whole model gives float32 (1, %d) first, one score a class' % (
             segment.segment_id, len(manifest.classes))
+
+
+def _part(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
+    """A head ends and a tail begins with what crosses the cut, in the same order."""
+    place = 'segment %s' % segment.segment_id
+    if not segment.cut_id:
+        yield '%s: a %s needs a cut_id' % (place, segment.role)
+        return
+    crossing, side = ((segment.outputs, 'gives') if segment.role == 'head'
+                      else (segment.inputs, 'takes'))
+    if crossing != manifest.cuts[segment.cut_id].tensors:
+        yield '%s: the %s %s other tensors than cut %s holds' % (
+            place, segment.role, side, segment.cut_id)
+    other = 'tail' if segment.role == 'head' else 'head'
+    if not any(s.key == (segment.variant_id, other, segment.fusion_set, segment.cut_id)
+               for s in manifest.segments.values()):
+        yield '%s: it has no %s' % (place, other)
+    for whole in manifest.segments.values():
+        wanted, found = ((whole.inputs, segment.inputs) if segment.role == 'head'
+                         else (whole.outputs, segment.outputs))
+        if whole.key == (segment.variant_id, 'whole', segment.fusion_set, '') and wanted != found:
+            yield '%s: its outer tensors are not those of %s' % (place, whole.segment_id)
+
+
+def _crossings(manifest: Manifest) -> Iterator[str]:
+    keys = set()
+    heads = {(s.variant_id, s.cut_id) for s in manifest.segments.values() if s.role == 'head'}
+    for index, figure in enumerate(manifest.crossings):
+        key = (figure.variant_id, figure.cut_id, figure.codec)
+        if figure.variant_id not in manifest.variants:
+            yield 'crossings[%d]: variant %.80r does not exist' % (index, figure.variant_id)
+        elif figure.cut_id and key[:2] not in heads:
+            yield 'crossings[%d]: variant %s has no head at cut %.80r' % (index, *key[:2])
+        if key in keys:
+            yield 'crossings[%d]: variant %s, cut %s, codec %s come more than once' % (
+                index, key[0], key[1] or 'none', key[2])
+        keys.add(key)
 
 
 def _cuts(manifest: Manifest) -> Iterator[str]:

@@ -13,6 +13,10 @@ IMAGE_CLASSIFICATION = 'image_classification'
 ITEM_BYTES = {'float16': 2, 'float32': 4, 'int8': 1, 'uint8': 1, 'int32': 4}
 """Bytes of one element of a store tensor or an initialiser, by numpy type name."""
 FLOATS = ('float16', 'float32')
+FRAME_CODECS = ('jpeg',)
+"""How the frame itself may be packed."""
+TENSOR_CODECS = ('raw', 'fp16', 'int8')
+"""How the tensors of a cut may be packed."""
 
 
 def element_count(shape: Sequence[int]) -> int:
@@ -141,6 +145,28 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class CrossingFigure:
+    """
+    What one frame costs that crosses to a peer, measured offline on scenes held back.
+
+    :param variant_id: the variant that answers
+    :param cut_id: where it is cut, '' when the frame itself is sent
+    :param codec: of `FRAME_CODECS` for the frame, else of `TENSOR_CODECS`
+    :param bytes_mean: mean payload
+    :param accuracy_drop: ratio of right answers that packing costs, against the uncut model on
+        the same scenes; below 0 where chance helped
+    :param count: scenes
+    """
+
+    variant_id: str
+    cut_id: str
+    codec: str
+    bytes_mean: float
+    accuracy_drop: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """
     Right answers under one condition.
@@ -184,6 +210,7 @@ class Manifest:
         disjoint and covering 0..1, or none where light does not matter
     :param initialisers_bytes: length of the initialisers' file once materialised
     :param front: variant ids, richest first
+    :param crossings: what was measured of the ways to a peer, may be empty
     """
 
     sha256: str
@@ -202,3 +229,4 @@ class Manifest:
     front: Tuple[str, ...]
     provenance: Mapping[str, object]
     cuts: Mapping[str, Cut]
+    crossings: Tuple[CrossingFigure, ...] = ()

@@ -16,9 +16,12 @@ from typing import Any, Dict, List, Mapping, NoReturn, Tuple, Union
 
 from crowdhmt_ros.bundle import checks
 from crowdhmt_ros.bundle.entries import (
+    FRAME_CODECS,
     IMAGE_CLASSIFICATION,
     ITEM_BYTES,
+    TENSOR_CODECS,
     Accuracy,
+    CrossingFigure,
     Cut,
     FileEntry,
     Manifest,
@@ -47,6 +50,7 @@ MAX_MANIFEST_BYTES = 64 << 20
 MAX_PROBLEMS = 20
 STORED_TYPES = tuple(ITEM_BYTES)
 CROSSING_TYPES = (*STORED_TYPES, 'float64', 'int64', 'bool')
+MAX_CROSSING_BYTES = 1 << 28
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 
 
@@ -155,6 +159,7 @@ def _manifest(top: Fields, digest: str) -> Manifest:
         front=top.texts('front'),
         provenance=dict(top.object('provenance').value),
         cuts={c.cut_id: c for c in cuts},
+        crossings=tuple(_crossing(f) for f in top.optional_objects('crossings')),
     )
 
 
@@ -227,6 +232,16 @@ def _segment(fields: Fields) -> SegmentEntry:
 
 def _cut(fields: Fields) -> Cut:
     return Cut(fields.text('cut_id'), _specs(fields, 'tensors'))
+
+
+def _crossing(fields: Fields) -> CrossingFigure:
+    cut_id = '' if fields.value.get('cut_id', '') == '' else fields.text('cut_id')
+    return CrossingFigure(
+        variant_id=fields.text('variant_id'), cut_id=cut_id,
+        codec=fields.text('codec', TENSOR_CODECS if cut_id else FRAME_CODECS),
+        bytes_mean=fields.number('bytes_mean', 1.0, MAX_CROSSING_BYTES),
+        accuracy_drop=fields.number('accuracy_drop', -1.0, 1.0),
+        count=fields.integer('count', 1))
 
 
 def _layer(fields: Fields) -> LayerCost:

@@ -13,7 +13,13 @@ import logging
 from pathlib import Path
 from typing import Dict, Iterator, Mapping, Sequence, Tuple, Union
 
-from crowdhmt_ros.bundle.entries import FileEntry, Manifest, SegmentEntry, VariantEntry
+from crowdhmt_ros.bundle.entries import (
+    CrossingFigure,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    VariantEntry,
+)
 from crowdhmt_ros.bundle.manifest import WEIGHTS_NAME, listed, load_manifest
 from crowdhmt_ros.errors import BundleError
 from crowdhmt_ros.types import (
@@ -128,6 +134,28 @@ class Bundle:
             raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r%s' % (
                 self.manifest.name, role, variant_id, fusion_set,
                 ' at cut %r' % cut_id if cut_id else '')) from None
+
+    @property
+    def crossings(self) -> Tuple[CrossingFigure, ...]:
+        """What was measured of the ways to a peer, empty for a bundle without."""
+        return self.manifest.crossings
+
+    def heads(self, threads: Sequence[int] = (1,),
+              memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+        """
+        Return every way to run a head of a variant of the front on this machine.
+
+        :param threads: intra-operator thread counts to offer
+        :param memory_modes: of 'fast' and 'lean'
+        :returns: candidates with the head alone, in the order of the front, then of the cuts
+        """
+        return tuple(
+            Candidate(s.variant_id, self.variant(s.variant_id).variant,
+                      Placement((SegmentPlacement('head', s.segment_id),)),
+                      EngineOptions(threads=t, fusion_set=s.fusion_set, memory_mode=mode))
+            for variant_id in self.manifest.front for s in self.manifest.segments.values()
+            if s.role == 'head' and s.variant_id == variant_id
+            for mode in memory_modes for t in threads)
 
     def candidates(self, threads: Sequence[int] = (1, 2),
                    memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:

@@ -12,17 +12,19 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from crowdhmt_ros.bundle.entries import CrossingFigure
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe, realise
+from crowdhmt_ros.graph.split import check_split, split
 from crowdhmt_ros.types import InputSpec, LayerCost, Variant
 
 FORMAT_VERSION = 1
@@ -47,6 +49,7 @@ class Description:
     :param luminance_bands: light band -> (low, high) mean grey 0..1; disjoint, covering 0..1
     :param accuracy: variant_id -> condition -> (value, count)
     :param provenance: how to make the bundle again
+    :param crossings: what was measured of the ways to a peer
     """
 
     name: str
@@ -56,6 +59,7 @@ class Description:
     luminance_bands: Mapping[str, Tuple[float, float]]
     accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    crossings: Tuple[CrossingFigure, ...] = ()
 
 
 def _aligned(offset: int) -> int:
@@ -111,21 +115,22 @@ def _pack(family: Family) -> Tuple[bytes, List[Dict[str, Any]]]:
     return bytes(content), entries
 
 
-def weightless(graph: FamilyGraph, place: Mapping[str, Tuple[int, int]]) -> onnx.ModelProto:
+def weightless(source: onnx.ModelProto, place: Mapping[str, Tuple[int, int]], *,
+               name: str) -> onnx.ModelProto:
     """
     Replace the values of a graph's initialisers by their place in the initialisers' file.
 
-    :param graph: the graph; it is not changed
+    :param source: the graph; it is not changed
     :param place: initialiser -> (offset, length)
+    :param name: of the graph, for the error
     :raises ExportError: a float initialiser has no recipe
     """
     model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
+    model.CopyFrom(source)
     for tensor in model.graph.initializer:
         if tensor.name not in place:
             if tensor.data_type == onnx.TensorProto.FLOAT:
-                raise ExportError('initialiser %s of %s has no recipe'
-                                  % (tensor.name, graph.variant_id))
+                raise ExportError('initialiser %s of %s has no recipe' % (tensor.name, name))
             continue
         offset, length = place[tensor.name]
         tensor.ClearField('raw_data')
@@ -137,13 +142,12 @@ def weightless(graph: FamilyGraph, place: Mapping[str, Tuple[int, int]]) -> onnx
     return model
 
 
-def _check_versions(graph: FamilyGraph) -> Tuple[int, int]:
-    opset = max(o.version for o in graph.model.opset_import if o.domain in ('', 'ai.onnx'))
-    if opset > MAX_OPSET or graph.model.ir_version > MAX_IR_VERSION:
+def _check_versions(model: onnx.ModelProto, name: str) -> Tuple[int, int]:
+    opset = max(o.version for o in model.opset_import if o.domain in ('', 'ai.onnx'))
+    if opset > MAX_OPSET or model.ir_version > MAX_IR_VERSION:
         raise ExportError('graph %s has opset %d and file version %d; robots read up to %d and %d'
-                          % (graph.variant_id, opset, graph.model.ir_version, MAX_OPSET,
-                             MAX_IR_VERSION))
-    return opset, graph.model.ir_version
+                          % (name, opset, model.ir_version, MAX_OPSET, MAX_IR_VERSION))
+    return opset, model.ir_version
 
 
 def _check_values(graph: FamilyGraph, family: Family) -> None:
@@ -184,14 +188,19 @@ def _variant(graph: FamilyGraph, costs: Sequence[LayerCost], accuracy: Accuracy
                          for k, (v, n) in accuracy.items()}}
 
 
-def _segment(graph: FamilyGraph, path: str, indices: Sequence[int], costs: Sequence[LayerCost]
-             ) -> Dict[str, Any]:
-    opset, ir_version = _check_versions(graph)
-    return {'segment_id': graph.variant_id + '-whole', 'file': path, 'role': 'whole',
-            'variant_id': graph.variant_id, 'fusion_set': 'none', 'opset': opset,
-            'ir_version': ir_version, 'inputs': _specs(graph.model.graph.input),
-            'outputs': _specs(graph.model.graph.output), 'recipes': sorted(set(indices)),
-            'layers': _layers(costs)}
+def _segment(part: _Part, variant_id: str, path: str, indices: Sequence[int]) -> Dict[str, Any]:
+    opset, ir_version = _check_versions(part.model, part.segment_id)
+    entry = {'segment_id': part.segment_id, 'file': path, 'role': part.role,
+             'variant_id': variant_id, 'fusion_set': 'none', 'opset': opset,
+             'ir_version': ir_version, 'inputs': _specs(part.model.graph.input),
+             'outputs': _specs(part.model.graph.output), 'recipes': sorted(set(indices)),
+             'layers': _layers(layer_costs(part.model))}
+    return {**entry, 'cut_id': part.cut_id} if part.cut_id else entry
+
+
+def _crossing(figure: CrossingFigure) -> Dict[str, Any]:
+    return {**asdict(figure), 'bytes_mean': round(figure.bytes_mean, 1),
+            'accuracy_drop': round(figure.accuracy_drop, 6)}
 
 
 def _input(spec: InputSpec) -> Dict[str, Any]:
@@ -214,31 +223,61 @@ class _Files:
         self.entries.append({'path': path, 'bytes': len(content), 'sha256': _sha256(content)})
 
 
-def _write_graphs(family: Family, description: Description, initialisers: _Initialisers,
-                  files: _Files) -> Tuple[List[Dict[str, Any]], List[Dict[str, Any]]]:
-    """Write every graph; returns the manifest's segments and variants."""
-    segments, variants = [], []
-    for graph in family.graphs:
-        _check_values(graph, family)
-        names = [t.name for t in graph.model.graph.initializer if t.name in graph.recipes]
-        indices = {n: initialisers.add(graph.recipes[n]) for n in names}
-        place = {n: (initialisers.entries[i]['offset'],
-                     4 * int(np.prod(initialisers.entries[i]['shape'])))
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One graph of a variant: all of it, or what lies on one side of a cut."""
+
+    segment_id: str
+    role: str
+    model: onnx.ModelProto
+    cut_id: str = ''
+
+
+def _parts(graph: FamilyGraph) -> Iterator[_Part]:
+    """Yield the whole of a variant, then head and tail of each cut, checked against it."""
+    yield _Part(graph.variant_id + '-whole', 'whole', graph.model)
+    for cut_id, tensors in graph.cuts.items():
+        head, tail = split(graph.model, tensors)
+        check_split(graph.model, head, tail)
+        yield _Part(cut_id + '-head', 'head', head, cut_id)
+        yield _Part(cut_id + '-tail', 'tail', tail, cut_id)
+
+
+class _Graphs:
+    """Graphs written into the new directory, with the manifest's entries for them."""
+
+    def __init__(self, initialisers: _Initialisers, files: _Files) -> None:
+        self._initialisers = initialisers
+        self._files = files
+        self.segments: List[Dict[str, Any]] = []
+        self.cuts: List[Dict[str, Any]] = []
+
+    def add(self, graph: FamilyGraph, part: _Part) -> None:
+        """Write one graph without its weights."""
+        names = [t.name for t in part.model.graph.initializer if t.name in graph.recipes]
+        entries = self._initialisers.entries
+        indices = {n: self._initialisers.add(graph.recipes[n]) for n in names}
+        place = {n: (entries[i]['offset'], 4 * int(np.prod(entries[i]['shape'])))
                  for n, i in indices.items()}
-        path = 'graphs/%s-whole.onnx' % graph.variant_id
-        files.write(path, weightless(graph, place).SerializeToString(deterministic=True))
-        costs = layer_costs(graph.model)
-        segments.append(_segment(graph, path, list(indices.values()), costs))
-        variants.append(_variant(
-            graph, costs, description.accuracy.get(graph.variant_id, {})))
-    return segments, variants
+        path = 'graphs/%s.onnx' % part.segment_id
+        model = weightless(part.model, place, name=part.segment_id)
+        self._files.write(path, model.SerializeToString(deterministic=True))
+        self.segments.append(_segment(part, graph.variant_id, path, list(indices.values())))
+        if part.role == 'head':
+            self.cuts.append({'cut_id': part.cut_id, 'tensors': _specs(part.model.graph.output)})
 
 
 def _manifest(family: Family, description: Description, files: _Files) -> Dict[str, Any]:
     store, tensors = _pack(family)
     files.write('weights.bin', store)
     initialisers = _Initialisers(family.tensors)
-    segments, variants = _write_graphs(family, description, initialisers, files)
+    graphs, variants = _Graphs(initialisers, files), []
+    for graph in family.graphs:
+        _check_values(graph, family)
+        for part in _parts(graph):
+            graphs.add(graph, part)
+        variants.append(_variant(graph, layer_costs(graph.model),
+                                 description.accuracy.get(graph.variant_id, {})))
     return {
         'format': 'crowdhmt-bundle', 'format_version': FORMAT_VERSION,
         'name': description.name, 'task': description.task,
@@ -247,8 +286,9 @@ def _manifest(family: Family, description: Description, files: _Files) -> Dict[s
         'files': files.entries, 'tensors': tensors,
         'initialisers': {'file': INITIALISERS, 'bytes': initialisers.bytes,
                          'recipes': initialisers.entries},
-        'segments': segments, 'cuts': [], 'variants': variants,
+        'segments': graphs.segments, 'cuts': graphs.cuts, 'variants': variants,
         'front': [v['variant_id'] for v in sorted(variants, key=lambda v: -int(v['macs']))],
+        'crossings': [_crossing(c) for c in description.crossings],
         'provenance': dict(description.provenance)}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdhmt_ros.bundle.materialise import materialise
-from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle
+from crowdhmt_ros.bundle.reopen import description_of, family_of
 from crowdhmt_ros.bundle.writer import Description, write_bundle
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
+from crowdhmt_ros.cli.crossings import measure_crossings, prepared, thin
 from crowdhmt_ros.elastic.backbones import Backbone, residual_backbone
 from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES, Images
 from crowdhmt_ros.elastic.training import Cycle, Normalisation, Recipe, uniform
-from crowdhmt_ros.graph.family import Family
+from crowdhmt_ros.graph.family import Family, FamilyGraph
+from crowdhmt_ros.graph.split import last_output
 from crowdhmt_ros.types import InputSpec, Variant
 
 EDGE = 64
@@ -34,6 +37,8 @@ TEST_BANDS = ('noon', 'afternoon', 'dusk')
 TRAIN_SCENE_SEED = 71001
 TEST_SCENE_SEED = 71002
 NORMALISATION = Normalisation()
+CUT_AFTER_STAGES = (1, 2)
+"""Where a variant with later stages may be split, see docs/decisions/0007-cuts.md."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -49,6 +54,7 @@ class Amounts:
     :param train_scenes: rendered once, per band of `TRAIN_BANDS`
     :param test_scenes: per band of `TEST_BANDS`
     :param test_photo_limit: per test file, 0 for all
+    :param crossing_scenes: of the test scenes, to measure what crosses to a peer
     """
 
     photos_per_epoch: int = 16000
@@ -56,10 +62,11 @@ class Amounts:
     train_scenes: int = 7000
     test_scenes: int = 6006
     test_photo_limit: int = 0
+    crossing_scenes: int = 1001
 
 
 FULL = (Amounts(), Recipe())
-QUICK = (Amounts(2560, 1536, 1050, 3003),
+QUICK = (Amounts(2560, 1536, 1050, 3003, crossing_scenes=280),
          Recipe((Cycle(3, 0.03, ((0.0, 40), (0.6, 64))),)))
 
 
@@ -170,13 +177,9 @@ def _answers(path: str, images: Images) -> NDArray[np.int64]:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     spec = input_spec()
-    mean = np.array(spec.mean, np.float32).reshape(1, 3, 1, 1)
-    std = np.array(spec.std, np.float32).reshape(1, 3, 1, 1)
     answers = np.empty(len(images.labels), np.int64)
     for i, pixels in enumerate(images.pixels):
-        planes = pixels.transpose(2, 0, 1)[None].astype(np.float32)
-        x = np.ascontiguousarray((planes * np.float32(spec.scale) - mean) / std)
-        answers[i] = int(session.run(None, {spec.name: x})[0].argmax())
+        answers[i] = int(session.run(None, {spec.name: prepared(pixels, spec)})[0].argmax())
     return answers
 
 
@@ -229,25 +232,71 @@ def provenance(command: str, seed: int, amounts: Amounts, recipe: Recipe) -> Dic
                        'test_seed': TEST_SCENE_SEED, 'renderer': _renderer_digest()}}}
 
 
+def with_cuts(family: Family) -> Family:
+    """Return the family with a cut after each stage of `CUT_AFTER_STAGES` that has a next one."""
+    return Family(family.tensors, tuple(replace(g, cuts=_cuts(g)) for g in family.graphs))
+
+
+def _cuts(graph: FamilyGraph) -> Dict[str, Tuple[str, ...]]:
+    stages = {node.name.split('.')[1] for node in graph.model.graph.node
+              if node.name.startswith('/stages.')}
+    return {'%s-after%d' % (graph.variant_id, stage):
+            (last_output(graph.model, '/stages.%d.' % stage),)
+            for stage in CUT_AFTER_STAGES if str(stage + 1) in stages}
+
+
 def write_measured(
         family: Family, directory: Path, sets: Mapping[str, Images], *, cache: Path,
-        origin: Mapping[str, Any], progress: Progress) -> str:
+        origin: Mapping[str, Any], progress: Progress, crossing_scenes: int) -> str:
     """
-    Write the bundle, measure it, and write it again with what was measured.
+    Write the bundle with its cuts, measure it, and write it again with what was measured.
 
     :param sets: condition -> test images, with a set for each light band
     :param origin: provenance
+    :param crossing_scenes: of each light band
     :returns: sha256 of the manifest
     """
-    bands = {c.split('/')[1]: s for c, s in sets.items() if c.startswith('scenes/')}
     plain = Description('campus7', 'image_classification', tuple(CLASSES), input_spec(),
-                        luminance_bands(bands), {}, origin)
+                        luminance_bands(_by_band(sets)), {}, origin)
     unmeasured = cache / 'unmeasured-campus7'
-    write_bundle(family, plain, unmeasured)
+    write_bundle(with_cuts(family), plain, unmeasured)
     accuracy = measure(unmeasured, sets, cache / 'measured', progress)
-    return write_bundle(family, Description(
-        plain.name, plain.task, plain.classes, plain.input, plain.luminance_bands, accuracy,
-        origin), directory)
+    return _write_crossings(family, replace(plain, accuracy=accuracy), directory, sets,
+                            cache=cache, progress=progress, count=crossing_scenes)
+
+
+def write_cuts(bundle: Bundle, directory: Path, sets: Mapping[str, Images], *, cache: Path,
+               progress: Progress, crossing_scenes: int) -> str:
+    """
+    Write a bundle again with its cuts; weights, whole graphs and accuracies stay as they are.
+
+    :param bundle: of this task
+    :param directory: of the new bundle, may be that of the old one
+    :param sets: 'scenes/' and light band -> test scenes
+    :param crossing_scenes: of each light band
+    :returns: sha256 of the manifest
+    """
+    origin = {**bundle.manifest.provenance}
+    origin['data'] = {**dict(origin['data']),  # type: ignore[call-overload]
+                      'crossing_scenes': crossing_scenes}
+    return _write_crossings(
+        family_of(bundle), replace(description_of(bundle), provenance=origin, crossings=()),
+        directory, sets, cache=cache, progress=progress, count=crossing_scenes)
+
+
+def _by_band(sets: Mapping[str, Images]) -> Dict[str, Images]:
+    return {c.split('/')[1]: s for c, s in sets.items() if c.startswith('scenes/')}
+
+
+def _write_crossings(family: Family, description: Description, directory: Path,
+                     sets: Mapping[str, Images], *, cache: Path, progress: Progress, count: int
+                     ) -> str:
+    """Write with cuts, measure what crosses them, and write again with that."""
+    family, unmeasured = with_cuts(family), cache / 'unmeasured-campus7'
+    write_bundle(family, description, unmeasured)
+    scenes_of = {band: thin(images, count) for band, images in _by_band(sets).items()}
+    crossings = measure_crossings(open_bundle(unmeasured), scenes_of, cache / 'measured', progress)
+    return write_bundle(family, replace(description, crossings=crossings), directory)
 
 
 def table(directory: Path) -> Sequence[Sequence[str]]:

@@ -36,6 +36,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         help="one cycle of so many epochs instead of the recipe's")
     parser.add_argument('--seed', type=int, default=7)
     parser.add_argument('--threads', type=int, default=2, help='threads of the training')
+    parser.add_argument('--weights', metavar='BUNDLE', default=None,
+                        help='do not train: keep weights and accuracies of this bundle, cut it '
+                        'anew and measure what crosses the cuts (needs no photos)')
     parser.add_argument('--quick', action='store_true',
                         help='minutes instead of an hour, for trying out; less accurate')
     return parser
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     :returns: 0
     :raises DataError: data or checkpoint cannot be used
     """
-    data = _data_dir(args.data)
+    data = None if args.weights else _data_dir(args.data)
     try:
         _configure_threads(args.threads)
         from crowdhmt_ros.cli import campus7
@@ -84,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
         cycle = dataclasses.replace(recipe.cycles[0], epochs=args.epochs)
         recipe = dataclasses.replace(recipe, cycles=(cycle,))
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
+    if data is None:
+        _cut(args, amounts, cache)
+        return 0
     mixture, sets = _load(data, amounts, cache)
     trainer = _trainer(args, mixture, recipe, cache)
     _train(trainer, recipe.epochs)
@@ -107,13 +113,32 @@ def _load(data: Path, amounts: Any, cache: Path) -> Tuple[Mixture, Dict[str, Ima
         with _bar('rendering scenes to learn, ' + band) as report:
             train.append(campus7.scenes(
                 campus7.TRAIN_SCENE_SEED, band, amounts.train_scenes, cache, report))
-    for band in campus7.TEST_BANDS:
-        with _bar('rendering scenes to test, ' + band) as report:
-            sets['scenes/' + band] = campus7.scenes(
-                campus7.TEST_SCENE_SEED, band, amounts.test_scenes, cache, report)
+    sets.update(_test_scenes(amounts.test_scenes, cache))
     weights = tuple(PHOTO_WEIGHTS.get(c, 1.0) for c in CLASSES)
     return Mixture(photos, join(train), amounts.photos_per_epoch, amounts.scenes_per_epoch,
                    weights), sets
+
+
+def _test_scenes(count: int, cache: Path) -> Dict[str, Images]:
+    from crowdhmt_ros.cli import campus7
+    sets = {}
+    for band in campus7.TEST_BANDS:
+        with _bar('rendering scenes to test, ' + band) as report:
+            sets['scenes/' + band] = campus7.scenes(
+                campus7.TEST_SCENE_SEED, band, count, cache, report)
+    return sets
+
+
+def _cut(args: argparse.Namespace, amounts: Any, cache: Path) -> None:
+    """Write a bundle again with cuts and what was measured of them."""
+    from crowdhmt_ros.bundle.reader import open_bundle
+    from crowdhmt_ros.cli import campus7
+    bundle = open_bundle(args.weights)
+    sets = _test_scenes(amounts.crossing_scenes, cache)
+    with _bar('measuring') as report:
+        digest = campus7.write_cuts(bundle, args.out, sets, cache=cache, progress=report,
+                                    crossing_scenes=amounts.crossing_scenes)
+    print('bundle %s in %s' % (digest[:16], args.out))
 
 
 def _trainer(args: argparse.Namespace, mixture: Mixture, recipe: Any, cache: Path) -> Trainer:
@@ -156,7 +181,8 @@ def _finish(args: argparse.Namespace, trainer: Trainer, mixture: Mixture,
     with _bar('measuring') as report:
         digest = campus7.write_measured(
             family, args.out, sets, cache=cache,
-            origin=campus7.provenance(_command(args), args.seed, *plan), progress=report)
+            origin=campus7.provenance(_command(args), args.seed, *plan), progress=report,
+            crossing_scenes=plan[0].crossing_scenes)
     _show(campus7.table(args.out))
     print('bundle %s in %s' % (digest[:16], args.out))
 

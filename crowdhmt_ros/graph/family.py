@@ -8,7 +8,7 @@ channel. So a tensor is stored once, however many sub-networks use it.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 import numpy as np
@@ -65,12 +65,14 @@ class FamilyGraph:
     :param variant: what it is
     :param model: ONNX graph whose initialisers hold their values
     :param recipes: initialiser name -> recipe, for all float32 initialisers
+    :param cuts: cut_id -> tensors at which the model may be split, see `graph.split`
     """
 
     variant_id: str
     variant: Variant
     model: onnx.ModelProto
     recipes: Mapping[str, Recipe]
+    cuts: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

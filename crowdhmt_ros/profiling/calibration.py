@@ -3,9 +3,11 @@
 """
 The tables of this machine, measured once at its first start (P III-D1, offline calibration).
 
-Latencies are measured interleaved - every candidate once a round - so that a busy moment slows
-all of them alike and the ranking stands. Memory is measured by a callable from above, which
-starts a fresh process for each graph: in this process freed memory would hide the next one's.
+Whole models are measured under every engine setting to be offered, the heads that a cut leaves
+here with one thread. Latencies are measured interleaved - every candidate once a round - so that
+a busy moment slows all of them alike and the ranking stands. Memory is measured by a callable
+from above, which starts a fresh process for each graph: in this process freed memory would hide
+the next one's.
 The time is boxed: a slow machine measures fewer rounds, and each memory process gets no more
 than the time left. Memory that there was no time for is taken from the same graph with fewer
 threads, or else from the engine (the growth of this process, at least the weights), and marked
@@ -26,7 +28,13 @@ import numpy as np
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.profiling.front import build_front, front_sha256
 from crowdhmt_ros.profiling.latency import summarise
-from crowdhmt_ros.profiling.seams import Backend, CandidateSource, Executable, whole_segment
+from crowdhmt_ros.profiling.seams import (
+    Backend,
+    CandidateSource,
+    Executable,
+    offered_heads,
+    only_segment,
+)
 from crowdhmt_ros.profiling.tables import (
     Row,
     Tables,
@@ -54,7 +62,8 @@ LATENCY_SHARE = 0.4
 """Of the time, for latencies; memory has the rest."""
 MOST_ROUNDS = 40
 FEWEST_ROUNDS = 3
-PREPROCESS_RUNS = 50
+SHORT_RUNS = 50
+"""Of preparing a frame, and of each codec."""
 LONGEST_MEMORY_S = 30.0
 """For one memory process; a hung one must not take the time of all others."""
 SHORTEST_MEMORY_S = 0.5
@@ -98,6 +107,7 @@ def calibrate(bundle: CandidateSource, backend: Backend, segments: Mapping[str, 
               cache_dir: Path, *, settings: Settings,
               measure_memory: Optional[MeasureMemory] = None,
               preprocess: Optional[Callable[[], None]] = None,
+              codecs: Optional[Mapping[str, Callable[[], None]]] = None,
               progress: Optional[Progress] = None,
               clock: Callable[[], float] = time.perf_counter) -> Tables:
     """
@@ -114,22 +124,24 @@ def calibrate(bundle: CandidateSource, backend: Backend, segments: Mapping[str, 
     :param settings: device, options to offer, time limit
     :param measure_memory: without it the engine's own figure is taken, marked as estimated
     :param preprocess: prepares one typical frame; timed, its time is part of each latency
+    :param codecs: `crossing_key` -> packs and unpacks one typical crossing; each is timed
     :param progress: told what happens
     :param clock: seconds
     :raises CalibrationError: when there is nothing to measure
     :raises BackendError: when a graph does not compile or run
     """
-    work = _work(bundle.candidates(settings.threads, settings.memory_modes), segments)
-    if not work:
+    wholes = bundle.candidates(settings.threads, settings.memory_modes)
+    if not wholes:
         raise CalibrationError('there is nothing to calibrate: the bundle offers no candidate, '
                                'or no thread count or memory mode is allowed')
+    work = _work((*wholes, *offered_heads(bundle, segments, settings.memory_modes)), segments)
     path = tables_path(Path(cache_dir), bundle.sha256, settings.device)
     with _one_at_a_time(path):
-        kept = _kept(path, bundle.sha256, settings.device, work)
+        kept = _kept(path, bundle.sha256, settings.device, work, codecs or {})
         if kept is not None:
             return kept
         tables = _measure(work, backend, measure_memory, preprocess, bundle.sha256, settings,
-                          progress or _silent, clock)
+                          progress or _silent, clock, codecs or {})
         try:
             save_tables(tables, path)
         except CalibrationError as error:
@@ -149,11 +161,23 @@ class Work:
         """How the engine runs it."""
         return self.candidate.engine
 
+    @property
+    def is_head(self) -> bool:
+        """Whether it is only the part before a cut."""
+        return self.candidate.placement.segments[0].role == 'head'
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        if not self.is_head:
+            return self.candidate.candidate_id
+        return f'{self.segment.segment_id}/{self.options.threads}t/{self.options.memory_mode}'
+
 
 def _work(candidates: Sequence[Candidate], segments: Mapping[str, Segment]) -> Dict[str, Work]:
     found: Dict[str, Work] = {}
     for candidate in candidates:
-        segment = segments[whole_segment(candidate)]
+        segment = segments[only_segment(candidate)]
         found.setdefault(row_key(segment.sha256, candidate.engine), Work(candidate, segment))
     return found
 
@@ -176,8 +200,8 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def _kept(path: Path, bundle_sha256: str, device: str, work: Mapping[str, Work]
-          ) -> Optional[Tables]:
+def _kept(path: Path, bundle_sha256: str, device: str, work: Mapping[str, Work],
+          codecs: Mapping[str, Callable[[], None]]) -> Optional[Tables]:
     if not path.exists():
         return None
     try:
@@ -189,18 +213,21 @@ def _kept(path: Path, bundle_sha256: str, device: str, work: Mapping[str, Work]
         logger.warning('%s was measured on %s for another bundle or device; measuring now',
                        path, tables.device)
         return None
-    missing = set(work) - set(tables.rows)
+    missing = (set(work) - set(tables.rows)) | (set(codecs) - set(tables.codec_s))
     if missing:
-        logger.info('%s lacks %d of %d rows; measuring now', path, len(missing), len(work))
+        logger.info('%s lacks %d of %d rows; measuring now', path, len(missing),
+                    len(work) + len(codecs))
         return None
     return tables
 
 
 def _measure(work: Mapping[str, Work], backend: Backend, measure_memory: Optional[MeasureMemory],
              preprocess: Optional[Callable[[], None]], bundle_sha256: str, settings: Settings,
-             progress: Progress, clock: Callable[[], float]) -> Tables:
+             progress: Progress, clock: Callable[[], float],
+             codecs: Mapping[str, Callable[[], None]]) -> Tables:
     began_s = clock()
-    preprocess_s = _time_preprocess(preprocess, clock)
+    preprocess_s = _timed(preprocess, clock)
+    codec_s = {key: _timed(codec, clock) for key, codec in codecs.items()}
     latencies, estimated = _latencies(
         work, backend, began_s + LATENCY_SHARE * settings.longest_s, progress, clock)
     memory = _memory(work, estimated, measure_memory, began_s + settings.longest_s, progress,
@@ -208,18 +235,17 @@ def _measure(work: Mapping[str, Work], backend: Backend, measure_memory: Optiona
     rows = {key: Row(summarise(latencies[key]), memory[key], len(latencies[key]))
             for key in work}
     progress(1.0, f'measured {len(rows)} ways to run in {clock() - began_s:.0f} s')
-    return Tables(settings.device, bundle_sha256, preprocess_s, rows)
+    return Tables(settings.device, bundle_sha256, preprocess_s, rows, codec_s)
 
 
-def _time_preprocess(preprocess: Optional[Callable[[], None]], clock: Callable[[], float]
-                     ) -> Estimate:
-    if preprocess is None:
+def _timed(work: Optional[Callable[[], None]], clock: Callable[[], float]) -> Estimate:
+    if work is None:
         return Estimate(0.0, 0.0, ESTIMATED)
-    preprocess()
+    work()
     samples = []
-    for _ in range(PREPROCESS_RUNS):
+    for _ in range(SHORT_RUNS):
         began_s = clock()
-        preprocess()
+        work()
         samples.append(clock() - began_s)
     return summarise(samples)
 
@@ -246,7 +272,7 @@ def _latencies(work: Mapping[str, Work], backend: Backend, until_s: float, progr
     benches: Dict[str, _Bench] = {}
     samples: Dict[str, List[float]] = {}
     for done, (key, item) in enumerate(work.items()):
-        progress(0.1 * done / len(work), f'compiling {item.candidate.candidate_id}')
+        progress(0.1 * done / len(work), f'compiling {item.name}')
         benches[key] = _Bench(backend.compile(item.segment, item.options))
         samples[key] = [benches[key].time(clock)]  # warms up; counts only where time is short
     for number in range(MOST_ROUNDS):
@@ -264,17 +290,17 @@ def _memory(work: Mapping[str, Work], estimated: Mapping[str, int],
             measure_memory: Optional[MeasureMemory], until_s: float, progress: Progress,
             clock: Callable[[], float]) -> Mapping[str, Estimate]:
     """
-    Return the memory of every row, few threads first.
+    Return the memory of every row, few threads first, heads last.
 
     A further thread adds about 5 %. Where time ran out, the same graph's figure with fewer
     threads serves, marked as estimated; without one the engine's own.
     """
     found: Dict[str, Estimate] = {}
     alike: Dict[str, Estimate] = {}
-    order = sorted(work.items(), key=lambda item: item[1].options.threads)
+    order = sorted(work.items(), key=lambda item: (item[1].is_head, item[1].options.threads))
     for done, (key, item) in enumerate(order):
         family = row_key(item.segment.sha256, replace(item.options, threads=1, spinning=False))
-        progress(0.4 + 0.6 * done / len(work), f'memory of {item.candidate.candidate_id}')
+        progress(0.4 + 0.6 * done / len(work), f'memory of {item.name}')
         left_s = until_s - clock()
         measured = None if measure_memory is None or left_s < SHORTEST_MEMORY_S \
             else _measured_memory(item, measure_memory, min(LONGEST_MEMORY_S, left_s))
@@ -289,6 +315,6 @@ def _measured_memory(item: Work, measure_memory: MeasureMemory, longest_s: float
     try:
         taken = float(measure_memory(item.candidate, item.segment, longest_s=longest_s))
     except CalibrationError as error:
-        logger.warning('memory of %s is estimated: %s', item.candidate.candidate_id, error)
+        logger.warning('memory of %s is estimated: %s', item.name, error)
         return None
     return Estimate(taken, taken, MEASURED)

@@ -21,14 +21,16 @@ from crowdhmt_ros.profiling.energy import (
     work_energy_j,
     working_set_bytes,
 )
-from crowdhmt_ros.profiling.seams import CandidateSource, whole_segment
+from crowdhmt_ros.profiling.seams import CandidateSource, offered_heads, only_segment
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key
 from crowdhmt_ros.types import (
     ESTIMATED,
     Candidate,
     EnergyCoefficients,
+    EngineOptions,
     Estimate,
     FrontEntry,
+    LayerCost,
     Segment,
 )
 
@@ -51,7 +53,7 @@ def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoe
     """
     entries = []
     for candidate in bundle.candidates(threads, memory_modes):
-        key = row_key(segments[whole_segment(candidate)].sha256, candidate.engine)
+        key = row_key(segments[only_segment(candidate)].sha256, candidate.engine)
         if key not in tables.rows:
             raise CalibrationError(f'the tables have no row for {candidate.candidate_id}: '
                                    'delete them and they are measured anew')
@@ -62,7 +64,7 @@ def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoe
 
 def _entry(bundle: CandidateSource, candidate: Candidate, row: Row, preprocess_s: Estimate,
            coefficients: EnergyCoefficients, cache_bytes: Optional[float]) -> FrontEntry:
-    layers = bundle.layer_costs(whole_segment(candidate))
+    layers = bundle.layer_costs(only_segment(candidate))
     words, macs = sum(layer.words for layer in layers), bundle.macs(candidate.variant_id)
     hits = modelled_cache_hit_ratio(working_set_bytes(layers), cache_bytes)
     joules = work_energy_j(macs, words, coefficients, cache_hit_ratio=hits)
@@ -160,15 +162,18 @@ def counted_tables(bundle: CandidateSource, segments: Mapping[str, Segment], *,
     Every figure is marked as estimated.
     """
     rows: Dict[str, Row] = {}
-    for candidate in bundle.candidates(threads, memory_modes):
-        options, name = candidate.engine, whole_segment(candidate)
-        layers = bundle.layer_costs(name)
-        rate = COUNTED_MACS_PER_S * (1.0 + COUNTED_THREAD_GAIN * (options.threads - 1))
-        infer_s = bundle.macs(candidate.variant_id) / rate
-        weights = 4 * sum(layer.weight_words for layer in layers)
-        per_weight, per_layer = COUNTED_MEMORY.get(options.memory_mode, COUNTED_MEMORY['fast'])
-        widest = working_set_bytes(layers) - weights
-        memory = per_weight * weights + per_layer * widest
-        rows[row_key(segments[name].sha256, options)] = Row(
-            Estimate(infer_s, infer_s, ESTIMATED), Estimate(memory, memory, ESTIMATED), 0)
+    for candidate in (*bundle.candidates(threads, memory_modes),
+                      *offered_heads(bundle, segments, memory_modes)):
+        options, name = candidate.engine, only_segment(candidate)
+        rows[row_key(segments[name].sha256, options)] = _counted(
+            bundle.layer_costs(name), options)
     return Tables('counted', bundle.sha256, Estimate(0.0, 0.0, ESTIMATED), rows)
+
+
+def _counted(layers: Sequence[LayerCost], options: EngineOptions) -> Row:
+    rate = COUNTED_MACS_PER_S * (1.0 + COUNTED_THREAD_GAIN * (options.threads - 1))
+    infer_s = sum(layer.macs for layer in layers) / rate
+    weights = 4 * sum(layer.weight_words for layer in layers)
+    per_weight, per_layer = COUNTED_MEMORY.get(options.memory_mode, COUNTED_MEMORY['fast'])
+    memory = per_weight * weights + per_layer * (working_set_bytes(layers) - weights)
+    return Row(Estimate(infer_s, infer_s, ESTIMATED), Estimate(memory, memory, ESTIMATED), 0)

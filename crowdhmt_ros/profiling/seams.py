@@ -47,6 +47,10 @@ class CandidateSource(Protocol):
                    memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
         """Return every way to run a variant on this machine."""
 
+    def heads(self, threads: Sequence[int] = (1,),
+              memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+        """Return every way to run the head of a variant, empty for a bundle without cuts."""
+
     def accuracy(self, variant_id: str) -> Mapping[str, float]:
         """Return condition -> ratio of right answers."""
 
@@ -57,8 +61,27 @@ class CandidateSource(Protocol):
         """Return the work of one segment layer by layer."""
 
 
-def whole_segment(candidate: Candidate) -> str:
-    """Return the one segment of a candidate that runs on this robot alone."""
+def only_segment(candidate: Candidate) -> str:
+    """Return the one segment of a candidate that runs on this robot alone, whole or head."""
     segments = candidate.placement.segments
-    assert len(segments) == 1, 'only whole segments are calibrated'
+    assert len(segments) == 1, 'only what runs here alone is calibrated'
     return segments[0].segment_id
+
+
+LEAN_WORTH_BYTES = 1 << 20
+"""A head with fewer bytes of weights saves nothing to speak of in the lean memory mode."""
+
+
+def offered_heads(bundle: CandidateSource, segments: Mapping[str, Segment],
+                  memory_modes: Sequence[str]) -> Tuple[Candidate, ...]:
+    """
+    Return the ways to run a head that are worth measuring: one thread, lean only where it saves.
+
+    :param bundle: its heads
+    :param segments: segment_id -> graph on this device
+    :param memory_modes: that may be offered
+    """
+    return tuple(
+        head for head in bundle.heads(memory_modes=memory_modes)
+        if head.engine.memory_mode == memory_modes[0]
+        or segments[only_segment(head)].weight_bytes >= LEAN_WORTH_BYTES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
@@ -46,12 +46,14 @@ class Tables:
     :param bundle_sha256: of the bundle's manifest
     :param preprocess_s: frame to tensor
     :param rows: `row_key` -> row
+    :param codec_s: `crossing_key` -> packing and unpacking of one frame's crossing
     """
 
     device: str
     bundle_sha256: str
     preprocess_s: Estimate
     rows: Mapping[str, Row]
+    codec_s: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 def row_key(segment_sha256: str, options: EngineOptions) -> str:
@@ -64,6 +66,16 @@ def row_key(segment_sha256: str, options: EngineOptions) -> str:
     return '/'.join((segment_sha256, options.backend, f'{options.threads}t',
                      'spin' if options.spinning else 'block', options.precision,
                      options.fusion_set, options.memory_mode))
+
+
+def crossing_key(cut_id: str, codec: str) -> str:
+    """
+    Return the name of a timed crossing.
+
+    :param cut_id: '' for the frame itself
+    :param codec: how it is packed
+    """
+    return '%s/%s' % (codec, cut_id)
 
 
 def tables_path(cache_dir: Path, bundle_sha256: str, device: str) -> Path:
@@ -81,6 +93,7 @@ def to_json(tables: Tables) -> str:
         'rows': {key: {'infer_s': _estimate_out(row.infer_s),
                        'memory_bytes': _estimate_out(row.memory_bytes),
                        'samples': row.samples} for key, row in sorted(tables.rows.items())},
+        'codec_s': {key: _estimate_out(e) for key, e in sorted(tables.codec_s.items())},
     }
     return json.dumps({'format': FORMAT, 'format_version': FORMAT_VERSION,
                        'sha256': _digest(body), 'tables': body}, indent=1, sort_keys=True)
@@ -170,4 +183,5 @@ def _tables_in(body: Mapping[str, Any]) -> Tables:
         rows[str(key)] = Row(_estimate_in(item['infer_s']), _estimate_in(item['memory_bytes']),
                              int(item['samples']))
     return Tables(str(body['device']), str(body['bundle_sha256']),
-                  _estimate_in(body['preprocess_s']), rows)
+                  _estimate_in(body['preprocess_s']), rows,
+                  {str(k): _estimate_in(e) for k, e in body.get('codec_s', {}).items()})

@@ -42,6 +42,9 @@ class Family:
         return tuple(make_entry(n, threads=t, mode=m).candidate
                      for n in self.names for m in memory_modes for t in threads)
 
+    def heads(self, threads=(1,), memory_modes=('fast', 'lean')):
+        return ()
+
     def accuracy(self, variant_id):
         return {'photos': 0.9 if variant_id == 'rich' else 0.7}
 
