@@ -53,9 +53,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     given.add_argument('--video', metavar='FILE', help='a video file')
     given.add_argument('--camera', type=int, metavar='N', help='a camera of this machine')
     given.add_argument('--bag', metavar='PATH', help='a rosbag2 directory, .mcap or .db3')
+    parser.add_argument('--pace', choices=('original', 'lockstep'), default='original',
+                        help='of a video or bag: recorded times, or the next frame when the last '
+                        'was answered')
     bag = parser.add_argument_group('bag')
-    bag.add_argument('--pace', choices=('original', 'lockstep'), default='original',
-                     help='recorded times, or the next frame when the last was answered')
     bag.add_argument('--image-topic', default='', metavar='TOPIC', help='its camera')
     bag.add_argument('--battery-topic', default='', metavar='TOPIC', help='its battery')
     bag.add_argument('--rate', type=float, default=1.0, metavar='X', help='speed of the recording')
@@ -130,6 +131,8 @@ def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
     parameters: Dict[str, object] = {'bundle': arguments.bundle}
     if arguments.static:
         parameters['adaptation_planner:pinned_candidate'] = arguments.static
+    if kind == VIDEO:
+        parameters['camera_inference:pace'] = arguments.pace
     if kind == BAG:
         parameters.update({
             'bag_player:pace': arguments.pace, 'bag_player:rate': arguments.rate,

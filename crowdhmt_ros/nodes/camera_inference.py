@@ -225,7 +225,7 @@ class CameraInferenceNode(LifecycleNode):
         self.get_logger().info(f'frames from {source.description}')
         deadline_s = time.monotonic() + self.parameters.wait_for_listeners_s
         self._source = SourceThread(source, self._emit, ready=lambda: (
-            time.monotonic() >= deadline_s or self._is_heard()))
+            time.monotonic() >= deadline_s or self._is_heard()), through=self.server.is_through)
         self._source.start()
 
     def _is_heard(self) -> bool:

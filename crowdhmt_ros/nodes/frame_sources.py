@@ -49,7 +49,8 @@ def make_source(parameters: CameraInferenceParameters, clock: Callable[[], int],
         if not parameters.video_path:
             raise ConfigError('video_path is empty, source video needs a file')
         return VideoSource(os.path.expanduser(parameters.video_path), loop=parameters.video_loop,
-                           rate_hz=rate_hz, clock=clock)
+                           rate_hz=math.inf if parameters.pace == 'lockstep' else rate_hz,
+                           clock=clock)
     if parameters.source == 'camera':
         return CameraSource(parameters.camera_index, rate_hz=rate_hz, clock=clock)
     raise ConfigError(f'source is {parameters.source!r}, it has no frames of its own')

@@ -184,6 +184,9 @@ class CameraInferenceParameters:
                             choices=('topic', 'campus', 'video', 'camera'))
     video_path: str = parameter('', 'file to play with source video')
     video_loop: bool = parameter(False, 'start the video again at its end')
+    pace: str = parameter('original', "of a video: 'original' keeps its rate; 'lockstep' reads "
+                          'the next frame when the last one was answered',
+                          choices=('original', 'lockstep'))
     camera_index: int = parameter(0, 'device number with source camera', low=0, high=63)
     scenario: str = parameter('', "scenario of the built-in campus: a name or a YAML file; '' "
                               'takes the one of the view')

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from typing import Callable, Optional, Protocol, TextIO
@@ -26,6 +27,7 @@ JOIN_S = 1.0
 LONGEST_FRAME_S = 5.0
 """At the end the frame in work gets this long; then it is told as not computed."""
 READY_POLL_S = 0.02
+THROUGH_POLL_S = 0.001
 ERROR_LOG_S = 5.0
 
 
@@ -86,6 +88,7 @@ class Server:
         self.failure = ''
         self.received = 0
         self.last_frame_s = time.monotonic()
+        self._through: Optional[Frame] = None
 
     def start(self) -> None:
         """Start answering."""
@@ -98,6 +101,10 @@ class Server:
         replaced = self._slot.put(frame)
         if replaced is not None:
             self._superseded(replaced.stamp_ns)
+
+    def is_through(self, frame: Frame) -> bool:
+        """Whether this frame, offered last, is answered or never will be."""
+        return self._through is frame or self.dead or self._stopped
 
     def stop(self) -> None:
         """
@@ -118,6 +125,7 @@ class Server:
                 frame = self._slot.get(WAKE_S)
                 if frame is not None:
                     self._serve(frame)
+                    self._through = frame
         except Exception as error:
             self.dead = True
             self.failed += 1
@@ -168,12 +176,16 @@ class SourceThread:
     :param source: opened already
     :param emit: takes each frame
     :param ready: asked until it is true before the first frame is read
+    :param through: of a source as fast as it is read, asked until it is true of a frame before
+        the next one is read
     """
 
     def __init__(self, source: FrameSource, emit: Callable[[Frame], None], *,
-                 ready: Callable[[], bool] = lambda: True) -> None:
+                 ready: Callable[[], bool] = lambda: True,
+                 through: Callable[[Frame], bool] = lambda frame: True) -> None:
         self._source = source
         self._ready = ready
+        self._through = through
         self._emit = emit
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name='source', daemon=True)
@@ -200,6 +212,7 @@ class SourceThread:
             self._thread.join(JOIN_S)
 
     def _read(self) -> None:
+        in_step = math.isinf(self._source.rate_hz)
         try:
             while not self._ready() and not self._stopping.wait(READY_POLL_S):
                 pass
@@ -210,6 +223,9 @@ class SourceThread:
                 if not self._stopping.is_set():
                     self.read += 1
                     self._emit(frame)
+                while in_step and not self._through(frame) and not self._stopping.wait(
+                        THROUGH_POLL_S):
+                    pass
         except CrowdHMTError as error:
             self.failure = str(error)
             _log.error('%s', error)

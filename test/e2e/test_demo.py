@@ -51,18 +51,6 @@ def test_a_pinned_plan_stays(robot_environment, tmp_path):
     assert_every_frame_counted(report)
 
 
-@pytest.mark.data
-def test_a_real_clip_goes_through_the_real_nodes(robot_environment, tmp_path, data_dir):
-    clip = data_dir / 'video' / 'person-bicycle-car-detection.mp4'
-    if not clip.is_file():
-        pytest.skip('the clip %s is not there' % clip.name)
-    report, _ = run_demo(robot_environment, tmp_path / 'run', '--video', str(clip),
-                         '--seconds', '6')
-    assert_every_frame_counted(report)
-    assert report['answers'] > 30
-    assert report['accuracy'] == {}
-
-
 def test_ctrl_c_ends_everything_and_still_reports(robot_environment, tmp_path):
     out = tmp_path / 'run'
     demo = subprocess.Popen([*DEMO, '--out', str(out), '--seconds', '120'], text=True,
