@@ -71,8 +71,13 @@ class ResourceMonitorNode(Node):
         self.diagnostics = Diagnostics(self, hardware_id=self.robot_id or 'robot')
         self.diagnostics.add('battery', self._battery_health)
         self.diagnostics.add('sensors', self._sensor_health)
-        self.create_timer(1.0 / self.parameters.rate_hz, self._sample)
-        self.create_timer(SHORTEST_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # Behind the messages that are there when a timer fires.
+        self._sampling = self.create_guard_condition(self._sample)
+        self._looking = self.create_guard_condition(self._look)
+        self._due = False
+        self.create_timer(1.0 / self.parameters.rate_hz, self._on_time)
+        self.create_timer(SHORTEST_S, self._looking.trigger,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jump = on_starting_over(self, self._start_over)
 
     def start(self) -> None:
@@ -106,7 +111,14 @@ class ResourceMonitorNode(Node):
 
     # Callbacks
 
+    def _on_time(self) -> None:
+        self._due = True
+        self._sampling.trigger()
+
     def _sample(self) -> None:
+        if not self._due:
+            return
+        self._due = False
         self._take_batteries()
         self._publish(self._monitor.snapshot(self._now_s(), self.robot_id, self.boot_id))
 
@@ -144,6 +156,7 @@ class ResourceMonitorNode(Node):
         self._ahead.extend(kept)
         self._battery.forget_after(now_s)
         self._last = None
+        self._due = False
 
     def _look(self) -> None:
         """Publish before the second is over when what was told, or memory, changed sharply."""

@@ -16,7 +16,7 @@ OWN_TYPE = 'my_robot_msgs/msg/Wheels'
 def write_campus_bag(path, *, seconds=8.0, image_hz=10.0, battery_hz=5.0, mcap=True,
                      damaged_after=None):
     """
-    Frames, a battery that falls from 0.80 to 0.76, a load, and messages of an unknown type.
+    Frames, a battery that falls from 0.80 to 0.76 and stays there, a load, an unknown type.
 
     :param damaged_after: so many frames are whole, the others a few bytes
     """
@@ -58,13 +58,14 @@ def _images(types, seconds, rate_hz):
 def _batteries(types, seconds, rate_hz):
     kind = 'sensor_msgs/msg/BatteryState'
     count = int(seconds * rate_hz)
+    low = int(0.75 * count)
     for number in range(count):
         # Apart from the frames: of two messages of one instant, none is the last.
         stamp_ns = START_NS + int((number / rate_hz + 0.03) * 1e9)
         yield '/power', stamp_ns, kind, types.types[kind](
             header=_header(types, stamp_ns), voltage=12.0, temperature=np.nan, current=-1.0,
             charge=np.nan, capacity=np.nan, design_capacity=np.nan,
-            percentage=0.8 - 0.04 * number / (count - 1), power_supply_status=2,
+            percentage=0.8 - 0.04 * min(1.0, number / low), power_supply_status=2,
             power_supply_health=1, power_supply_technology=3, present=True,
             cell_voltage=np.zeros(0, np.float32), cell_temperature=np.zeros(0, np.float32),
             location='', serial_number='')

@@ -112,14 +112,16 @@ def stage():
 class Processes:
     """The robot's processes as they run on a robot."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environment=None):
         self.folder = folder
+        self.environment = environment
         self.running = {}
 
     def start(self, name, parameters=None, **options):
         with open(self.folder / f'{name}.log', 'w') as log:
             self.running[name] = subprocess.Popen(
                 command(name, namespace=NAMESPACE, parameters=parameters, **options),
+                env=self.environment,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         return self.running[name]
 

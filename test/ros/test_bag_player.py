@@ -1,26 +1,33 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Recorded bags through the robot's real processes."""
-import bisect
-import json
-import time
+import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import BatteryState
-
-from crowdhmt_ros.nodes.bag_file import BATTERY_TYPE, IMAGE_TYPES, open_bag, rescale_for
+from crowdhmt_ros.nodes.bag_file import open_bag
 from test.ros.bags import write_campus_bag
+from test.ros.playbacks import Playback, play_all, stamp_ns
 
-DISCOVERY_S = 3.5
-"""Processes announce themselves every 3 s: by then the recorder hears the engine."""
-DECISIONS_S = 2.1
-CARRIED_S = 5.0
-STREET = ('street_battery_mcap', 'street_battery_sqlite3')
+PERIOD_S = 1.0
+LATE_S = 0.25
+"""Of recorded time, by which a timer may be late: 50 ms of a machine's time at rate 5."""
+RESCALED = {'battery_rescale': '0.9:0.15'}
+STREETS = ('mcap', 'sqlite3')
+CAMPUS = 'campus'
+RECORDINGS = [*(pytest.param(name, marks=pytest.mark.data) for name in STREETS), CAMPUS]
+WAYS = {
+    'lockstep': {'pace': 'lockstep'},
+    'falling': {'pace': 'lockstep', **RESCALED},
+    'once': {'rate': 1.0, **RESCALED},
+    'twice': {'rate': 5.0, 'loops': 2, **RESCALED},
+}
+CAMPUS_AS_WELL = ('falling',)
+"""Of a campus whose light and raw images no street has; all ways where no street is at hand."""
+SLOW, FAST = ('once', 'lockstep', 'falling'), ('twice',)
+"""Played fast, a bag shares the machine only with others that are just as fast."""
 
 
 @pytest.fixture(scope='module')
@@ -28,147 +35,91 @@ def campus_bag(tmp_path_factory):
     return write_campus_bag(tmp_path_factory.mktemp('bags') / 'campus', seconds=8.0)
 
 
-class Played:
-    """What a robot said while a bag was played, beside what the bag holds."""
+@pytest.fixture(scope='module')
+def robots(tmp_path_factory, campus_bag):
+    """Play each recording in each way; gives the futures of what the robots said, by name."""
+    folder = os.environ.get('CROWDHMT_DATA', '')
+    bags = {name: Path(folder, 'bags', f'street_battery_{name}') for name in STREETS}
+    bags = {n: b for n, b in bags.items() if folder and b.exists()}
+    bags[CAMPUS] = campus_bag
+    out = tmp_path_factory.mktemp('played')
 
-    def __init__(self, events, bag, rescale=''):
-        rows = [json.loads(line) for line in events.read_text().splitlines()]
-        self.answered = [stamp(r['message']['header']) for r in rows if r['topic'] == 'result']
-        self.plans = [r['message'] for r in rows if r['topic'] == 'plan']
-        with open_bag(str(bag)) as opened:
-            image = opened.the_topic('', IMAGE_TYPES, parameter='image_topic')
-            battery = opened.the_topic('', (BATTERY_TYPE,), parameter='battery_topic')
-            self.start_ns = opened.start_ns
-            self.images = [m.time_ns for m in opened.messages([image])]
-            recorded = [(m.time_ns, deserialize_message(m.data, BatteryState).percentage)
-                        for m in opened.messages([battery])]
-        line = rescale_for(rescale, [r for _, r in recorded]) if rescale else float
-        self.times = [t for t, _ in recorded]
-        self.ratios = [float(np.float32(line(r))) for _, r in recorded]
+    def all_of(ways, at_once):
+        return play_all([Playback(f'{name}-{way}', bag, WAYS[way]) for way in ways
+                         for name, bag in bags.items() if way in played_of(name)],
+                        out, at_once=at_once)
 
-    def last_recorded(self, time_ns):
-        """Return the ratio recorded last at a time; the player tells the first one in advance."""
-        return self.ratios[max(0, bisect.bisect_right(self.times, time_ns) - 1)]
+    def played_of(name):
+        return CAMPUS_AS_WELL if name == CAMPUS and len(bags) > 1 else WAYS
 
-    @property
-    def during(self):
-        """The plans made while the bag played, not those before its start."""
-        return [p for p in self.plans if stamp(p['snapshot']['header']) >= self.start_ns]
-
-    @property
-    def loops(self):
-        """For each time that the bag was played: (recorded time in s, choice) of its plans."""
-        found = [[]]
-        for plan in self.during:
-            time_s = (stamp(plan['snapshot']['header']) - self.start_ns) / 1e9
-            if found[-1] and time_s < found[-1][-1][0] - 1.0:
-                found.append([])
-            found[-1].append((time_s, plan['choice']['candidate_id']))
-        return found
+    return {**all_of(SLOW, at_once=4), **all_of(FAST, at_once=2)}
 
 
-def stamp(header):
-    return header['stamp']['sec'] * 10**9 + header['stamp']['nanosec']
+@pytest.fixture(params=RECORDINGS)
+def played(robots, request):
+    """Give what the robot said to a recording played in one way; skips where it is not there."""
 
+    def said(way):
+        if f'{request.param}-{way}' not in robots:
+            pytest.skip('the streets are played this way, the campus stands in for them'
+                        if request.param == CAMPUS else
+                        f'the bag street_battery_{request.param} is not there')
+        return robots[f'{request.param}-{way}'].result()
 
-def play(processes, folder, bag, *, name='run', mind=None, **player):
-    """Play a bag through recorder, mind and engine; all on the recording's time."""
-    events = Path(folder) / f'{name}.jsonl'
-    sim = {'use_sim_time': True}
-    processes.start('recorder', {**sim, 'out': str(events)})
-    reliable = {'qos_overrides./robot/%s.subscription.reliability' % topic: 'reliable'
-                for topic in ('image_raw', 'image_raw/compressed', 'battery_state')}
-    processes.start('mind', {**sim, **reliable, 'tables': 'counted', 'freeze_costs': True,
-                             'adaptation_planner:accuracy_floor': 0.05, **(mind or {})})
-    processes.start('engine', {**sim, **reliable})
-    processes.wait_for('engine', 'is ready')
-    time.sleep(DISCOVERY_S)
-    processes.start('bag_player', {'bag': str(bag), 'clock': True, 'wait_s': 30.0, **player})
-    code = processes.end('bag_player', 120.0, alive=('engine', 'mind', 'recorder'))
-    said = processes.log('bag_player')
-    for process in ('engine', 'mind', 'recorder'):
-        assert processes.stop(process)[0] == 0, processes.log(process)
-        assert 'Traceback' not in processes.log(process)
-    assert code == 0, said
-    return Played(events, bag, player.get('battery_rescale', '')), said
-
-
-def assert_every_frame_answered(played, said):
-    assert '0 of them not answered in time' in said
-    assert sorted(set(played.answered)) == sorted(played.images)
-    assert len(set(played.answered)) == len(played.answered)
+    return said
 
 
 def assert_battery_as_recorded(played):
-    assert len(played.during) >= 5
-    told = [(stamp(p['snapshot']['header']), p['snapshot']['battery_ratio'])
-            for p in played.during]
+    told = [(stamp_ns(p['snapshot']), p['snapshot']['battery_ratio']) for p in played.plans]
     assert told == [(at_ns, played.last_recorded(at_ns)) for at_ns, _ in told]
 
 
-@pytest.mark.data
-def test_every_frame_of_a_street_is_answered_and_each_plan_knows_the_battery(
-        processes, tmp_path, data_dir):
-    played, said = play(processes, tmp_path, data_dir / 'bags' / STREET[0], pace='lockstep')
-    assert_every_frame_answered(played, said)
-    assert_battery_as_recorded(played)
+def assert_decided_every_second(played, loops):
+    """A plan for each second of each loop; one may be cut off at either end."""
+    seconds = (played.end_ns - played.start_ns) / 1e9
+    assert [len(loop) >= int(seconds) - 1 for loop in played.loops] == [True] * loops
 
 
-@pytest.mark.data
-def test_a_battery_that_falls_on_the_street_brings_a_cheaper_plan_and_loses_no_frame(
-        processes, tmp_path, data_dir):
-    played, said = play(processes, tmp_path, data_dir / 'bags' / STREET[1], pace='lockstep',
-                        battery_rescale='0.9:0.15')
-    assert_every_frame_answered(played, said)
-    assert_battery_as_recorded(played)
-    assert_cheaper(played)
+@pytest.mark.parametrize('way', ['lockstep', 'falling'])
+def test_in_lockstep_every_frame_is_answered_once(played, way):
+    robot = played(way)
+    assert '0 of them not answered in time' in robot.said
+    assert sorted(robot.answered) == robot.images
 
 
-@pytest.mark.data
-def test_the_rate_of_the_street_and_its_repetition_change_no_plan(processes, tmp_path, data_dir):
-    bag = data_dir / 'bags' / STREET[1]
-    wanted = {'battery_rescale': '0.9:0.15', 'duration_s': 10.0}
-    once, _ = play(processes, tmp_path, bag, name='once', rate=1.0, **wanted)
-    twice, _ = play(processes, tmp_path, bag, name='twice', rate=5.0, loops=2, **wanted)
-    assert_same_plans(once, twice)
-    assert_cheaper(once)
+@pytest.mark.parametrize(('way', 'loops'), [('lockstep', 1), ('falling', 1), ('once', 1),
+                                            ('twice', 2)])
+def test_each_plan_knows_the_battery_that_was_recorded_last(played, way, loops):
+    robot = played(way)
+    assert_decided_every_second(robot, loops)
+    assert_battery_as_recorded(robot)
 
 
-def test_every_frame_of_the_campus_is_answered_and_each_plan_knows_the_battery(
-        processes, tmp_path, campus_bag):
-    played, said = play(processes, tmp_path, campus_bag, pace='lockstep')
-    assert_every_frame_answered(played, said)
-    assert_battery_as_recorded(played)
+@pytest.mark.parametrize('way', ['falling', 'once', 'twice'])
+def test_a_battery_that_falls_brings_a_cheaper_plan(played, way):
+    for plans in played(way).loops:
+        weights = [dict(zip(p['criteria'], p['weights']))['energy'] for p in plans]
+        assert weights[0] < 0.4
+        assert max(weights) >= 0.8
+        assert plans[-1]['choice']['energy_j'] < plans[0]['choice']['energy_j']
 
 
-def test_the_rate_of_the_campus_and_its_repetition_change_no_plan(
-        processes, tmp_path, campus_bag):
-    wanted = {'battery_rescale': '0.9:0.15'}
-    once, _ = play(processes, tmp_path, campus_bag, name='once', rate=1.0, **wanted)
-    twice, _ = play(processes, tmp_path, campus_bag, name='twice', rate=5.0, loops=2, **wanted)
-    assert_same_plans(once, twice)
-    assert_cheaper(once)
+@pytest.mark.parametrize('way', ['falling', 'twice'])
+def test_neither_rate_nor_pace_nor_repetition_changes_a_plan(played, way):
+    once, other = played('once'), played(way)
+    (wanted,) = (changes(once, plans) for plans in once.loops)
+    assert len(wanted) >= 2
+    for plans in other.loops:
+        found = changes(other, plans)
+        assert [choice for _, choice in found] == [choice for _, choice in wanted]
+        for (found_s, _), (wanted_s, _) in zip(found[1:], wanted[1:]):
+            assert abs(found_s - wanted_s) <= PERIOD_S + LATE_S
 
 
-def assert_cheaper(played):
-    weights = [dict(zip(p['criteria'], p['weights']))['energy'] for p in played.during]
-    assert weights[0] < 0.4
-    assert max(weights) >= 0.8
-    first, last = played.during[0]['choice'], played.during[-1]['choice']
-    assert last['energy_j'] < first['energy_j']
-
-
-def assert_same_plans(once, twice):
-    """At each recorded time the same choice, give or take when a decision fell."""
-    (alone,) = once.loops
-    assert len({choice for _, choice in alone}) >= 2
-    assert len(twice.loops) == 2
-    for number, loop in enumerate(twice.loops):
-        assert len(loop) >= 4
-        for time_s, choice in loop:
-            # What was in force at the end of the first time stays a while in the second.
-            if number == 0 or time_s > CARRIED_S:
-                assert choice in {c for t, c in alone if abs(t - time_s) <= DECISIONS_S}
+def changes(played, plans):
+    """Return (recorded time, choice) of the first plan and of each that chose another."""
+    chosen = [(played.time_s(p), p['choice']['candidate_id']) for p in plans]
+    return [now for before, now in zip([(0.0, ''), *chosen], chosen) if now[1] != before[1]]
 
 
 def test_a_damaged_message_ends_the_player_with_one_line_and_code_2(processes, tmp_path):

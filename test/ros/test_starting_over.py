@@ -13,8 +13,9 @@ from sensor_msgs.msg import BatteryState
 from crowdhmt_ros.msg import Plan, ResourceStatus
 from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.adaptation_planner import AdaptationPlannerNode
-from crowdhmt_ros.nodes.convert import seconds_to_time, snapshot_to_msg
+from crowdhmt_ros.nodes.convert import snapshot_to_msg
 from crowdhmt_ros.nodes.resource_monitor import ResourceMonitorNode
+from crowdhmt_ros.nodes.scalars import seconds_to_time
 from crowdhmt_ros.types import CostCorrection, Reading, ResourceSnapshot
 
 LEARNED = (CostCorrection('some', 1.5, 1.1, 20),)
