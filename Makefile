@@ -14,11 +14,14 @@
 #   TORCH_INDEX  address of a package index with CPU-only torch builds, for `setup` and `test`:
 #                the default registry's torch for Linux brings several GB of CUDA  [none]
 #   ARGS         options for `demo`, `bench`, and pytest in `test`
+#   WORKERS      tests that run side by side; 0: one after another, as a debugger needs       [3]
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 BENCH ?= robot
+# More than there are processors: tests of nodes mostly wait.
+WORKERS ?= 3
 ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -55,7 +58,7 @@ WORKSTATION := graph elastic tta cli dashboard msg srv _lib bundle/writer.py pla
 .PHONY: help setup setup-robot demo test test-all bench lint clean check-system FORCE
 
 help:
-	@sed -n '4,18s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '4,19s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(DEV)
 
@@ -113,11 +116,32 @@ $(DEV): $(ROBOT)
 demo: $(ROBOT)
 	@$(BIN)/crowdhmt demo $(ARGS)
 
+# Two parts: side by side what computes or waits, then by itself what holds a time to a limit.
+# Code 5 of one part, which selected nothing, is none of the whole.
+# They start many processes: what Python has compiled for one serves the next.
+define TESTS
+unset PYTHONDONTWRITEBYTECODE
+status=5
+part() {
+  code=0
+  $(BIN)/python -m pytest -q "$$@" $(ARGS) || code=$$?
+  case $$code in
+    0) if [ $$status = 5 ]; then status=0; fi ;;
+    2) exit 2 ;;
+    5) ;;
+    *) status=$$code ;;
+  esac
+}
+part -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m '$(1)not alone'
+part -m '$(1)alone'
+exit $$status
+endef
+
 test: $(DEV) lint
-	@$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+	@$(call TESTS,not slow and )
 
 test-all: $(DEV) lint
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(call TESTS,)
 
 bench: $(DEV)
 	@$(BIN)/crowdhmt bench $(BENCH) $(ARGS)

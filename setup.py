@@ -49,6 +49,7 @@ DEV_REQUIRES = [
     'mypy',
     'pytest',
     'pytest-timeout',
+    'pytest-xdist',
     'ruff',
     'types-PyYAML',
     'types-psutil',

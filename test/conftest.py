@@ -12,9 +12,33 @@ ROOT = Path(__file__).resolve().parents[1]
 NO_ROS = 'ROS 2 or the generated messages are not installed: run make setup'
 NO_DATA = 'CROWDHMT_DATA names no folder: set it to a copy of the data sets'
 
+# What pytest-xdist tells a worker; absent where tests run one after another.
+WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+# What takes longest goes first, so that no worker is left alone with it at the end.
+LONG = ('packaging/test_colcon', 'e2e/test_demo', 'e2e/test_bag', 'packaging/test_wheel',
+        'ros/test_bag_player', 'packaging/test_floor', 'ros/', 'cli/test_interrupts',
+        'cli/test_train')
+ALONE = {
+    'test_executor.py': ('test_nine_of_ten_resident_switches_take_at_most_200_us',
+                         'test_an_answer_costs_little_over_engine_and_preprocessing'),
+    'test_loop.py': ('test_a_step_over_a_thousand_candidates_takes_milliseconds',
+                     'test_a_step_over_a_usual_front_takes_less_than_five_milliseconds'),
+    'campus/test_scene.py': ('test_thousands_of_scenes_are_affordable',),
+    'engine/test_onnxruntime.py': ('test_a_run_costs_little_over_the_bare_session',),
+}
+"""Tests that hold a time to a limit: they are marked `alone`, and nothing runs beside them."""
+
+
+def draw_domain():
+    """Return a ROS domain by chance, out of those that no other worker draws."""
+    return str(random.SystemRandom().randrange(1 + WORKER, 101, WORKERS))
+
+
 # Before any test starts a node or a process: nobody else on this machine or network is reached.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+if WORKERS > 1 or 'ROS_DOMAIN_ID' not in os.environ:  # workers inherit one and the same
+    os.environ['ROS_DOMAIN_ID'] = draw_domain()
 
 
 def has_ros():
@@ -29,7 +53,19 @@ def data_folder():
     return folder if os.environ.get('CROWDHMT_DATA') and folder.is_dir() else None
 
 
+def place_of(item):
+    """Return the file of a test, relative to this folder."""
+    return item.path.relative_to(ROOT / 'test').as_posix()
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, 'originalname', item.name) in ALONE.get(place_of(item), ()):
+            item.add_marker('alone')
+    if WORKERS > 1:
+        items.sort(key=lambda item: next(
+            (rank for rank, start in enumerate(LONG) if place_of(item).startswith(start)),
+            len(LONG)))
     missing = {'ros': None if has_ros() else NO_ROS, 'data': None if data_folder() else NO_DATA}
     for item in items:
         for marker, reason in missing.items():
@@ -50,3 +86,9 @@ def data_dir():
 def root():
     """Folder of the source tree."""
     return ROOT
+
+
+@pytest.fixture(scope='session')
+def ros_domain():
+    """Draws a ROS domain that no other worker of this run uses."""
+    return draw_domain

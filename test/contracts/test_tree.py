@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from test.conftest import ALONE
+
 ROOT = Path(__file__).resolve().parents[2]
 SIZE_LIMIT, FUNCTION_LIMIT = 400, 60
 TEXT = {'.py', '.md', '.rst', '.txt', '.toml', '.yaml', '.yml', '.xml', '.cfg', '.in', '.cmake',
@@ -76,3 +78,11 @@ def test_no_file_names_a_machine_or_an_index_host(path):
 def test_launch_and_robot_configuration_are_there():
     assert list((ROOT / 'launch').glob('*.launch.py'))
     assert list((ROOT / 'config').glob('*.yaml'))
+
+
+@pytest.mark.parametrize('name', sorted(ALONE))
+def test_tests_that_run_alone_exist(name):
+    functions = {node.name for node in ast.parse(
+        (ROOT / 'test' / name).read_text(encoding='utf-8')).body
+        if isinstance(node, ast.FunctionDef)}
+    assert set(ALONE[name]) <= functions

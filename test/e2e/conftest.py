@@ -1,18 +1,17 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import os
-import random
 
 import psutil
 import pytest
 
 
 @pytest.fixture(scope='session')
-def robot_environment(tmp_path_factory):
+def robot_environment(tmp_path_factory, ros_domain):
     """Return an environment of its own for robots: cache, domain, closed discovery."""
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
     pytest.importorskip('crowdhmt_ros.msg', reason='the messages are not built: pip install -e .')
-    environment = dict(os.environ, ROS_DOMAIN_ID=str(random.SystemRandom().randint(1, 101)),
+    environment = dict(os.environ, ROS_DOMAIN_ID=ros_domain(),
                        ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     environment.setdefault('CROWDHMT_CACHE', str(tmp_path_factory.mktemp('cache')))
     return environment

@@ -1,6 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Virtual environments that are kept under build/ and made anew when their content changes."""
+import fcntl
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / 'build' / 'environments'
 GENERATED = ('msg', 'srv', '_lib')
+BUILD_NICE = 10
 
 
 def clean_environment(prefix, **more):
@@ -23,9 +25,14 @@ def clean_environment(prefix, **more):
     return {**kept, 'PATH': f'{prefix}/bin:/usr/local/bin:/usr/bin:/bin', **more}
 
 
-def run(command, *, env, cwd=None, timeout_s=600, check=True):
-    """Run a command; a failure shows the end of what it printed."""
-    done = subprocess.run([str(word) for word in command], env=env, cwd=cwd, check=False,
+def run(command, *, env, cwd=None, timeout_s=600, check=True, nice=0):
+    """
+    Run a command; a failure shows the end of what it printed.
+
+    :param nice: how far builds step back behind tests that run beside them and watch the clock
+    """
+    words = [*(['nice', '-n', nice] if nice else ()), *command]
+    done = subprocess.run([str(word) for word in words], env=env, cwd=cwd, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=timeout_s)
     if check and done.returncode:
@@ -43,6 +50,13 @@ def environment_with(name, requirements, *, constraints=None):
     :param constraints: constraints file for pip
     """
     folder = KEPT / name
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with open(KEPT / f'{name}.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test may want the same one
+        return make_environment(folder, requirements, constraints)
+
+
+def make_environment(folder, requirements, constraints):
     content = [sys.version, *requirements, constraints.read_text() if constraints else '']
     stamp = folder / (hashlib.sha256('\n'.join(content).encode()).hexdigest()[:16] + '.stamp')
     if not stamp.is_file():
@@ -50,10 +64,16 @@ def environment_with(name, requirements, *, constraints=None):
         base = clean_environment(sys.base_prefix)
         run([Path(sys.base_prefix, 'bin', 'python3'), '-m', 'venv', folder], env=base)
         more = ['-c', constraints] if constraints else []
-        run([folder / 'bin' / 'python', '-m', 'pip', 'install', '-qq', *more, *requirements],
-            env=clean_environment(folder))
+        pip(folder, 'install', '--no-compile', *more, *requirements)
         stamp.touch()
     return folder
+
+
+def pip(folder, command, *words, cwd=None):
+    """Run the pip of the environment in the folder."""
+    run([folder / 'bin' / 'python', '-m', 'pip', command, '--disable-pip-version-check', '-q',
+         *words],
+        env=clean_environment(folder), cwd=cwd, nice=BUILD_NICE)
 
 
 def build_requirements():

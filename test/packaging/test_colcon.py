@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from test.packaging.environments import (
+    BUILD_NICE,
     KEPT,
     build_environment,
     clean_environment,
@@ -33,7 +34,7 @@ def colcon_build(sources, work, *options):
          '--cmake-args', '-G', 'Ninja', f'-DPython3_EXECUTABLE={tools}/bin/python',
          '-DBUILD_TESTING=OFF'],
         env=clean_environment(tools, AMENT_PREFIX_PATH=str(tools), CMAKE_PREFIX_PATH=str(tools)),
-        cwd=work)
+        cwd=work, nice=BUILD_NICE)
     return work / 'install'
 
 

@@ -10,9 +10,9 @@ import pytest
 from test.packaging.environments import (
     ROOT,
     build_environment,
-    clean_environment,
     copy_sources,
     environment_with,
+    pip,
     run,
 )
 
@@ -26,9 +26,8 @@ def wheel(tmp_path_factory):
     work = tmp_path_factory.mktemp('wheel')
     sources = copy_sources(work / 'crowdhmt_ros')
     tools = build_environment()
-    run([tools / 'bin' / 'python', '-m', 'pip', 'wheel', '-q', '--no-deps',
-         '--no-build-isolation', '-w', work / 'dist', sources],
-        env=clean_environment(tools), cwd=work)
+    pip(tools, 'wheel', '--no-deps', '--no-build-isolation', '-w', work / 'dist', sources,
+        cwd=work)
     (built,) = (work / 'dist').glob('*.whl')
     return built
 
@@ -42,8 +41,7 @@ def robot(wheel):
     required = [line.split(': ', 1)[1] for line in metadata.splitlines()
                 if line.startswith('Requires-Dist: ') and 'extra ==' not in line]
     folder = environment_with('robot', required, constraints=ROOT / 'constraints.txt')
-    run([folder / 'bin' / 'python', '-m', 'pip', 'install', '-q', '--no-deps',
-         '--force-reinstall', wheel], env=clean_environment(folder))
+    pip(folder, 'install', '--no-deps', '--force-reinstall', wheel)
     return folder
 
 

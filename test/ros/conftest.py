@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import time
@@ -37,9 +36,9 @@ def cache_dir(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def closed_domain(monkeypatch, cache_dir):
+def closed_domain(monkeypatch, cache_dir, ros_domain):
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+    monkeypatch.setenv('ROS_DOMAIN_ID', ros_domain())
     monkeypatch.setenv('CROWDHMT_CACHE', cache_dir)
 
 

@@ -120,4 +120,5 @@ def test_the_recorder_writes_messages_as_json_lines(processes, tmp_path):
     lines = [json.loads(line) for line in events.read_text().splitlines()[:4]]
     assert {'resources'} <= {line['topic'] for line in lines} <= {'resources', 'plan'}
     assert all(line['received_ns'] > 0 for line in lines)
-    assert lines[0]['message']['battery_ratio'] is None
+    resources = next(line for line in lines if line['topic'] == 'resources')
+    assert resources['message']['battery_ratio'] is None
