@@ -120,18 +120,32 @@ def decode(codec: str, payload: bytes, specs: Sequence[TensorSpec]) -> Tuple[np.
 
     :param specs: what is expected, from the manifest
     :returns: arrays as in `specs`; those of 'raw' are read-only views of the payload
-    :raises CodecError: when the payload is not exactly that
+    :raises CodecError: when the payload is not exactly that, or a value is not finite
     """
     if codec == RAW:
-        return views(payload, [(spec, wire_dtype(spec)) for spec in specs])
-    if codec == FP16:
+        found = views(payload, [(spec, wire_dtype(spec)) for spec in specs])
+    elif codec == FP16:
         need_floats(codec, [spec.dtype for spec in specs])
         halves = views(payload, [(spec, np.dtype('<f2')) for spec in specs])
-        return tuple(half.astype(spec.dtype) for half, spec in zip(halves, specs))
-    if codec == INT8:
+        found = tuple(half.astype(spec.dtype) for half, spec in zip(halves, specs))
+    elif codec == INT8:
         need_floats(codec, [spec.dtype for spec in specs])
         return unpack_int8(payload, specs)
-    raise unknown(codec)
+    else:
+        raise unknown(codec)
+    refuse_unfinite(found, specs)
+    return found
+
+
+def refuse_unfinite(arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> None:
+    """
+    Check that there is neither NaN nor infinity: no answer can be made of them.
+
+    :raises CodecError: otherwise
+    """
+    for array, spec in zip(arrays, specs):
+        if array.dtype.kind == 'f' and not np.isfinite(array).all():
+            raise CodecError('tensor %s holds values that are not finite' % spec.name)
 
 
 def views(payload: bytes, layout: Sequence[Tuple[TensorSpec, np.dtype[np.generic]]]

@@ -3,20 +3,19 @@
 """What one field of a wire message may hold, and how it stands in the JSON header."""
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Union
+from typing import Callable, Mapping, Optional
 
 from crowdhmt_ros.errors import CodecError
 
 TEXT_MAX, REASON_MAX, TEXTS_MAX = 128, 200, 64
 NONCE_BYTES = 16
 SEQ_MAX = 2 ** 63 - 1
+NUMBER_MAX = 1e300
 ROBOT_ID_MAX = 64
 ROBOT_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*')
 SHA256 = re.compile(r'[0-9a-f]{64}')
-JsonValue = Union[None, bool, int, float, str, list]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def is_robot_id(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Tell whether a value is a finite number of at least 0."""
     return (isinstance(value, (int, float)) and not isinstance(value, bool)
-            and 0 <= value < math.inf)
+            and 0 <= value <= NUMBER_MAX)
 
 
 def is_texts(value: object) -> bool:
@@ -67,7 +66,7 @@ def is_whole(value: object) -> bool:
 
 def number_from(value: object) -> object:
     """Return a float for a number, anything else as it is."""
-    return float(value) if type(value) is int and is_whole(value) else value
+    return float(value) if isinstance(value, int) and is_number(value) else value
 
 
 def bytes_from(value: object) -> object:
