@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Protocol, Tuple
 
 from crowdhmt_ros.errors import OffloadError, TrustError
+from crowdhmt_ros.offload.assist import RemotePart
 from crowdhmt_ros.offload.breaker import Breaker
 from crowdhmt_ros.offload.channel import (
     Call,
@@ -25,13 +26,17 @@ from crowdhmt_ros.offload.channel import (
     Pending,
 )
 from crowdhmt_ros.offload.fleet import FleetView
-from crowdhmt_ros.types import Advert, PeerStatus
+from crowdhmt_ros.types import Advert, PeerStatus, Segment
 
 KEPT_WITHOUT_ADVERT_S = 10.0
 """A channel outlives its peer's last advert so long: adverts are lost more easily than TCP."""
 AGAIN_S = 2.0
 """Between two tries to open a channel, or to find a key that was not trusted."""
 RENEW_TIMEOUT_S = 2.0
+LEASE_TIMEOUT_S = 5.0
+"""The peer may have to compile the segment first."""
+LEASE_S = 30.0
+LEASE_RATE_HZ = 20.0
 _log = logging.getLogger(__name__)
 
 Opener = Callable[[Advert, Breaker], Channel]
@@ -232,6 +237,20 @@ class PeerLinks:
         with self._lock:
             link = self._links.get(robot_id)
         return None if link is None else link.channel
+
+    def remote_part(self, robot_id: str, segment: Segment, codec: str) -> RemotePart:
+        """
+        Lease a segment at a peer; may take a while, and not in the node's thread.
+
+        :param codec: how a crossing is packed
+        :raises OffloadError: it cannot be reached or refuses
+        """
+        channel = self.channel(robot_id)
+        if channel is None:
+            raise OffloadError(f'there is no channel to {robot_id}: it is gone, or is not trusted')
+        wish = LeaseWish((segment.segment_id,), float(segment.weight_bytes), LEASE_RATE_HZ,
+                         LEASE_S)
+        return RemotePart(channel, channel.lease(wish, LEASE_TIMEOUT_S), segment, codec)
 
     def status(self) -> Tuple[PeerStatus, ...]:
         """Return every peer that is there, with the way to it; unknown where there is none."""

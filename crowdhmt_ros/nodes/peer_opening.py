@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Protocol
+from typing import Any, Callable, Dict, Iterable, Optional, Protocol
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -18,17 +18,19 @@ from crowdhmt_ros.nodes.diagnostics import ERROR, OK, WARN, Health
 from crowdhmt_ros.nodes.peer_links import PeerLinks
 from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.nodes.ros_channel import RosChannel
-from crowdhmt_ros.nodes.topics import BEST_EFFORT, VOLATILE, Profile
+from crowdhmt_ros.nodes.topics import FLEET_ADVERT
 from crowdhmt_ros.offload.breaker import Breaker
 from crowdhmt_ros.offload.call_book import Asker, RequestSeq
 from crowdhmt_ros.offload.channel import AUTO, ROS, ZEROMQ, Channel
+from crowdhmt_ros.offload.codec import FP16, INT8, JPEG, RAW, largest_payload
 from crowdhmt_ros.offload.fleet import FleetView
+from crowdhmt_ros.offload.link import PROBE_BYTES
 from crowdhmt_ros.offload.trust import KeyStore, default_keys_dir
-from crowdhmt_ros.types import Advert
+from crowdhmt_ros.types import Advert, Segment
 
 TICK_S = 0.1
 OFF = 'off'
-ADVERT_PROFILE = Profile(BEST_EFFORT, VOLATILE, 10)
+CODECS = (RAW, FP16, INT8, JPEG)
 
 
 class Wishes(Protocol):
@@ -54,7 +56,7 @@ class NodeLinks:
         self.links = links
         self._closed = False
         self._adverts = node.create_subscription(
-            AdvertMessage, topic, self._on_advert, profile_of(ADVERT_PROFILE))
+            AdvertMessage, topic, self._on_advert, profile_of(FLEET_ADVERT.profile))
         self._timer = node.create_timer(
             TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._bell = node.create_guard_condition(self._tick)
@@ -138,8 +140,17 @@ def own_distro() -> str:
     return os.environ.get('ROS_DISTRO', '')
 
 
+def max_payload_bytes(segments: Iterable[Segment]) -> int:
+    """Return the longest payload that any of the segments takes in or gives back."""
+    longest = [PROBE_BYTES]
+    for segment in segments:
+        longest.append(largest_payload(RAW, segment.outputs))
+        longest.extend(largest_payload(codec, segment.inputs) for codec in CODECS)
+    return max(longest)
+
+
 def open_peer_links(node: Node, wishes: Wishes, *, robot_id: str, bundle_sha256: str,
-                    max_payload_bytes: int, boot_id: Callable[[], str] = str,
+                    segments: Iterable[Segment], boot_id: Callable[[], str] = str,
                     on_change: Callable[[], None] = lambda: None) -> Optional[NodeLinks]:
     """
     Listen for peers and open channels to those that this robot trusts.
@@ -148,7 +159,7 @@ def open_peer_links(node: Node, wishes: Wishes, *, robot_id: str, bundle_sha256:
     :param wishes: parameters channel, keys_dir, fleet_advert_topic
     :param robot_id: of this robot
     :param bundle_sha256: what it runs
-    :param max_payload_bytes: longest packed input or output of any segment of the bundle
+    :param segments: of the bundle; they bound what a payload may hold
     :param boot_id: of this robot as it stands in its adverts, '' while unknown
     :param on_change: called in the node's thread when a peer becomes reachable or unreachable
     :returns: None where offloading is off; the log says why
@@ -164,7 +175,7 @@ def open_peer_links(node: Node, wishes: Wishes, *, robot_id: str, bundle_sha256:
         log.info(f'offloading is off: {error}')
         return None
     asker = Asker(robot_id, uuid.uuid4().hex, bundle_sha256, keys.fingerprint, RequestSeq())
-    opening = _Opening(node, keys, wishes.channel, asker, max_payload_bytes)
+    opening = _Opening(node, keys, wishes.channel, asker, max_payload_bytes(segments))
     fleet = FleetView(robot_id, ros_distro=own_distro(), bundle_sha256=bundle_sha256,
                       boot_id=boot_id())
     links = PeerLinks(

@@ -126,12 +126,13 @@ class CallBook:
     :param peer: robot_id of the peer
     :param asker: this robot
     :param changed: called, in any thread, when the peer may have become reachable or not
+    :param probe_bytes: payload of every second ping
     :param monotonic: clock, s
     """
 
     def __init__(self, peer: str, asker: Asker, *,
                  changed: Callable[[], None] = lambda: None,
-                 breaker: Optional[Breaker] = None,
+                 breaker: Optional[Breaker] = None, probe_bytes: int = PROBE_BYTES,
                  monotonic: Callable[[], float] = time.monotonic) -> None:
         self.peer = peer
         self.lock = threading.RLock()
@@ -142,6 +143,7 @@ class CallBook:
         self.reconnects = 0
         self.problem = 'not connected yet'
         self._asker = asker
+        self._probe = bytes(probe_bytes)
         self._changed = changed
         self._monotonic = monotonic
         self._entries: Dict[int, Entry] = {}
@@ -188,7 +190,7 @@ class CallBook:
         """Note a ping; every second one carries a payload."""
         asker = self._asker
         with self.lock:
-            payload = bytes(PROBE_BYTES) if self._pings % 2 else b''
+            payload = self._probe if self._pings % 2 else b''
             self._pings += 1
             self._next_ping_s = float('inf')
             return self._enter(Ping(asker.robot_id, asker.boot_id, asker.numbers.next(), _nonce(),

@@ -31,6 +31,7 @@ from crowdhmt_ros.offload.channel import (
     LeaseWish,
     Reply,
 )
+from crowdhmt_ros.offload.link import PROBE_BYTES
 from crowdhmt_ros.offload.messages import HEADER_MAX_BYTES, pack, unpack
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class ZeroMQChannel:
                  secret_key: bytes, asker: Asker, max_payload_bytes: int = PAYLOAD_MAX_BYTES,
                  changed: Callable[[], None] = lambda: None,
                  breaker: Optional[Breaker] = None) -> None:
-        self.book = CallBook(peer, asker, changed=changed, breaker=breaker)
+        self.book = CallBook(peer, asker, changed=changed, breaker=breaker,
+                             probe_bytes=min(PROBE_BYTES, max_payload_bytes))
         self.robot_id = peer
         self.address = address
         self._max_payload_bytes = max_payload_bytes
