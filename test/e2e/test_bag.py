@@ -3,7 +3,6 @@
 """Recordings through the real nodes: each frame that was sent is counted, whatever happens."""
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -46,7 +45,7 @@ def damage(bag):
 
 
 @pytest.fixture(scope='module')
-def demos(robot_environment, tmp_path_factory):
+def demos(robot_environment, ros_domain, tmp_path_factory):
     """Start what does not need the machine for itself at once: name -> (process, folder)."""
     folder = tmp_path_factory.mktemp('demos')
     recordings = {'whole': write_campus_bag(folder / 'bag', seconds=SECONDS),
@@ -54,8 +53,10 @@ def demos(robot_environment, tmp_path_factory):
                                                      mcap=False))}
     if clip_path().is_file():
         recordings['clip'] = clip_path()
-    domains = random.SystemRandom().sample(range(1, 101), len(recordings))
-    started = {name: (start_demo({**robot_environment, 'ROS_DOMAIN_ID': str(domain)}, recording,
+    domains = set()
+    while len(domains) < len(recordings):
+        domains.add(ros_domain())
+    started = {name: (start_demo({**robot_environment, 'ROS_DOMAIN_ID': domain}, recording,
                                  folder / name, *LOCKSTEP), folder / name)
                for (name, recording), domain in zip(recordings.items(), domains)}
     yield started

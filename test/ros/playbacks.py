@@ -4,7 +4,6 @@
 import bisect
 import json
 import os
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -110,15 +109,23 @@ def play(playback, folder, environment):
     return Played(events, playback.bag, playback.player.get('battery_rescale', ''), said)
 
 
-def play_all(playbacks, folder, *, at_once):
+def different(draw, count):
+    """Return so many different values of what is drawn by chance."""
+    found = set()
+    while len(found) < count:
+        found.add(draw())
+    return sorted(found)
+
+
+def play_all(playbacks, folder, *, at_once, draw_domain):
     """
     Play bags, so many at once.
 
     :returns: name -> a future of its `Played`
     """
-    domains = random.SystemRandom().sample(range(1, 101), len(playbacks))
+    domains = different(draw_domain, len(playbacks))
     with ThreadPoolExecutor(at_once) as pool:
         return {playback.name: pool.submit(play, playback, folder / playback.name, {
             **os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-            'ROS_DOMAIN_ID': str(domain), 'CROWDHMT_CACHE': str(folder / 'cache')})
+            'ROS_DOMAIN_ID': domain, 'CROWDHMT_CACHE': str(folder / 'cache')})
             for playback, domain in zip(playbacks, domains)}

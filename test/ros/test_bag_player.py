@@ -36,7 +36,7 @@ def campus_bag(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def robots(tmp_path_factory, campus_bag):
+def robots(tmp_path_factory, campus_bag, ros_domain):
     """Play each recording in each way; gives the futures of what the robots said, by name."""
     folder = os.environ.get('CROWDHMT_DATA', '')
     bags = {name: Path(folder, 'bags', f'street_battery_{name}') for name in STREETS}
@@ -47,7 +47,7 @@ def robots(tmp_path_factory, campus_bag):
     def all_of(ways, at_once):
         return play_all([Playback(f'{name}-{way}', bag, WAYS[way]) for way in ways
                          for name, bag in bags.items() if way in played_of(name)],
-                        out, at_once=at_once)
+                        out, at_once=at_once, draw_domain=ros_domain)
 
     def played_of(name):
         return CAMPUS_AS_WELL if name == CAMPUS and len(bags) > 1 else WAYS
