@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Callable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from crowdhmt_ros.types import (
     HERE,
@@ -26,12 +26,15 @@ from crowdhmt_ros.types import (
     RemoteOption,
     SegmentPlacement,
 )
+from crowdhmt_ros.types.fleet import DISPATCH_S
 
 GONE_AFTER_S = 2.5
 DEADLINE_S = 0.2
 """From frame to answer where nobody states a latency budget."""
 MOST_PEERS = 8
 """The nearest are considered, so that a step of the loop stays short in any fleet."""
+MOST_OFFERS = 24
+"""Of all peers together; of those that nothing beats the extremes and a spread over accuracy."""
 ENTRY_ROOM = 1.25
 """A candidate that is not in force must leave its fallback time even when it is so much slower."""
 
@@ -56,13 +59,22 @@ def objection(peer: PeerStatus, now_s: float, *, in_use: bool = False) -> str:
     if peer.retry_at_s is not None and peer.retry_at_s > now_s:
         times = f'{peer.failures} times in a row' if peer.failures > 1 else 'lately'
         return f'it did not answer {times}, asked again in {peer.retry_at_s - now_s:.1f} s'
-    if not _is_time(peer.link_round_trip_s) or not _is_rate(peer.link_bandwidth_bytes_per_s):
+    if not _has_link(peer):
         return 'there is no measured link to it'
     if not _is_rate(peer.capacity_macs_per_s):
         return 'it does not tell how fast it computes'
     if peer.free_leases <= 0 and not in_use:
         return 'it has no free lease'
     return ''
+
+
+def is_reachable(peer: PeerStatus, now_s: float) -> bool:
+    """Whether the way to a peer is open now, whatever else speaks against it."""
+    return _has_link(peer) and (peer.retry_at_s is None or peer.retry_at_s <= now_s)
+
+
+def _has_link(peer: PeerStatus) -> bool:
+    return _is_time(peer.link_round_trip_s) and _is_rate(peer.link_bandwidth_bytes_per_s)
 
 
 def _is_rate(value: Optional[float]) -> bool:
@@ -97,7 +109,12 @@ def worth_offering(remote: Sequence[RemoteOption]) -> Tuple[RemoteOption, ...]:
     conditions = sorted({c for option in remote for c in option.accuracy})
     rows = [(*_figures(option), *(-option.accuracy.get(c, mean_of(option.accuracy))
                                   for c in conditions)) for option in remote]
-    return tuple(remote[i] for i in _unbeaten(rows))
+    kept: List[int] = []
+    # Whoever beats a row comes before it in this order, so that one look back is enough.
+    for i in sorted(range(len(rows)), key=lambda i: (*rows[i], i)):
+        if not any(all(a <= b for a, b in zip(rows[k], rows[i])) for k in kept):
+            kept.append(i)
+    return tuple(remote[i] for i in sorted(kept))
 
 
 def _figures(option: RemoteOption) -> Tuple[float, ...]:
@@ -107,25 +124,27 @@ def _figures(option: RemoteOption) -> Tuple[float, ...]:
             option.codec_s, float(option.remote_macs), option.remote_memory_bytes or 0.0)
 
 
-def _unbeaten(rows: Sequence[Sequence[float]]) -> List[int]:
-    """Return which rows no other row equals or beats in every figure; of equals the first."""
-    kept: List[int] = []
-    # Whoever beats a row comes before it in this order, so that one look back is enough.
-    for i in sorted(range(len(rows)), key=lambda i: (*rows[i], i)):
-        row = rows[i]
-        if not any(all(a <= b for a, b in zip(rows[k], row)) for k in kept):
-            kept.append(i)
-    return sorted(kept)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """One option at one peer under its link."""
+class _Facts(NamedTuple):
+    """One option, as far as no peer matters: what it costs here, and its accuracy now."""
 
     option: RemoteOption
-    away: Away
+    here_s: float
+    joules: float
+    memory_bytes: float
+    payload_bytes: float
+    errors: float
+
+
+class _Way(NamedTuple):
+    """One option at one peer under its link, and how long it takes."""
+
+    facts: _Facts
     usual_s: float
-    accuracy: float
+
+    @property
+    def rest(self) -> Tuple[float, float, float]:
+        """What is to be small beside the time: energy, memory, errors."""
+        return self.facts.joules, self.facts.memory_bytes, self.facts.errors
 
 
 @dataclass(frozen=True)
@@ -165,18 +184,79 @@ def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
         return ()
     homes = _homes(front, home, accuracy_of)
     deadline = DEADLINE_S if deadline_s is None else deadline_s
+    near = _nearest(peers, now_s, current_id)
+    facts = [_facts(option, accuracy_of) for option in remote]
     found: List[FrontEntry] = []
-    for peer in _nearest(peers, now_s, current_id):
-        ways = [_way(option, peer, accuracy_of, (peer_ratios or {}).get(peer.robot_id, 1.0))
-                for option in remote if _fits_there(option, peer)]
-        best: Set[int] = set(_unbeaten([_cost(way) for way in ways]))
-        ours = uses(current_id, peer.robot_id)
-        for index, way in enumerate(ways):
-            in_force = ours and candidate_of(way.option, peer.robot_id).candidate_id == current_id
-            if in_force or index in best:
-                fallback = _fallback(way, homes, memory_budget_bytes, deadline, in_force)
-                found += [_entry(way, fallback.entry)] if fallback else []
+    for peer in near:
+        ways = _ways(facts, peer, (peer_ratios or {}).get(peer.robot_id, 1.0))
+        keeps = _current(ways, peer, current_id)
+        for index in _worth(ways, max(1, MOST_OFFERS // len(near)), keeps):
+            way = ways[index]
+            fallback = _fallback(way, homes, memory_budget_bytes, deadline, index == keeps)
+            if fallback is not None:
+                found.append(_entry(way, peer, fallback.entry))
     return tuple(found)
+
+
+def _facts(option: RemoteOption, accuracy_of: AccuracyOf) -> _Facts:
+    joules, payload = option.head_energy_j.mean, option.sent_bytes + option.received_bytes
+    if option.coefficients is not None:
+        awake_s = option.engine.threads * option.head_latency_s.mean + option.codec_s
+        joules += (option.coefficients.idle_w * awake_s
+                   + option.coefficients.joules_per_byte * payload)
+    here_s = option.preprocess_s + option.head_latency_s.mean + option.codec_s
+    return _Facts(option, here_s, joules, option.head_memory_bytes.mean, payload,
+                  -accuracy_of(option.accuracy))
+
+
+def _ways(facts: Sequence[_Facts], peer: PeerStatus, ratio: float) -> List[_Way]:
+    """Return what fits at a peer, with the time that each takes by it."""
+    # The times of `Away`, in one line: this runs for every option at every peer.
+    away = _away(facts[0].option, peer)
+    fixed_s = away.round_trip_s + DISPATCH_S * ratio
+    per_byte_s, per_mac_s = 1.0 / away.bandwidth_bytes_per_s, ratio / away.capacity_macs_per_s
+    return [_Way(fact, fact.here_s + fixed_s + fact.payload_bytes * per_byte_s
+                 + fact.option.remote_macs * per_mac_s)
+            for fact in facts if _fits_there(fact.option, peer)]
+
+
+def _current(ways: Sequence[_Way], peer: PeerStatus, current_id: str) -> int:
+    """Return which way is the candidate in force, -1 when none is."""
+    if uses(current_id, peer.robot_id):
+        for index, way in enumerate(ways):
+            option = way.facts.option
+            if current_id.startswith(option.variant_id + '/') and \
+                    candidate_of(option, peer.robot_id).candidate_id == current_id:
+                return index
+    return -1
+
+
+def _worth(ways: Sequence[_Way], most: int, keeps: int) -> List[int]:
+    """
+    Return which ways are offered: those that none beats in time, energy, memory and accuracy.
+
+    Where that are too many: the best in each, and of the rest a spread over the accuracy.
+
+    :param keeps: one that stays whatever beats it, -1 without one
+    """
+    best: List[int] = []
+    beaten_by: List[_Facts] = []
+    for i in sorted(range(len(ways)), key=lambda i: (ways[i].usual_s, ways[i].rest, i)):
+        joules, memory, errors = ways[i].rest
+        for f in beaten_by:
+            if f.joules <= joules and f.memory_bytes <= memory and f.errors <= errors:
+                break
+        else:
+            best.append(i)
+            beaten_by.append(ways[i].facts)
+    if len(best) > most:
+        best.sort(key=lambda i: (ways[i].rest[2], i))
+        spread = best[::-(-len(best) // most)]
+        extremes = [best[0], min(best, key=lambda i: ways[i].usual_s),
+                    min(best, key=lambda i: ways[i].facts.joules),
+                    min(best, key=lambda i: ways[i].facts.memory_bytes)]
+        best = list(dict.fromkeys([*extremes, *spread]))[:most]
+    return sorted({*best, *([keeps] if keeps >= 0 else [])})
 
 
 def _nearest(peers: Sequence[PeerStatus], now_s: float, current_id: str) -> List[PeerStatus]:
@@ -192,13 +272,6 @@ def _fits_there(option: RemoteOption, peer: PeerStatus) -> bool:
     return needed is None or has is None or needed <= has
 
 
-def _way(option: RemoteOption, peer: PeerStatus, accuracy_of: AccuracyOf, ratio: float) -> _Way:
-    away = _away(option, peer)
-    usual_s = (option.preprocess_s + option.head_latency_s.mean + away.codec_s + away.link_s
-               + away.remote_s * ratio)
-    return _Way(option, away, usual_s, accuracy_of(option.accuracy))
-
-
 def _away(option: RemoteOption, peer: PeerStatus) -> Away:
     capacity, bandwidth = peer.capacity_macs_per_s, peer.link_bandwidth_bytes_per_s
     round_trip_s = peer.link_round_trip_s
@@ -207,16 +280,6 @@ def _away(option: RemoteOption, peer: PeerStatus) -> Away:
     assert round_trip_s is not None, 'an eligible peer has a measured link'
     return Away(peer.robot_id, option.remote_macs, capacity, option.sent_bytes,
                 option.received_bytes, option.codec_s, bandwidth, round_trip_s)
-
-
-def _cost(way: _Way) -> Tuple[float, float, float, float]:
-    """Return what is to be small: time, energy here, memory here, errors."""
-    option, joules = way.option, way.option.head_energy_j.mean
-    if option.coefficients is not None:
-        awake_s = option.engine.threads * option.head_latency_s.mean + option.codec_s
-        joules += (option.coefficients.idle_w * awake_s + option.coefficients.joules_per_byte
-                   * (option.sent_bytes + option.received_bytes))
-    return way.usual_s, joules, option.head_memory_bytes.mean, -way.accuracy
 
 
 def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_of: AccuracyOf
@@ -237,7 +300,7 @@ def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_o
 def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[float],
               deadline_s: float, in_force: bool) -> Optional[_Home]:
     """Return who answers when the peer does not; None when nobody leaves the peer its time."""
-    head = way.option.head_memory_bytes.mean
+    head = way.facts.memory_bytes
     fitting = [h for h in homes
                if memory_budget_bytes is None or head + h.memory_bytes <= memory_budget_bytes]
     if not fitting:
@@ -250,8 +313,8 @@ def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[f
     return None
 
 
-def _entry(way: _Way, fallback: FrontEntry) -> FrontEntry:
-    entry = _without_fallback(way.option, way.away)
+def _entry(way: _Way, peer: PeerStatus, fallback: FrontEntry) -> FrontEntry:
+    entry = _without_fallback(way.facts.option, _away(way.facts.option, peer))
     memory = entry.memory_bytes.mean + fallback.memory_bytes.mean
     return FrontEntry(
         entry.candidate, entry.accuracy, entry.latency_s,
@@ -290,5 +353,4 @@ def entries_named(candidate_ids: Sequence[str], remote: Sequence[RemoteOption],
 
 
 def _is_known(peer: PeerStatus) -> bool:
-    return (_is_rate(peer.capacity_macs_per_s) and _is_rate(peer.link_bandwidth_bytes_per_s)
-            and _is_time(peer.link_round_trip_s))
+    return _is_rate(peer.capacity_macs_per_s) and _has_link(peer)

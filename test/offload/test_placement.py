@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 from crowdhmt_ros.offload.placement import (
     DEADLINE_S,
+    MOST_OFFERS,
     MOST_PEERS,
+    _facts,
+    _ways,
     candidate_of,
     entries_named,
+    mean_of,
     objection,
     offers,
     worth_offering,
@@ -224,3 +228,23 @@ def test_whatever_is_known_of_peers_every_offer_has_a_fallback_and_finite_figure
         assert 0.0 <= entry.away.link_s + entry.away.remote_s <= DEADLINE_S
         if budget is not None and budget >= 5e6:
             assert entry.memory_bytes.mean <= budget
+
+
+def test_of_many_ways_that_nothing_beats_the_extremes_and_a_spread_are_offered():
+    ways = [option(f'v{n:03d}', 'c', accuracy={'noon': 0.5 + n / 500}, remote_macs=10**6 * (n + 1),
+                   head_memory_bytes=flat(1e6 + 1e4 * n), sent_bytes=1e4 + 100.0 * n)
+            for n in range(200)]
+    found = find(ways)
+    assert 20 <= len(found) <= MOST_OFFERS
+    accuracies = [e.accuracy['noon'] for e in found]
+    assert (min(accuracies), max(accuracies)) == (0.5, 0.5 + 199 / 500)
+    assert max(b - a for a, b in zip(accuracies, accuracies[1:])) < 0.05
+    in_force = candidate_of(ways[7], 'drone').candidate_id
+    assert in_force in {e.candidate.candidate_id for e in find(ways, current_id=in_force)}
+
+
+def test_times_of_offers_are_those_of_what_goes_away():
+    entry, = find([option(cut='c2')])
+    way, = _ways([_facts(option(cut='c2'), mean_of)], DRONE, 2.0)
+    assert way.usual_s == pytest.approx(
+        entry.latency_s.mean + entry.away.codec_s + entry.away.link_s + 2 * entry.away.remote_s)
