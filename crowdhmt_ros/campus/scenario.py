@@ -5,7 +5,8 @@ Scenario files: what happens to a robot over a minute, as numbers.
 
 A scenario fixes the memory allotted to inference (bytes), latency budget and accuracy floor per
 phase, the day of light and the battery. All times inside are fractions of the duration, so that
-the same scenario can be played in a minute or in an hour.
+the same scenario can be played in a minute or in an hour. A file for several robots has a mapping
+`robots`, name -> what holds for that one, over what it says for all.
 """
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from crowdhmt_ros.errors import ScenarioError, all_problems
 from crowdhmt_ros.share import config_folders
 
 _VIEWS = ('vehicle', 'drone')
+_COMMON_ONLY = ('name', 'description', 'duration_s', 'seed')
 
 
 @dataclass(frozen=True)
@@ -130,14 +132,68 @@ def scenario_dirs() -> Tuple[Path, ...]:
     return config_folders('scenarios')
 
 
-def load_scenario(path_or_name: Union[str, os.PathLike[str]]) -> Scenario:
+def load_scenario(path_or_name: Union[str, os.PathLike[str]], robot: str = '') -> Scenario:
     """
     Load a scenario from a file, or by the name of a packaged one.
 
     :param path_or_name: path of a YAML file, or a name such as 'campus_minute'.
-    :raises ScenarioError: no such scenario, or one line with every problem of the file.
+    :param robot: which one of a file for several; '' takes the first. A file for one robot holds
+        for any.
+    :raises ScenarioError: no such scenario or robot, or one line with every problem of the file.
     """
-    path = _find(path_or_name)
+    path = find_scenario(path_or_name)
+    return _Reader(path).scenario(_content_for(_content(path), robot, path))
+
+
+def robots_of(path_or_name: Union[str, os.PathLike[str]]) -> Tuple[str, ...]:
+    """
+    Return the names of the robots that a scenario file is for, empty when it is for any one.
+
+    :raises ScenarioError: no such scenario, or its robots are no mapping.
+    """
+    path = find_scenario(path_or_name)
+    return tuple(_robots(_content(path), path))
+
+
+def scenario_content(path_or_name: Union[str, os.PathLike[str]],
+                     robot: str = '') -> Dict[str, Any]:
+    """
+    Return what a file for one robot would say, as plain values.
+
+    :raises ScenarioError: as `load_scenario`
+    """
+    path = find_scenario(path_or_name)
+    return _content_for(_content(path), robot, path)
+
+
+def _content_for(data: Mapping[str, Any], robot: str, path: Path) -> Dict[str, Any]:
+    """Put what holds for one robot over what holds for all."""
+    robots = _robots(data, path)
+    if not robots:
+        return dict(data)
+    name = robot or next(iter(robots))
+    if name not in robots:
+        raise ScenarioError(f'scenario {path} has no robot {name!r}: it has {", ".join(robots)}')
+    common = {key: value for key, value in data.items() if key != 'robots'}
+    own = robots[name]
+    wrong = [key for key in own if key in _COMMON_ONLY]
+    if wrong:
+        raise ScenarioError(f'scenario {path}: robots.{name}.{wrong[0]} must stand at the top: '
+                            'it holds for all robots')
+    return {'view': name, **common, **own}
+
+
+def _robots(data: Mapping[str, Any], path: Path) -> Mapping[str, Mapping[str, Any]]:
+    robots = data.get('robots', {})
+    named = isinstance(robots, dict) and all(
+        isinstance(name, str) and isinstance(entry, dict) for name, entry in robots.items())
+    if not named or ('robots' in data and not robots):
+        raise ScenarioError(f'scenario {path}: robots must be a mapping of names to mappings, '
+                            'at least one')
+    return robots  # type: ignore[no-any-return]
+
+
+def _content(path: Path) -> Dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError) as error:
@@ -147,10 +203,16 @@ def load_scenario(path_or_name: Union[str, os.PathLike[str]]) -> Scenario:
         raise ScenarioError(f'scenario {path} is not YAML: {line}') from error
     if not isinstance(data, dict):
         raise ScenarioError(f'scenario {path} must be a mapping of names to values')
-    return _Reader(path).scenario(data)
+    return data
 
 
-def _find(path_or_name: Union[str, os.PathLike[str]]) -> Path:
+def find_scenario(path_or_name: Union[str, os.PathLike[str]]) -> Path:
+    """
+    Return the file of a scenario.
+
+    :param path_or_name: as in `load_scenario`.
+    :raises ScenarioError: there is none.
+    """
     path = Path(path_or_name)
     if path.suffix in ('.yaml', '.yml') or path.is_file():
         if not path.is_file():

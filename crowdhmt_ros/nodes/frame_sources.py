@@ -17,15 +17,16 @@ from crowdhmt_ros.vision.sources import CameraSource, FrameSource, VideoSource
 DEFAULT_SCENARIO = 'campus_minute'
 
 
-def scenario_of(name: str, seconds: float) -> Scenario:
+def scenario_of(name: str, seconds: float, robot: str) -> Scenario:
     """
     Load the scenario of a node's parameters.
 
     :param name: packaged name or file, '' for the default
     :param seconds: length to compress it to, NaN for its own
+    :param robot: view of the robot; which one of a scenario for several
     :raises ScenarioError: there is none, or it is not usable
     """
-    scenario = load_scenario(name or DEFAULT_SCENARIO)
+    scenario = load_scenario(name or DEFAULT_SCENARIO, robot)
     return scenario if math.isnan(seconds) else scenario.compressed(seconds)
 
 
@@ -41,7 +42,7 @@ def make_source(parameters: CameraInferenceParameters, clock: Callable[[], int],
     """
     rate_hz = parameters.rate_hz or None
     if parameters.source == 'campus':
-        scenario = scenario_of(parameters.scenario, parameters.seconds)
+        scenario = scenario_of(parameters.scenario, parameters.seconds, parameters.view)
         seed = None if parameters.seed < 0 else parameters.seed
         return CampusSource(World(scenario, parameters.view, seed), clock=clock,
                             rate_hz=rate_hz, start_ns=start_ns)

@@ -169,6 +169,10 @@ class AdaptationPlannerParameters:
                                'or ~/.cache/crowdhmt')
     calibrate_s: float = parameter(
         60.0, 'longest time that the measurement at first start may take, s', low=1.0, high=600.0)
+    offload: bool = parameter(
+        True, 'consider peers where nothing that stays here keeps every budget')
+    fleet_advert_topic: str = parameter(
+        '/fleet/advert', 'where robots tell of each other, one name for the whole fleet')
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,10 @@ class ScenarioPlayerParameters:
     wait_for_plan: bool = parameter(
         True, 'start only when a first plan is in force (tables may be measured first)')
     exit_at_end: bool = parameter(False, 'end the process when the scenario ends')
+    wait_for_robots: Tuple[str, ...] = parameter(
+        ('',), 'further robots, by namespace, whose first plan must be in force before the start')
+    start_of: str = parameter(
+        '', "robot, by namespace, whose scenario_start this one follows; '' announces its own")
 
 
 @dataclass(frozen=True)
@@ -298,10 +306,46 @@ class RecorderParameters:
     out: str = parameter('', 'file of JSON lines to write; an existing one is replaced')
 
 
+@dataclass(frozen=True)
+class OffloadServerParameters:
+    """Parameters of offload_server."""
+
+    autostart: bool = parameter(True, 'configure and activate itself; false leaves it to a '
+                                'lifecycle manager')
+    bundle: str = parameter('campus7', 'name of a bundle of this package, or a directory: the '
+                            'one of camera_inference')
+    robot_id: str = parameter('', "name of this robot; '' takes the namespace")
+    backend: str = parameter('onnxruntime', 'engine backend')
+    backend_repeat: int = parameter(
+        1, 'run each inference this many times: a slow device', low=1, high=1000)
+    cache_dir: str = parameter('', "where graphs are kept; '' takes $CROWDHMT_CACHE or "
+                               '~/.cache/crowdhmt')
+    keys_dir: str = parameter('', "folder of own and trusted keys; '' takes $CROWDHMT_KEYS or "
+                              '~/.config/crowdhmt/keys; without a key no peer is served')
+    data_door: bool = parameter(True, 'serve peers over ZeroMQ')
+    address: str = parameter('', "tcp://HOST:PORT that peers connect to, port 0 for any free one; "
+                             "'' is loopback: peers on this machine only")
+    advertise_host: str = parameter('', "host name that peers are told; '' tells that of address")
+    ros_door: bool = parameter(
+        False, 'serve peers over the services request_lease and run_segment too')
+    max_leases: int = parameter(4, 'leases at once, of all peers', low=0, high=64)
+    lease_s: float = parameter(30.0, 'longest lease before it must be renewed, s',
+                               low=1.0, high=3600.0)
+    memory_bytes: float = parameter(
+        2.56e8, 'what the segments of all leases may take, bytes', low=0.0, high=1e12)
+    engine_threads: int = parameter(1, "engine threads for peers' segments", low=1, high=64)
+    least_battery_ratio: float = parameter(
+        0.15, 'no lease is granted or renewed below this charge', low=0.0, high=1.0,
+        changeable=True)
+    fleet_advert_topic: str = parameter(
+        '/fleet/advert', 'where robots tell of each other, one name for the whole fleet')
+
+
 PARAMETERS: Dict[str, Type[Any]] = {
     'resource_monitor': ResourceMonitorParameters,
     'adaptation_planner': AdaptationPlannerParameters,
     'camera_inference': CameraInferenceParameters,
+    'offload_server': OffloadServerParameters,
     'scenario_player': ScenarioPlayerParameters,
     'bag_player': BagPlayerParameters,
     'recorder': RecorderParameters,

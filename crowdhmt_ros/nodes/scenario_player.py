@@ -9,8 +9,9 @@ estimates, so that a plan that saves energy shows.
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, Optional, Set
 
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import BatteryState
@@ -27,7 +28,7 @@ from crowdhmt_ros.nodes.frame_sources import scenario_of
 from crowdhmt_ros.nodes.params import ScenarioPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
-from crowdhmt_ros.nodes.scalars import NAN, ns_to_time
+from crowdhmt_ros.nodes.scalars import NAN, ns_to_time, time_to_ns
 from crowdhmt_ros.srv import SetRequirements
 
 NOMINAL_V = 14.8
@@ -51,6 +52,8 @@ class ScenarioPlayerNode(Node):
         self._phase = ''
         self._allotted: Optional[int] = None
         self._ended = False
+        self._planless: Set[str] = {'', *(
+            name.strip('/') for name in self.parameters.wait_for_robots)}
         self._create_topics()
         self._calls = PatientCall(
             self.create_client(SetRequirements, topics.SET_REQUIREMENTS.name), self._on_answer,
@@ -69,7 +72,8 @@ class ScenarioPlayerNode(Node):
 
     def _scenario(self) -> Any:
         try:
-            return scenario_of(self.parameters.scenario, self.parameters.seconds)
+            return scenario_of(self.parameters.scenario, self.parameters.seconds,
+                               self.parameters.view)
         except ScenarioError as error:
             raise ConfigError(f'scenario: {error}') from error
 
@@ -81,19 +85,32 @@ class ScenarioPlayerNode(Node):
         self._allotment = self.create_publisher(
             UInt64, topics.MEMORY_ALLOTMENT.name, profile_of(topics.MEMORY_ALLOTMENT.profile))
         start = topics.SCENARIO_START
-        self._starts = self.create_publisher(type(ns_to_time(0)), start.name,
-                                             profile_of(start.profile))
+        self._starts = self.create_publisher(Time, start.name, profile_of(start.profile))
         self.create_subscription(Feedback, topics.FEEDBACK.name, self._on_feedback,
                                  profile_of(topics.FEEDBACK.profile))
-        self._plans = self.create_subscription(Plan, topics.PLAN.name, self._on_plan,
-                                               profile_of(topics.PLAN.profile))
+        self._plans = [self._listen_for_plan(name) for name in sorted(self._planless)]
+        if self.parameters.start_of:
+            self._followed = self.create_subscription(
+                Time, of_robot(self.parameters.start_of, start), self._on_start,
+                profile_of(start.profile))
+
+    def _listen_for_plan(self, robot: str) -> Any:
+        """Subscribe the plans of one robot; '' is this one."""
+
+        def on_plan(message: Plan) -> None:
+            if robot or not self._calls.waiting:  # our own must know what the world asks
+                self._planless.discard(robot)
+            self._start_when_ready()
+
+        return self.create_subscription(Plan, of_robot(robot, topics.PLAN), on_plan,
+                                        profile_of(topics.PLAN.profile))
 
     # Callbacks
 
     def _play(self) -> None:
         """Publish this moment's world."""
-        if self.start_ns is None and not self.parameters.wait_for_plan:
-            self._announce()
+        if not self.parameters.wait_for_plan and not self.parameters.start_of:
+            self._announce_once()
         t_s = self.time_s()
         world = self.player.at(t_s, self._energy_j)
         self._publish(world)
@@ -106,9 +123,13 @@ class ScenarioPlayerNode(Node):
     def _poll(self) -> None:
         self._calls.poll()
 
-    def _on_plan(self, message: Plan) -> None:
-        if self.start_ns is None and not self._calls.waiting:
-            self._announce()
+    def _start_when_ready(self) -> None:
+        if not (self._planless or self.parameters.start_of):
+            self._announce_once()
+
+    def _on_start(self, message: Time) -> None:
+        """Start with the robot that leads, at the same moment of the common clock."""
+        self._start_at(time_to_ns(message))
 
     def _on_feedback(self, message: Feedback) -> None:
         if self.start_ns is not None and not math.isnan(message.energy_j):
@@ -129,9 +150,15 @@ class ScenarioPlayerNode(Node):
             return 0.0
         return max(0.0, (self.get_clock().now().nanoseconds - self.start_ns) / 1e9)
 
-    def _announce(self) -> None:
-        now_ns = self.get_clock().now().nanoseconds
-        self.start_ns = now_ns + int(self.parameters.start_delay_s * 1e9)
+    def _announce_once(self) -> None:
+        if self.start_ns is None:
+            now_ns = self.get_clock().now().nanoseconds
+            self._start_at(now_ns + int(self.parameters.start_delay_s * 1e9))
+
+    def _start_at(self, start_ns: int) -> None:
+        if self.start_ns == start_ns:
+            return
+        self.start_ns = start_ns
         self._starts.publish(ns_to_time(self.start_ns))
         self.get_logger().info(f'scenario {self.player.scenario.name} starts, '
                                f'{self.player.scenario.duration_s:g} s')
@@ -160,13 +187,24 @@ class ScenarioPlayerNode(Node):
             latency_budget_s=world.latency_budget_s, accuracy_floor=world.accuracy_floor,
             memory_budget_bytes=NAN, accuracy_weight=NAN)))
 
+    def _awaited(self) -> str:
+        if self.parameters.start_of:
+            return f'the start of {self.parameters.start_of}'
+        others = ', '.join(sorted(name for name in self._planless if name))
+        return 'the first plan' + (f' here and of {others}' if others else '')
+
     def _health(self) -> Health:
         values = {'phase': self._phase, 'time_s': self.time_s(), 'energy_j': self._energy_j}
         if self._calls.tries > PATIENCE_TRIES and self._calls.waiting:
             return Health(WARN, 'set_requirements is not answered', values)
         if self.start_ns is None:
-            return Health(message='waiting for the first plan', values=values)
+            return Health(message=f'waiting for {self._awaited()}', values=values)
         return Health(message='ended' if self._ended else 'playing', values=values)
+
+
+def of_robot(robot: str, topic: topics.Topic) -> str:
+    """Return the name of a topic of another robot; '' is this one."""
+    return f'/{robot.strip("/")}/{topic.name}' if robot.strip('/') else topic.name
 
 
 def main() -> int:
