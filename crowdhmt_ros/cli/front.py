@@ -12,12 +12,14 @@ from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.offload.placement import worth_offering
 from crowdhmt_ros.profiling.devices import load_device
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
+from crowdhmt_ros.profiling.remote_front import build_remote
 from crowdhmt_ros.profiling.tables import Tables, load_tables
 from crowdhmt_ros.resources.machine import last_level_cache_bytes
 from crowdhmt_ros.share import config_folders
-from crowdhmt_ros.types import FrontEntry, Segment
+from crowdhmt_ros.types import FrontEntry, RemoteOption, Segment
 
 LOG = logging.getLogger(__name__)
 THREADS: Tuple[Tuple[int, ...], ...] = ((1, 2), (1,), (2,))
@@ -26,11 +28,19 @@ MEMORY_MODES: Tuple[Tuple[str, ...], ...] = (('fast', 'lean'), ('fast',), ('lean
 
 @dataclass(frozen=True)
 class KnownFront:
-    """One front that this machine can build."""
+    """
+    One front that this machine can build.
+
+    :param sha256: its digest
+    :param device: of the tables
+    :param entries: candidates that stay here
+    :param remote: ways to be helped, made from the same tables
+    """
 
     sha256: str
     device: str
     entries: Tuple[FrontEntry, ...]
+    remote: Tuple[RemoteOption, ...] = ()
 
 
 def kept_tables(bundle: Bundle, folder: Path) -> List[Tables]:
@@ -70,7 +80,9 @@ def known_fronts(bundle: Bundle, folder: Optional[Path] = None, *,
             for cache_bytes in (last_level_cache_bytes(), None):
                 front = _front(bundle, tables, profile, segments, threads, modes, cache_bytes)
                 if front:
-                    yield KnownFront(front_sha256(front), tables.device, front)
+                    yield KnownFront(
+                        front_sha256(front), tables.device, front,
+                        _remote(bundle, tables, profile, segments, modes, cache_bytes))
 
 
 def _front(bundle: Bundle, tables: Tables, profile: str, segments: Mapping[str, Segment],
@@ -83,12 +95,22 @@ def _front(bundle: Bundle, tables: Tables, profile: str, segments: Mapping[str, 
         return ()
 
 
+def _remote(bundle: Bundle, tables: Tables, profile: str, segments: Mapping[str, Segment],
+            modes: Sequence[str], cache_bytes: Optional[float]) -> Tuple[RemoteOption, ...]:
+    try:
+        return worth_offering(build_remote(
+            bundle, tables, load_device(profile), segments=segments, memory_modes=modes,
+            cache_bytes=cache_bytes))
+    except CalibrationError:  # tables from before the bundle had cuts
+        return ()
+
+
 def find_front(bundle: Bundle, sha256: str, folder: Optional[Path] = None
-               ) -> Optional[Tuple[FrontEntry, ...]]:
+               ) -> Optional[KnownFront]:
     """
     Return the front with a digest.
 
     :param sha256: as a Plan names it
     :returns: None when this machine has not measured it
     """
-    return next((f.entries for f in known_fronts(bundle, folder) if f.sha256 == sha256), None)
+    return next((f for f in known_fronts(bundle, folder) if f.sha256 == sha256), None)

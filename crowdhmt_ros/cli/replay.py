@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.cli.front import KnownFront, find_front
 from crowdhmt_ros.cli.redecide import (
     Outcome,
     as_message,
@@ -18,7 +19,7 @@ from crowdhmt_ros.cli.redecide import (
     rederive_all,
 )
 from crowdhmt_ros.errors import CrowdHMTError, SourceError
-from crowdhmt_ros.types import FrontEntry, Plan
+from crowdhmt_ros.types import Plan
 
 LOG = logging.getLogger(__name__)
 PLAN_TYPE = 'crowdhmt_ros/msg/Plan'
@@ -95,13 +96,12 @@ def recorded_plans(path: Path) -> List[Tuple[Plan, str]]:
     return [(plan_from_msg(m), identity_from_msg(m).front_sha256) for m in messages]
 
 
-def front_of(bundle_name: str, digests: Sequence[str]) -> Tuple[FrontEntry, ...]:
+def front_of(bundle_name: str, digests: Sequence[str]) -> KnownFront:
     """
-    Return the front that the plans were chosen from.
+    Return the front that the plans were chosen from, with the ways to be helped.
 
     :raises SourceError: when this machine cannot build it
     """
-    from crowdhmt_ros.cli.front import find_front
     if len(set(digests)) != 1:
         raise SourceError('the recording holds plans of %d different fronts: cut it at the '
                           'restart' % len(set(digests)))
@@ -132,10 +132,11 @@ def redecide(arguments: argparse.Namespace) -> int:
     front = front_of(arguments.bundle, [digest for _, digest in plans])
     recorded = [plan for plan, _ in plans]
     if arguments.what_if:
-        outcomes = decide_again(recorded, front, parse_world(arguments.what_if))
+        outcomes = decide_again(recorded, front.entries, parse_world(arguments.what_if),
+                                remote=front.remote)
         print('\n'.join(outcome_lines(outcomes)))
         return 0
-    outcomes = rederive_all(recorded, front)
+    outcomes = rederive_all(recorded, front.entries, front.remote)
     print('derived again from the recording alone:')
     print('\n'.join(outcome_lines(outcomes)))
     return 1 if any(o.differs for o in outcomes) else 0

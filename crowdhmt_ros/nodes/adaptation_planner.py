@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, Deque, Optional
+from typing import Any, Deque, Optional, Tuple
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -26,12 +26,14 @@ from crowdhmt_ros.nodes.convert import (
 )
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import ERROR, STALE, WARN, Diagnostics, Health
+from crowdhmt_ros.nodes.fleet_ear import FleetEar
 from crowdhmt_ros.nodes.mind_start import Mind, MindStart, config_sha256
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.nodes.scalars import NAN, number
 from crowdhmt_ros.nodes.starting_over import on_starting_over
+from crowdhmt_ros.offload.placement import objection, uses
 from crowdhmt_ros.planner.reasons import describe, explain
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements
 from crowdhmt_ros.types import (
@@ -39,6 +41,7 @@ from crowdhmt_ros.types import (
     READING_FIELDS,
     BundleIdentity,
     LoopState,
+    PeerStatus,
     Requirements,
     ResourceSnapshot,
 )
@@ -63,7 +66,8 @@ def wishes_of(parameters: AdaptationPlannerParameters) -> Requirements:
 def without_costs(window: Window) -> Window:
     """Return a window that tells the condition of the images and nothing about costs."""
     return replace(window, capture_to_result_s=(), queue_s=(), preprocess_s=(), infer_s=(),
-                   exit_index=(), confidence=())
+                   exit_index=(), confidence=(), offload_s=(), encode_s=(), link_s=(),
+                   remote_queue_s=(), remote_infer_s=(), degraded=0)
 
 
 TOLD = ('battery_ratio', 'battery_voltage_v', 'battery_current_a', 'power_w',
@@ -104,6 +108,10 @@ class AdaptationPlannerNode(Node):
         robot_id = self.parameters.robot_id or self.get_namespace().strip('/')
         self.diagnostics = Diagnostics(self, hardware_id=robot_id or 'robot')
         self.diagnostics.add('plan', self._health)
+        self._fleet: Optional[FleetEar] = None
+        if self.parameters.offload:
+            self._fleet = FleetEar(self, self.parameters.fleet_advert_topic, robot_id)
+            self.diagnostics.add('fleet', self._fleet_health)
         self._jump = on_starting_over(self, self._start_over)
 
     def start(self) -> None:
@@ -118,12 +126,15 @@ class AdaptationPlannerNode(Node):
 
     def _on_ready(self, mind: Mind) -> None:
         """Take the front; called in the starting thread, one assignment."""
-        self.get_logger().info(f'{len(mind[0])} candidates to choose from')
+        self.get_logger().info(f'{len(mind.front)} candidates to choose from here, '
+                               f'{len(mind.remote)} ways to be helped')
         self._mind = mind
 
     def _on_feedback(self, message: Feedback) -> None:
         window = feedback_from_msg(message)
         self._windows.append(without_costs(window) if self.parameters.freeze_costs else window)
+        if self._fleet is not None and self._fleet.take(window, self._now_s()):
+            self._decide()
 
     def _on_resources(self, message: ResourceStatus) -> None:
         snapshot = snapshot_from_msg(message)
@@ -138,6 +149,8 @@ class AdaptationPlannerNode(Node):
         self.state = replace(self.state, current_id='', current_since_s=0.0, condition='',
                              challenger_id='', challenger_steps=0)
         self._windows.clear()
+        if self._fleet is not None:
+            self._fleet.forget_links()
         self._old_until_s = self._snapshot.stamp_s if self._snapshot is not None else None
         self._snapshot = None
 
@@ -145,7 +158,7 @@ class AdaptationPlannerNode(Node):
         """Whether a look was taken before the clock was set back, and came only now."""
         if self._old_until_s is None:
             return False
-        now_s = self.get_clock().now().nanoseconds / 1e9
+        now_s = self._now_s()
         if snapshot.stamp_s >= self._old_until_s and snapshot.stamp_s > now_s + OLD_AHEAD_S:
             return True
         self._old_until_s = None
@@ -155,13 +168,14 @@ class AdaptationPlannerNode(Node):
         """Take one step of the loop and publish what came out."""
         if self._mind is None or self._snapshot is None:
             return
-        front = self._mind[0]
+        mind = self._mind
         windows = tuple(self._windows)
         self._windows.clear()
-        now_s = self.get_clock().now().nanoseconds / 1e9
+        now_s = self._now_s()
         try:
-            self.state, self.plan = step(self._not_ahead(now_s), self._snapshot, windows,
-                                         wishes_of(self.parameters), front, now_s)
+            self.state, self.plan = step(
+                self._not_ahead(now_s), self._snapshot, windows, wishes_of(self.parameters),
+                mind.front, now_s, self._peers(mind), mind.remote)
         except CrowdHMTError as error:
             self._problem = f'{error}; the plan before stays'
             self.get_logger().error(self._problem, throttle_duration_sec=5.0)
@@ -170,8 +184,18 @@ class AdaptationPlannerNode(Node):
         self._tell_change()
         self._publisher.publish(plan_to_msg(self.plan, self._identity()))
 
+    def _now_s(self) -> float:
+        return float(self.get_clock().now().nanoseconds) / 1e9
+
+    def _peers(self, mind: Mind) -> Tuple[PeerStatus, ...]:
+        """Return who could help now; a plan published with them can be derived again."""
+        if self._fleet is None:
+            return ()
+        self._fleet.know_self(self._snapshot.boot_id, mind.identity.bundle_sha256)
+        return self._fleet.peers()
+
     def _identity(self) -> BundleIdentity:
-        return replace(self._mind[1], config_sha256=config_sha256(self.parameters))
+        return replace(self._mind.identity, config_sha256=config_sha256(self.parameters))
 
     def _not_ahead(self, now_s: float) -> LoopState:
         """Return the state, its times moved where the clock was set back."""
@@ -220,7 +244,7 @@ class AdaptationPlannerNode(Node):
         if self.plan is None or self._mind is None:
             response.text = 'no plan yet: ' + (self._start.failure or self._start.progress)
             return response
-        told = explain(self.plan, self._mind[0])
+        told = explain(self.plan, self._mind.front, self._mind.remote)
         response.available = True
         response.plan = plan_to_msg(self.plan, self._identity())
         response.candidates = [estimate_to_msg(estimate) for estimate in told.candidates]
@@ -237,6 +261,15 @@ class AdaptationPlannerNode(Node):
             return all_problems(problems)
         self.parameters = wanted
         return None
+
+    def _fleet_health(self) -> Health:
+        told = self._fleet.health()
+        if told is not None or self.plan is None:
+            return told or Health()
+        return Health(message=f'{len(self.plan.peers)} peers', values={
+            peer.robot_id: objection(peer, self.plan.stamp_s, in_use=uses(
+                self.state.current_id, peer.robot_id)) or 'may be asked'
+            for peer in self.plan.peers})
 
     def _health(self) -> Health:
         failure = self._start.failure or self._problem

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from dataclasses import asdict
-from typing import Callable, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.engine.backends import make_backend
@@ -18,14 +18,27 @@ from crowdhmt_ros.first_start import Wishes, first_start
 from crowdhmt_ros.nodes.engine_room import cache_dir_of
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.serving import Throttle
+from crowdhmt_ros.offload.placement import worth_offering
 from crowdhmt_ros.profiling.front import front_sha256
-from crowdhmt_ros.types import BundleIdentity, FrontEntry
+from crowdhmt_ros.types import BundleIdentity, FrontEntry, RemoteOption
 
 _log = logging.getLogger(__name__)
-NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s')
+NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s', 'fleet_advert_topic')
 PROGRESS_S = 2.0
 
-Mind = Tuple[Tuple[FrontEntry, ...], BundleIdentity]
+
+class Mind(NamedTuple):
+    """
+    What plans are chosen from.
+
+    :param front: candidates that stay here
+    :param identity: of bundle, front and parameters
+    :param remote: ways to be helped by a peer, empty where none is to be asked
+    """
+
+    front: Tuple[FrontEntry, ...]
+    identity: BundleIdentity
+    remote: Tuple[RemoteOption, ...] = ()
 
 
 def config_sha256(parameters: AdaptationPlannerParameters) -> str:
@@ -98,7 +111,9 @@ class MindStart:
             wishes=Wishes(wanted.threads, wanted.memory_modes, wanted.device, wanted.tables,
                           wanted.calibrate_s, wanted.backend_repeat))
         front = pinned(ready.front, wanted.pinned_candidate)
-        return front, BundleIdentity(bundle.sha256, front_sha256(front), config_sha256(wanted))
+        identity = BundleIdentity(bundle.sha256, front_sha256(front), config_sha256(wanted))
+        asks = wanted.offload and not wanted.pinned_candidate
+        return Mind(front, identity, worth_offering(ready.remote) if asks else ())
 
     def _show(self, part: float, text: str) -> None:
         if self._stopping:

@@ -4,7 +4,8 @@
 Every topic and service of a robot in one table: name, type, quality of service, who uses it.
 
 The nodes take names and profiles from here and the README's reference is made from it. Names
-are relative to the robot's namespace, but for `/diagnostics` and `/clock`, which ROS fixes.
+are relative to the robot's namespace, but for `/diagnostics` and `/clock`, which ROS fixes, and
+`/fleet/advert`, where robots meet.
 This file imports nothing of ROS.
 """
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Service:
 
 RESOURCES = Topic(
     'resources', 'crowdhmt_ros/msg/ResourceStatus', Profile(RELIABLE, VOLATILE, 5),
-    ('resource_monitor',), ('adaptation_planner', 'recorder'),
+    ('resource_monitor',), ('adaptation_planner', 'offload_server', 'recorder'),
     'what this machine has, at 1 Hz and on a sharp change (at most 5 Hz)')
 BATTERY_STATE = Topic(
     'battery_state', 'sensor_msgs/msg/BatteryState', Profile(BEST_EFFORT, VOLATILE, 1),
@@ -115,15 +116,22 @@ IMAGE_ANNOTATED = Topic(
     ('camera_inference',), (), 'frames with the answer drawn in, only while someone listens')
 DIAGNOSTICS = Topic(
     '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', Profile(RELIABLE, VOLATILE, 10),
-    ('resource_monitor', 'adaptation_planner', 'camera_inference', 'scenario_player'), (),
+    ('resource_monitor', 'adaptation_planner', 'camera_inference', 'offload_server',
+     'scenario_player'), (),
     'health of each node at 1 Hz')
 CLOCK = Topic(
     '/clock', 'rosgraph_msgs/msg/Clock', Profile(RELIABLE, VOLATILE, 10),
     ('bag_player',), (), 'time of the recording, for nodes with use_sim_time')
 
+FLEET_ADVERT = Topic(
+    '/fleet/advert', 'crowdhmt_ros/msg/Advert', Profile(BEST_EFFORT, VOLATILE, 10),
+    ('offload_server',), ('adaptation_planner', 'camera_inference', 'offload_server'),
+    'what a robot offers to its peers, at 1 Hz and on change; the one name that all robots share')
+
 TOPICS: Tuple[Topic, ...] = (
     RESOURCES, BATTERY_STATE, MEMORY_ALLOTMENT, SCENARIO_START, PLAN, FEEDBACK, RESULT,
-    CLASSIFICATION, LABEL_INFO, IMAGE_RAW, IMAGE_COMPRESSED, IMAGE_ANNOTATED, DIAGNOSTICS, CLOCK)
+    CLASSIFICATION, LABEL_INFO, IMAGE_RAW, IMAGE_COMPRESSED, IMAGE_ANNOTATED, DIAGNOSTICS, CLOCK,
+    FLEET_ADVERT)
 
 SET_REQUIREMENTS = Service(
     'set_requirements', 'crowdhmt_ros/srv/SetRequirements', 'adaptation_planner',
@@ -131,7 +139,13 @@ SET_REQUIREMENTS = Service(
 EXPLAIN_PLAN = Service(
     'explain_plan', 'crowdhmt_ros/srv/ExplainPlan', 'adaptation_planner',
     'every candidate with its figures, its score and what spoke against it')
-SERVICES: Tuple[Service, ...] = (SET_REQUIREMENTS, EXPLAIN_PLAN)
+REQUEST_LEASE = Service(
+    'request_lease', 'crowdhmt_ros/srv/RequestLease', 'offload_server',
+    'the right to run segments here for a while, for trusted peers; only with ros_door')
+RUN_SEGMENT = Service(
+    'run_segment', 'crowdhmt_ros/srv/RunSegment', 'offload_server',
+    'run one segment for a peer, payload up to 32768 bytes; only with ros_door')
+SERVICES: Tuple[Service, ...] = (SET_REQUIREMENTS, EXPLAIN_PLAN, REQUEST_LEASE, RUN_SEGMENT)
 
 
 def offered_by(topic: Topic, node: str) -> Optional[Profile]:

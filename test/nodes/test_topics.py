@@ -17,9 +17,9 @@ def test_every_topic_is_used_by_a_known_node_and_has_a_text():
     assert len({topic.name for topic in topics.TOPICS}) == len(topics.TOPICS)
 
 
-def test_names_are_relative_but_for_those_that_ros_fixes():
+def test_names_are_relative_but_for_those_that_ros_fixes_and_where_robots_meet():
     absolute = {topic.name for topic in topics.TOPICS if topic.name.startswith('/')}
-    assert absolute == {'/diagnostics', '/clock'}
+    assert absolute == {'/diagnostics', '/clock', '/fleet/advert'}
     assert not any(service.name.startswith('/') for service in topics.SERVICES)
 
 
