@@ -35,7 +35,7 @@ class Active:
     :param plan_seq: the plan that chose it
     :param outputs: buffers that the executable writes to, (1, classes) float32 first
     :param hedge: asks a peer first, None for a candidate that stays here
-    :param fallback_exit: which exit answers when the peer does not
+    :param fallback: what answers when the peer does not
     """
 
     candidate: Candidate
@@ -43,7 +43,7 @@ class Active:
     plan_seq: int
     outputs: Tuple[np.ndarray, ...] = ()
     hedge: Optional[Hedge] = None
-    fallback_exit: int = 0
+    fallback: Optional[Candidate] = None
 
 
 class Executor:
@@ -95,8 +95,7 @@ class Executor:
         """
         with self._lock:
             self._check(fallback, executable)
-            self._active = Active(candidate, executable, plan_seq, (), hedge,
-                                  fallback.variant.exit_index)
+            self._active = Active(candidate, executable, plan_seq, (), hedge, fallback)
 
     def infer(self, frame: Frame) -> Inference:
         """
@@ -128,12 +127,12 @@ class Executor:
                 ) -> Inference:
         image = self._preprocessor.resized if hedge.remote.takes_image else None
         done = hedge.answer(self._input, image, frame.received_s)
-        exit_index = active.fallback_exit if done.degraded \
-            else active.candidate.variant.exit_index
+        fallback = active.fallback if done.degraded else None
         return Inference(
             candidate_id=active.candidate.candidate_id, plan_seq=active.plan_seq,
-            scores=softmax(done.logits), exit_index=exit_index, preprocess_s=preprocess_s,
-            infer_s=done.infer_s, degraded=done.degraded, crossing=done.crossing,
+            scores=softmax(done.logits), preprocess_s=preprocess_s, infer_s=done.infer_s,
+            exit_index=(fallback or active.candidate).variant.exit_index, degraded=done.degraded,
+            fallback_id=fallback.candidate_id if fallback else '', crossing=done.crossing,
             offload_s=done.offload_s)
 
     def luminance(self) -> Optional[float]:

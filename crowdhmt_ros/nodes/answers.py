@@ -24,7 +24,7 @@ from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.feedback_window import FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
-from crowdhmt_ros.nodes.scalars import NAN
+from crowdhmt_ros.nodes.scalars import NAN, number
 from crowdhmt_ros.types import Candidate, Inference
 from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.overlay import draw
@@ -75,6 +75,7 @@ class AnswerPublisher:
         self._classifications = None if Classification is None else node.create_publisher(
             Classification, topics.CLASSIFICATION.name,
             profile_of(topics.CLASSIFICATION.profile))
+        self._stayed = True
         self.published = 0
 
     @property
@@ -117,8 +118,8 @@ class AnswerPublisher:
 
     def _fill(self, frame: Frame, inference: Inference, queue_s: float) -> InferenceResult:
         message, scores = self._message, inference.scores
-        lasting = (inference.candidate_id, inference.plan_seq, inference.exit_index,
-                   inference.degraded, self._boot_id())
+        lasting = (inference.fallback_id or inference.candidate_id, inference.plan_seq,
+                   inference.exit_index, inference.degraded, self._boot_id())
         if lasting != self._lasting:
             self._fill_lasting(lasting)
         message.header = frame.message_header or refilled(self._header, frame)
@@ -127,6 +128,9 @@ class AnswerPublisher:
         self._scores[:] = array.array('d', scores)
         message.queue_s = queue_s
         message.infer_s = inference.infer_s
+        if inference.offload_s is not None or not self._stayed:
+            self._stayed = inference.offload_s is None
+            message.offload_s = number(inference.offload_s)
         message.capture_to_result_s = time.monotonic() - frame.received_s
         return message
 

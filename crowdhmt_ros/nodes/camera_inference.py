@@ -17,7 +17,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from crowdhmt_ros.errors import CrowdHMTError
-from crowdhmt_ros.msg import Feedback, LabelInfo, Plan
+from crowdhmt_ros.msg import LabelInfo, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
 from crowdhmt_ros.nodes.answers import AnswerPublisher, label_info, wait_for_acknowledged
 from crowdhmt_ros.nodes.camera_health import (
@@ -26,19 +26,23 @@ from crowdhmt_ros.nodes.camera_health import (
     FrameHealth,
     engine_health,
 )
-from crowdhmt_ros.nodes.convert import candidate_from_msg, feedback_to_msg
+from crowdhmt_ros.nodes.convert import candidate_from_msg
 from crowdhmt_ros.nodes.declare import declare, on_change
 from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Diagnostics, Health
 from crowdhmt_ros.nodes.engine_room import EngineRoom, open_engine_room
+from crowdhmt_ros.nodes.engine_share import EngineShare
+from crowdhmt_ros.nodes.feedback_topic import FeedbackTopic
 from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.frame_sources import make_source
 from crowdhmt_ros.nodes.image_topics import ImageTopics
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
+from crowdhmt_ros.nodes.peer_opening import NodeLinks, open_peer_links, peers_health
 from crowdhmt_ros.nodes.plan_door import PlanDoor
 from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.process import main_of
-from crowdhmt_ros.nodes.qos import incompatible_subscriber, profile_of
+from crowdhmt_ros.nodes.progress import bundle_progress
+from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.nodes.scalars import time_to_ns
 from crowdhmt_ros.nodes.serving import Server, SourceLog, SourceThread, Throttle
 from crowdhmt_ros.vision.frame import Frame
@@ -48,7 +52,6 @@ if TYPE_CHECKING:
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 WINDOW_S = 1.0
-LATE_WINDOW_S = 5.0
 WATCH_S = 0.25
 WARN_AGAIN_S = 10.0
 LINGER_S = 0.5
@@ -56,10 +59,15 @@ LINGER_S = 0.5
 
 
 class CameraInferenceNode(LifecycleNode):
-    """Takes frames, answers each, brings plans into force between two frames."""
+    """
+    Takes frames, answers each, brings plans into force between two frames.
 
-    def __init__(self, **options: Any) -> None:
+    :param share: engine of this process, None for one of its own
+    """
+
+    def __init__(self, *, share: Optional[EngineShare] = None, **options: Any) -> None:
         super().__init__('camera_inference', **options)
+        self._share = share
         log_bridge.attach(self)
         self.finished = False
         self.parameters = declare(self, CameraInferenceParameters)
@@ -69,6 +77,7 @@ class CameraInferenceNode(LifecycleNode):
         self.room: Optional[EngineRoom] = None
         self.door: Optional[PlanDoor] = None
         self.server: Optional[Server] = None
+        self.peers: Optional[NodeLinks] = None
         self._source: Optional[SourceThread] = None
         self._source_log: Optional[SourceLog] = None
         self._images: Optional[ImageTopics] = None
@@ -76,7 +85,6 @@ class CameraInferenceNode(LifecycleNode):
         self._problem = UNCONFIGURED
         self._qos_problem = ''
         self._silent = ''
-        self._clock_missed = False
         self._ended_s: Optional[float] = None
         self._throttle = Throttle(WARN_AGAIN_S)
         self._frames = FrameHealth()
@@ -88,6 +96,8 @@ class CameraInferenceNode(LifecycleNode):
         self.diagnostics = Diagnostics(self, hardware_id=self.robot_id or 'robot')
         self.diagnostics.add('engine', self._engine_health)
         self.diagnostics.add('frames', self._frame_health)
+        self.diagnostics.add('peers', lambda: peers_health(
+            self.peers.links if self.peers else None))
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._watch = self.create_timer(WATCH_S, self._look_after, clock=self._steady)
 
@@ -101,7 +111,8 @@ class CameraInferenceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open what answers frames; a failure leaves the node unconfigured, to be tried again."""
         try:
-            self.room = open_engine_room(self.parameters, progress=self._progress())
+            self.room = open_engine_room(self.parameters, progress=bundle_progress(self),
+                                         share=self._share)
         except CrowdHMTError as error:
             self._problem = f'configure failed: {error}; set it right and configure again'
             self.get_logger().error(self._problem)
@@ -159,10 +170,11 @@ class CameraInferenceNode(LifecycleNode):
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
             boot_id=lambda: self.figures.boot_id,
             luminance=room.executor.luminance, report=self._report_qos)
-        qos = profile_of(topics.FEEDBACK.profile)
-        self._feedback = self.create_publisher(
-            Feedback, topics.FEEDBACK.name, qos,
-            event_callbacks=incompatible_subscriber(self._report_qos, topics.FEEDBACK.name, qos))
+        self.peers = self._open_peers(room)
+        self.feedback = FeedbackTopic(
+            self, self.window, robot_id=self.robot_id, boot_id=lambda: self.figures.boot_id,
+            peers=lambda: self.peers.links.status() if self.peers else (),
+            report=self._report_qos)
         self._labels = self.create_publisher(
             LabelInfo, topics.LABEL_INFO.name, profile_of(topics.LABEL_INFO.profile))
         self._labels.publish(label_info(room.bundle, self.get_clock().now().to_msg()))
@@ -170,19 +182,29 @@ class CameraInferenceNode(LifecycleNode):
             Plan, topics.PLAN.name, self._on_plan, profile_of(topics.PLAN.profile))
         self._flush_timer = self.create_timer(WINDOW_S, self._on_window)
 
+    def _open_peers(self, room: EngineRoom) -> Optional[NodeLinks]:
+        """Return the links to peers, None where offloading is off."""
+        peers = open_peer_links(
+            self, self.parameters, robot_id=self.robot_id, bundle_sha256=room.bundle.sha256,
+            segments=room.engine.segments.values(), boot_id=lambda: self.figures.boot_id,
+            on_change=lambda: self.feedback.tell_peers())
+        room.helped.peers = peers.links if peers else None
+        return peers
+
     def _disconnect(self) -> None:
         if self.room is None:
             return
         self.destroy_timer(self._flush_timer)
         self.destroy_subscription(self._plans)
-        wait_for_acknowledged(self._feedback)
+        wait_for_acknowledged(self.feedback.publisher)
         self.answers.destroy(self)
-        self.destroy_publisher(self._feedback)
+        self.destroy_publisher(self.feedback.publisher)
         self.destroy_publisher(self._labels)
         self._problem = UNCONFIGURED
         self.room.close()
-        self.room = None
-        self.door = None
+        if self.peers is not None:
+            self.peers.close()
+        self.room = self.door = self.peers = None
 
     # What activate makes
 
@@ -229,7 +251,7 @@ class CameraInferenceNode(LifecycleNode):
         self._source.start()
 
     def _is_heard(self) -> bool:
-        return self.answers.heard and self._feedback.get_subscription_count() > 0
+        return self.answers.heard and self.feedback.heard
 
     def _stop_serving(self) -> None:
         """Stop the source, then the worker, then tell what became of the last frames."""
@@ -272,11 +294,7 @@ class CameraInferenceNode(LifecycleNode):
             self.get_logger().error(self.door.problem, throttle_duration_sec=5.0)
 
     def _on_window(self) -> None:
-        now_s = self._now_ns() / 1e9
-        for report in self.window.flush(now_s):
-            self._feedback.publish(feedback_to_msg(
-                report.feedback, answered_stamps_ns=report.answered_stamps_ns,
-                robot_id=self.robot_id, boot_id=self.figures.boot_id))
+        self.feedback.publish()
         self._keep_budget()
 
     def _keep_budget(self) -> None:
@@ -313,7 +331,8 @@ class CameraInferenceNode(LifecycleNode):
         if self.server is None:
             return
         self._start_alone_when_late()
-        self._flush_when_late()
+        if self.feedback.overdue(sim_time=self.ages.sim_time):
+            self._on_window()
         self._warn_when_silent()
         self._notice_end()
 
@@ -322,17 +341,6 @@ class CameraInferenceNode(LifecycleNode):
         if waiting and time.monotonic() >= self._waiting_until_s and not self._problem:
             self.get_logger().warning('no scenario_start came, the campus starts alone')
             self._start_source_or_say(None)
-
-    def _flush_when_late(self) -> None:
-        """Without /clock the timer of the windows never fires; what they hold must not grow."""
-        if self.window.age_s <= LATE_WINDOW_S:
-            return
-        if self.ages.sim_time and not self._clock_missed:
-            self._clock_missed = True
-            self.get_logger().warning(
-                'use_sim_time is set and /clock is missing or slow: feedback goes out every '
-                f'{LATE_WINDOW_S:g} s, its stamps stand still; publish /clock')
-        self._on_window()
 
     def _warn_when_silent(self) -> None:
         silent_s = time.monotonic() - self.server.last_frame_s
@@ -364,15 +372,6 @@ class CameraInferenceNode(LifecycleNode):
     def _report_qos(self, text: str) -> None:
         self._qos_problem = text
         self.get_logger().warning(text)
-
-    def _progress(self) -> Any:
-        throttle = Throttle(1.0)
-
-        def show(done: int, total: int) -> None:
-            if throttle.ready():
-                self.get_logger().info(f'preparing the bundle: {100 * done // max(1, total)} %')
-
-        return show
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

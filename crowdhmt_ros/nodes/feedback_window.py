@@ -24,12 +24,10 @@ class WindowReport:
 
     :param feedback: for the planner
     :param answered_stamps_ns: header stamps of the answered frames, in order of completion
-    :param degraded: frames answered by a fallback
     """
 
     feedback: Feedback
     answered_stamps_ns: Tuple[int, ...]
-    degraded: int
 
 
 @dataclass
@@ -226,8 +224,7 @@ class FeedbackWindow:
     def _report(self, closed: _Closed, stamp_s: float) -> WindowReport:
         window, luminance = closed.window, closed.luminance
         rows = window.answered
-        each_j = self._energy_j_of(window.candidate_id)
-        degraded = sum(1 for row in rows if row[3].degraded)
+        crossings = [row[3].crossing for row in rows if row[3].crossing is not None]
         feedback = Feedback(
             plan_seq=window.plan_seq, candidate_id=window.candidate_id, stamp_s=stamp_s,
             window_s=closed.ended_s - window.started_s,
@@ -238,8 +235,23 @@ class FeedbackWindow:
             exit_index=tuple(row[3].exit_index for row in rows),
             confidence=tuple(max(row[3].scores) for row in rows),
             superseded_stamps_ns=tuple(window.superseded), late=window.late,
-            energy_j=NO_READING if each_j is None else Reading(each_j * len(rows), ESTIMATED),
-            memory_bytes=window.memory,
-            condition=closed.condition, degraded=degraded,
-            luminance_ratio=NO_READING if luminance is None else Reading(luminance))
-        return WindowReport(feedback, tuple(row[0] for row in rows), degraded)
+            energy_j=self._energy(window), memory_bytes=window.memory,
+            condition=closed.condition,
+            luminance_ratio=NO_READING if luminance is None else Reading(luminance),
+            offload_s=tuple(row[3].offload_s for row in rows),
+            encode_s=tuple(c.encode_s for c in crossings),
+            link_s=tuple(c.link_s for c in crossings),
+            remote_queue_s=tuple(c.remote_queue_s for c in crossings),
+            remote_infer_s=tuple(c.remote_infer_s for c in crossings),
+            degraded=sum(1 for row in rows if row[3].degraded),
+            sent_bytes=sum(c.sent_bytes for c in crossings),
+            received_bytes=sum(c.received_bytes for c in crossings))
+        return WindowReport(feedback, tuple(row[0] for row in rows))
+
+    def _energy(self, window: _Open) -> Reading:
+        """Return what the answers took: of the plan's candidate, and of fallbacks beside it."""
+        parts = [self._energy_j_of(window.candidate_id)] * len(window.answered)
+        parts += [self._energy_j_of(row[3].fallback_id)
+                  for row in window.answered if row[3].fallback_id]
+        known = [part for part in parts if part is not None]
+        return Reading(sum(known), ESTIMATED) if known else NO_READING

@@ -36,6 +36,7 @@ class Inference:
     :param preprocess_s: frame to tensor
     :param infer_s: the engine of this robot alone
     :param degraded: True when a fallback answered
+    :param fallback_id: which candidate that was, '' unless degraded
     :param crossing: what the way to a peer has cost, None where this robot answered alone
     :param offload_s: crossing and remote time, or what was waited for a peer in vain; None for
         a candidate that stays here
@@ -48,6 +49,7 @@ class Inference:
     preprocess_s: float
     infer_s: float
     degraded: bool = False
+    fallback_id: str = ''
     crossing: Optional[Crossing] = None
     offload_s: Optional[float] = None
 

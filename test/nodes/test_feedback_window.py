@@ -86,7 +86,7 @@ def test_unknown_energy_and_memory_stay_unknown():
 def test_answers_of_a_fallback_are_counted():
     of, _ = window()
     of.answered(inference(degraded=True), stamp_ns=1, capture_to_result_s=0.1, queue_s=0.0)
-    assert of.flush(0.0)[0].degraded == 1
+    assert of.flush(0.0)[0].feedback.degraded == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from('asf'), st.integers(1, 3)), max_size=60))

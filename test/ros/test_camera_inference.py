@@ -319,12 +319,12 @@ def test_a_clock_set_back_resets_ages_and_goes_on_answering(stage):
 
 
 def test_without_a_clock_windows_go_out_all_the_same_with_one_warning(stage, monkeypatch):
-    monkeypatch.setattr('crowdhmt_ros.nodes.camera_inference.LATE_WINDOW_S', 0.5)
+    monkeypatch.setattr('crowdhmt_ros.nodes.feedback_topic.LATE_WINDOW_S', 0.5)
     node = stage.add(CameraInferenceNode, use_sim_time=True)
     images = stage.publisher(topics.IMAGE_RAW, Image)
     feedback = stage.collect(topics.FEEDBACK, Feedback)
     stage.until(lambda: images.get_subscription_count()
-                and node._feedback.get_subscription_count())
+                and node.feedback.heard)
     warned = []
     monkeypatch.setattr(node.get_logger(), 'warning', warned.append)
     for stamp in (1, 2):
