@@ -132,7 +132,7 @@ def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], c
                         wishes.memory_modes, wishes.longest_s)
     return calibrate(bundle, backend, segments, cache_dir, settings=settings,
                      measure_memory=memory_of, preprocess=_typical_preprocess(bundle.input),
-                     codecs=_typical_crossings(bundle), progress=progress)
+                     codecs=typical_crossings(bundle), progress=progress)
 
 
 def _engine(backend: Backend, repeat: int) -> str:
@@ -148,7 +148,7 @@ def _typical_preprocess(spec: InputSpec) -> Callable[[], None]:
     return lambda: preprocessor.into(image, out)
 
 
-def _typical_crossings(bundle: Bundle) -> Dict[str, Callable[[], None]]:
+def typical_crossings(bundle: Bundle) -> Dict[str, Callable[[], None]]:
     """Return what packs and unpacks each crossing of a bundle once."""
     found: Dict[str, Callable[[], None]] = {}
     for figure in bundle.crossings:

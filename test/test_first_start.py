@@ -12,9 +12,9 @@ import pytest
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.errors import CalibrationError, ConfigError
-from crowdhmt_ros.first_start import Wishes, first_start
+from crowdhmt_ros.first_start import Wishes, first_start, typical_crossings
 from crowdhmt_ros.loop import rederive, step
-from crowdhmt_ros.profiling.tables import save_tables
+from crowdhmt_ros.profiling.tables import crossing_key, save_tables
 from crowdhmt_ros.types import ESTIMATED, MEASURED, LoopState, Requirements, ResourceSnapshot
 
 TINY = Path(__file__).resolve().parent / 'bundle' / 'data' / 'tiny'
@@ -77,6 +77,31 @@ def test_a_file_of_tables_that_is_missing_or_foreign_is_refused(bundle, cache_di
     save_tables(foreign, tmp_path / 'foreign.json')
     with pytest.raises(CalibrationError, match='measured for another bundle'):
         start(bundle, cache_dir, tables=str(tmp_path / 'foreign.json'))
+
+
+def test_what_may_be_asked_of_a_peer_comes_with_the_front(cache_dir):
+    shipped = open_bundle('campus7')
+    ready = start(shipped, cache_dir, tables='counted', memory_modes=('fast', 'lean'))
+    assert {o.variant_id for o in ready.remote} == set(shipped.manifest.front)
+    for option in ready.remote:
+        whole = shipped.macs(option.variant_id)
+        assert option.head_macs + option.remote_macs == whole
+        assert option.remote_segment_id in ready.segments
+        assert option.codec_s > 0.0
+    assert start(shipped, cache_dir, tables='counted',
+                 memory_modes=('fast', 'lean')).remote == ready.remote
+
+
+def test_a_bundle_without_cuts_asks_nothing_of_peers(bundle, cache_dir):
+    assert start(bundle, cache_dir, tables='counted').remote == ()
+
+
+def test_every_crossing_of_a_bundle_can_be_timed():
+    shipped = open_bundle('campus7')
+    crossings = typical_crossings(shipped)
+    assert set(crossings) == {crossing_key(c.cut_id, c.codec) for c in shipped.crossings}
+    for across in crossings.values():
+        across()
 
 
 def test_tables_name_the_release_of_the_engine(bundle, cache_dir):

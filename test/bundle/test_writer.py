@@ -12,8 +12,10 @@ onnx = pytest.importorskip('onnx', reason='writing bundles needs the extra train
 torch = pytest.importorskip('torch', reason='training needs the extra train')
 ort = pytest.importorskip('onnxruntime')
 
+from crowdhmt_ros.bundle.entries import CrossingFigure  # noqa: E402
 from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
 from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
+from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
 from crowdhmt_ros.elastic.backbones import residual_backbone  # noqa: E402
 from crowdhmt_ros.elastic.export import export_family, to_onnx  # noqa: E402
@@ -22,6 +24,7 @@ from crowdhmt_ros.elastic.training import recalibrate, round_weights, uniform  #
 from crowdhmt_ros.errors import ExportError  # noqa: E402
 from crowdhmt_ros.graph.counts import layer_costs  # noqa: E402
 from crowdhmt_ros.graph.family import Family  # noqa: E402
+from crowdhmt_ros.graph.split import last_output  # noqa: E402
 from crowdhmt_ros.types import InputSpec  # noqa: E402
 
 TINY = residual_backbone(3, widths=(16, 16, 24), blocks=2)
@@ -123,6 +126,81 @@ def test_failed_writing_leaves_the_old_bundle(trained, tmp_path):
         write_bundle(Family(broken, trained[2].graphs), DESCRIPTION, target)
     assert open_bundle(target).sha256 == digest
     assert [p.name for p in tmp_path.iterdir()] == ['tiny']
+
+
+CROSSINGS = (CrossingFigure('rich', '', 'jpeg', 2000.26, 0.0123456, 30),
+             CrossingFigure('rich', 'rich-after0', 'int8', 900.0, -0.001, 30))
+
+
+@pytest.fixture(scope='module')
+def cut(trained, tmp_path_factory):
+    """The family with a cut behind the first stage of each variant but the last."""
+    graphs = tuple(g if g.variant_id == 'early' else dataclasses.replace(
+        g, cuts={g.variant_id + '-after0': (last_output(g.model, '/stages.0.'),)})
+        for g in trained[2].graphs)
+    family = Family(trained[2].tensors, graphs)
+    directory = tmp_path_factory.mktemp('cut') / 'tiny'
+    write_bundle(family, dataclasses.replace(DESCRIPTION, crossings=CROSSINGS), directory)
+    return family, directory
+
+
+def test_head_and_tail_materialise_and_equal_the_whole(cut, tmp_path):
+    bundle = open_bundle(cut[1])
+    segments = materialise(bundle, tmp_path)
+    image = np.random.default_rng(0).standard_normal((1, 3, EDGE, EDGE)).astype(np.float32)
+    for variant_id in ('rich', 'slim', 'shallow'):
+        run = {role: ort.InferenceSession(
+            segments[bundle.segment_for(variant_id, role, cut_id=c)].path,
+            providers=['CPUExecutionProvider'])
+            for role, c in (('whole', ''), ('head', variant_id + '-after0'),
+                            ('tail', variant_id + '-after0'))}
+        wanted = run['whole'].run(None, {'image': image})[0]
+        crossing = run['head'].run(None, {'image': image})[0]
+        (name,) = [i.name for i in run['tail'].get_inputs()]
+        found = run['tail'].run(None, {name: crossing})[0]
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_cuts_cost_graphs_only(cut, written):
+    with_cuts, without = open_bundle(cut[1]), open_bundle(written[0])
+    assert (cut[1] / 'weights.bin').read_bytes() == (written[0] / 'weights.bin').read_bytes()
+    assert with_cuts.manifest.recipes == without.manifest.recipes
+    for segment_id, entry in without.manifest.segments.items():
+        assert with_cuts.manifest.segments[segment_id] == entry
+        assert with_cuts.file_sha256(entry.file) == without.file_sha256(entry.file)
+
+
+def test_head_and_tail_share_work_and_weights_of_the_whole(cut):
+    bundle = open_bundle(cut[1])
+    parts = [bundle.segment(bundle.segment_for('rich', role, cut_id='rich-after0'))
+             for role in ('head', 'tail')]
+    assert sum(c.macs for p in parts for c in p.layers) == bundle.macs('rich')
+    recipes = [set(p.recipes) for p in parts]
+    assert not recipes[0] & recipes[1]
+    assert recipes[0] | recipes[1] == set(bundle.segment('rich-whole').recipes)
+    assert bundle.manifest.cuts['rich-after0'].tensors == parts[0].outputs == parts[1].inputs
+
+
+def test_crossings_are_written_rounded(cut):
+    frame, packed = open_bundle(cut[1]).crossings
+    assert frame == CrossingFigure('rich', '', 'jpeg', 2000.3, 0.012346, 30)
+    assert packed == CROSSINGS[1]
+
+
+def test_a_cut_that_does_not_part_the_graph_leaves_no_bundle(trained, tmp_path):
+    graph = trained[2].graphs[0]
+    inner = next(n.output[0] for n in graph.model.graph.node if n.name == '/stages.0.0/Relu')
+    family = Family(trained[2].tensors, (dataclasses.replace(graph, cuts={'bad': (inner,)}),))
+    with pytest.raises(ExportError, match='go around the cut'):
+        write_bundle(family, DESCRIPTION, tmp_path / 'tiny')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_taken_apart_and_written_again_is_the_same(cut, tmp_path):
+    bundle = open_bundle(cut[1])
+    again = write_bundle(family_of(bundle), description_of(bundle), tmp_path / 'tiny')
+    assert again == bundle.sha256
 
 
 def test_too_new_a_graph_is_refused(trained, tmp_path):

@@ -3,6 +3,9 @@
 """A tiny family without an engine: two graphs, made-up counts, a backend that only counts."""
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -61,6 +64,54 @@ class Family:
                 for n in self.names}
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One measured way to a peer."""
+
+    variant_id: str
+    cut_id: str
+    codec: str
+    bytes_mean: float
+    accuracy_drop: float = 0.0
+
+
+class CutFamily(Family):
+    """The family with one cut of the rich variant; its head does half the work."""
+
+    HEAD = 'rich.head'
+
+    def __init__(self, weight_bytes=2 << 20):
+        self.weight_bytes = weight_bytes
+        self.crossings = (Figure('rich', '', 'jpeg', 2000.0, 0.01),
+                          Figure('rich', 'c1', 'fp16', 8000.0),
+                          Figure('rich', 'c1', 'int8', 3000.0, 0.001),
+                          Figure('lean', '', 'jpeg', 2000.0, -0.01))
+
+    def heads(self, threads=(1,), memory_modes=('fast', 'lean')):
+        return tuple(Candidate('rich', Variant(((),), 0),
+                               Placement((SegmentPlacement('head', self.HEAD),)),
+                               EngineOptions(threads=t, memory_mode=m))
+                     for m in memory_modes for t in threads)
+
+    def segment_for(self, variant_id, role='whole', *, fusion_set='none', cut_id=''):
+        assert bool(cut_id) == (role != 'whole')
+        return f'{variant_id}.{role}'
+
+    def layer_costs(self, segment_id):
+        if segment_id.endswith(('.head', '.tail')):
+            return (LayerCost('c', 'Conv', 1_000_000, 500, 5_000, 700),)
+        return super().layer_costs(segment_id)
+
+    def segments(self):
+        x, r, scores = (TensorSpec(n, 'float32', (1, e)) for n, e in (('x', 4), ('r', 50),
+                                                                     ('s', 7)))
+        return {**{n: dataclasses.replace(s, outputs=(scores,))
+                   for n, s in super().segments().items()},
+                self.HEAD: Segment(self.HEAD, 'head', '/nowhere/h.onnx', (x,), (r,),
+                                   self.weight_bytes),
+                'rich.tail': Segment('rich.tail', 'tail', '/nowhere/t.onnx', (r,), (scores,))}
+
+
 class CountingBackend:
     """Runs nothing; its clock advances as the graph would take."""
 
@@ -100,6 +151,11 @@ def entry():
 @pytest.fixture
 def family():
     return Family()
+
+
+@pytest.fixture
+def cut_family():
+    return CutFamily()
 
 
 @pytest.fixture

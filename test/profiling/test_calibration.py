@@ -42,6 +42,42 @@ def test_every_way_to_run_gets_a_row(family, engine, tmp_path):
         assert row.samples == MOST_ROUNDS
 
 
+def test_heads_are_measured_with_one_thread_after_the_whole_models(cut_family, engine, tmp_path):
+    asked = []
+
+    def memory(candidate, segment, *, longest_s):
+        asked.append((segment.segment_id, candidate.engine.threads))
+        return 1_000_000
+
+    tables = measured(cut_family, engine, tmp_path, measure_memory=memory)
+    heads = [key for key in tables.rows if key.startswith('head/')]
+    assert len(tables.rows) == 10
+    assert [key.split('/')[2] for key in heads] == ['1t', '1t']
+    assert {key.split('/')[-1] for key in heads} == {'fast', 'lean'}
+    assert all(tables.rows[key].memory_bytes.mean == 1_000_000 for key in heads)
+    assert asked[-2:] == [('rich.head', 1)] * 2
+    assert 'rich.head' not in [name for name, _ in asked[:-2]]
+
+
+def test_a_head_of_few_weights_is_not_measured_in_lean_mode(engine, tmp_path, cut_family):
+    cut_family.weight_bytes = 1000
+    tables = measured(cut_family, engine, tmp_path)
+    assert [key.split('/')[-1] for key in tables.rows if key.startswith('head/')] == ['fast']
+
+
+def test_codecs_are_timed_when_given_and_kept(family, engine, tmp_path):
+    def codec():
+        engine.now_s += 0.002
+
+    first = measured(family, engine, tmp_path, codecs={'int8/c1': codec})
+    assert first.codec_s['int8/c1'].mean == pytest.approx(0.002)
+    assert first.codec_s['int8/c1'].source == MEASURED
+    assert measured(family, engine, tmp_path, codecs={'int8/c1': codec}) == first
+    assert from_json(to_json(first), origin='here') == first
+    more = measured(family, engine, tmp_path, codecs={'int8/c1': codec, 'jpeg/': codec})
+    assert set(more.codec_s) == {'int8/c1', 'jpeg/'}
+
+
 def test_the_second_start_measures_nothing(family, engine, tmp_path):
     first = measured(family, engine, tmp_path)
     runs = engine.runs

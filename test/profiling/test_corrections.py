@@ -3,6 +3,7 @@
 """What feedback teaches, and what it must not."""
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -10,14 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdhmt_ros.profiling.corrections import (
+    DEGRADED_FADE,
     HIGHEST_RATIO,
     LOWEST_RATIO,
     absorb,
+    absorb_degraded,
     absorb_preprocess,
     common_ratio,
+    peer_ratios,
 )
 from crowdhmt_ros.profiling.latency import SPREAD_LIMIT
 from crowdhmt_ros.types import (
+    Away,
     Candidate,
     CostCorrection,
     EngineOptions,
@@ -200,3 +205,107 @@ def test_the_order_of_arrival_does_not_matter(order, factors):
     ids = [e.candidate.candidate_id for e in front]
     told = [window(ids[i % 2], f, stamp_s=float(i)) for i, f in enumerate(factors)]
     assert absorb((), told, front) == absorb((), [told[i] for i in order], front)
+
+
+AWAY = Away('drone', 95 * 10**5, 1e9, 1e4, 1e3, 0.001, 1e6, 0.002)
+
+
+def helped(name='h'):
+    return dataclasses.replace(make(name), away=AWAY)
+
+
+def crossing(candidate_id, factor=1.0, stamp_s=100.0, count=10, degraded=0, **more):
+    """Return a window in which the peer takes FACTOR times what is promised, 10 ms."""
+    good = count - degraded
+    fields = {'infer_s': (TABLE_S,) * count, 'offload_s': (0.03,) * count,
+              'link_s': (0.012,) * good, 'remote_queue_s': (0.002 * factor,) * good,
+              'remote_infer_s': (0.008 * factor,) * good, 'degraded': degraded, **more}
+    return Feedback(1, candidate_id, stamp_s, 1.0, **fields)
+
+
+def test_a_peer_is_learned_under_its_own_name():
+    entry = helped()
+    assert AWAY.remote_s == pytest.approx(0.010)
+    name = entry.candidate.candidate_id
+    rows = absorb((), [crossing(name, 3.0, stamp_s=float(n)) for n in range(20)], [entry])
+    assert ratios(rows) == pytest.approx({name: 1.0, 'peer:drone': 3.0})
+    assert common_ratio(rows) == 1.0
+    assert peer_ratios(rows) == pytest.approx({'drone': 3.0})
+    assert common_ratio(tuple(r for r in rows if r.candidate_id == 'peer:drone')) is None
+
+
+def test_the_spread_of_a_peer_is_that_of_the_whole_way():
+    entry = helped()
+    name = entry.candidate.candidate_id
+    uneven = crossing(name, count=20, link_s=(0.012,) * 10 + (0.034,) * 10)
+    rows = absorb((), [dataclasses.replace(uneven, stamp_s=float(n)) for n in range(60)], [entry])
+    spread_of = {r.candidate_id: r.spread_ratio for r in rows}
+    assert spread_of['peer:drone'] == pytest.approx(0.044 / 0.033, rel=0.05)
+    assert spread_of[name] == 1.0
+
+
+def test_a_slower_machine_does_not_make_the_peer_slower(front):
+    entry = helped()
+    name = entry.candidate.candidate_id
+    rows = absorb((), [crossing(name, stamp_s=float(n)) for n in range(5)], [entry, *front])
+    slow = front[0].candidate.candidate_id
+    rows = absorb(rows, [window(slow, 1.0, stamp_s=float(10 + n)) for n in range(5)],
+                  [entry, *front])
+    rows = absorb(rows, [window(slow, 4.0, stamp_s=float(20 + n)) for n in range(5)],
+                  [entry, *front])
+    assert ratios(rows)['peer:drone'] == pytest.approx(1.0)
+    assert ratios(rows)[name] > 2.0
+
+
+def test_a_peer_that_helps_no_more_is_forgotten_towards_its_promise(front):
+    entry, slow = helped(), front[0].candidate.candidate_id
+    rows = absorb((), [crossing(entry.candidate.candidate_id, 5.0)], [entry])
+    first = ratios(rows)['peer:drone']
+    for number in range(30):
+        rows = absorb(rows, [window(slow, 1.0, stamp_s=200.0 + number)], [entry, *front])
+    assert 'peer:drone' not in ratios(rows) or ratios(rows)['peer:drone'] < first
+
+
+def test_a_window_without_an_answer_of_the_peer_says_nothing_of_it():
+    entry = helped()
+    rows = absorb((), [crossing(entry.candidate.candidate_id, degraded=10)], [entry])
+    assert 'peer:drone' not in ratios(rows)
+
+
+def test_where_the_fallback_ran_too_its_time_is_left_out():
+    entry = helped()
+    name = entry.candidate.candidate_id
+    mixed = crossing(name, degraded=3, infer_s=(TABLE_S,) * 7 + (4 * TABLE_S,) * 3)
+    assert ratios(absorb((), [mixed], [entry]))[name] == pytest.approx(1.0)
+
+
+def test_the_degraded_share_follows_what_happened_and_fades_without_peers():
+    bad = [crossing('h', degraded=5, stamp_s=float(n)) for n in range(30)]
+    ratio = absorb_degraded(0.0, bad)
+    assert ratio == pytest.approx(0.5, abs=0.01)
+    rest = [window('a', 1.0, stamp_s=100.0 + n) for n in range(30)]
+    assert absorb_degraded(ratio, rest) == pytest.approx(0.5 * DEGRADED_FADE ** 30, rel=0.05)
+    assert absorb_degraded(0.4, [Feedback(0, '', 1.0, 0.0)]) == 0.4
+
+
+def test_one_lost_frame_of_a_second_weighs_little():
+    assert absorb_degraded(0.0, [crossing('h', count=10, degraded=1)]) < 0.05
+
+
+MESS = st.lists(st.floats(), max_size=6).map(tuple)
+
+
+@given(st.lists(st.builds(
+    Feedback, plan_seq=st.integers(0, 5), candidate_id=st.sampled_from(
+        [helped().candidate.candidate_id, 'other']), stamp_s=st.floats(0.0, 100.0),
+    window_s=st.floats(0.0, 5.0) | st.just(math.nan), infer_s=MESS, link_s=MESS,
+    remote_queue_s=MESS, remote_infer_s=MESS,
+    offload_s=st.lists(st.none() | st.floats(), max_size=6).map(tuple),
+    degraded=st.integers(0, 9)), max_size=8))
+def test_whatever_is_told_of_peers_what_is_learned_stays_sound(told):
+    rows = absorb((), told, [helped()])
+    for row in rows:
+        assert LOWEST_RATIO <= row.latency_ratio <= HIGHEST_RATIO
+        assert 1.0 <= row.spread_ratio <= SPREAD_LIMIT
+        assert row.samples > 0
+    assert 0.0 <= absorb_degraded(0.0, told) <= 1.0

@@ -9,17 +9,19 @@ import pytest
 
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.profiling.accuracy import accuracy_now, mean_accuracy
-from crowdhmt_ros.profiling.cost_model import estimate, estimate_all
+from crowdhmt_ros.profiling.cost_model import AWAY_SPREAD, estimate, estimate_all
 from crowdhmt_ros.profiling.latency import slowdown, spread, summarise
 from crowdhmt_ros.types import (
     ESTIMATED,
     MEASURED,
+    Away,
     CostCorrection,
     EnergyCoefficients,
     LoopState,
     Reading,
     ResourceSnapshot,
 )
+from crowdhmt_ros.types.fleet import DISPATCH_S
 
 ACCURACY = {'scenes/noon': 0.9, 'scenes/dusk': 0.6, 'photos': 0.8}
 
@@ -143,3 +145,53 @@ def test_centre_is_the_median_and_spread_is_bounded():
     assert spread(0.010, 1.0) == 4.0
     assert spread(0.010, 0.005) == 1.0
     assert spread(0.010, float('nan')) == 1.0
+
+
+AWAY = Away('drone', 10**7, 1e10, 6000.0, 2000.0, 0.001, 1e6, 0.002)
+
+
+@pytest.fixture
+def helped(entry):
+    """Return a candidate whose head takes 10 ms, all else 1 + 10 + 1.5 ms, fallback 0.5."""
+    coefficients = EnergyCoefficients(1e-12, idle_w=2.0, joules_per_byte=1e-6)
+    return dataclasses.replace(
+        entry(accuracy={'photos': 0.9}, latency_s=0.010, p95_s=0.012, energy_j=0.001,
+              coefficients=coefficients),
+        away=AWAY, fallback_id='lean', fallback_accuracy={'photos': 0.5})
+
+
+def test_latency_with_a_peer_is_head_packing_link_and_the_peers_time(helped):
+    found = estimate(helped, LoopState(), look())
+    away_s = 0.001 + 0.002 + 0.008 + DISPATCH_S + 0.001
+    assert found.latency_s.mean == pytest.approx(0.010 + away_s)
+    assert found.latency_s.p95 == pytest.approx(0.012 + AWAY_SPREAD * away_s)
+    assert (found.fallback_id, found.away) == ('lean', AWAY)
+
+
+def test_what_was_learned_of_a_peer_and_of_the_head_are_apart(helped):
+    rows = (CostCorrection(helped.candidate.candidate_id, 2.0, 1.0, 50),
+            CostCorrection('peer:drone', 3.0, 1.2, 50))
+    found = estimate(helped, LoopState(corrections=rows), look())
+    away_s = 0.001 + 0.002 + 0.008 + 3.0 * (DISPATCH_S + 0.001)
+    assert found.latency_s.mean == pytest.approx(0.020 + away_s)
+    assert found.latency_s.p95 == pytest.approx(0.020 + 1.2 * away_s)
+    other = dataclasses.replace(helped, away=dataclasses.replace(AWAY, robot_id='mast'))
+    assert estimate(other, LoopState(corrections=rows), look()).latency_s.mean < \
+        found.latency_s.mean
+
+
+def test_what_a_peer_learns_does_not_slow_candidates_down_that_stay_here(entry):
+    rows = (CostCorrection('peer:drone', 9.0, 1.2, 500),)
+    assert estimate(entry(), LoopState(corrections=rows), look()).latency_s.mean == 0.010
+
+
+def test_the_share_of_degraded_answers_blends_the_accuracies(helped, entry):
+    state = LoopState(condition='photos', degraded_ratio=0.25)
+    assert estimate(helped, state, look()).accuracy.mean == pytest.approx(0.8)
+    assert estimate(helped, LoopState(condition='photos'), look()).accuracy.mean == 0.9
+    assert estimate(entry(), state, look()).accuracy.mean == 0.8
+
+
+def test_energy_with_a_peer_is_that_of_the_head_the_packing_and_the_bytes(helped):
+    joules = estimate(helped, LoopState(), look()).energy_j.mean
+    assert joules == pytest.approx(0.001 + 2.0 * (0.010 + 0.001) + 8000.0 * 1e-6)

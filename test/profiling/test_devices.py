@@ -15,6 +15,7 @@ def test_shipped_profiles_keep_the_papers_ratios(name):
     assert found.joules_per_mac > 0.0
     assert (found.cache_multiple, found.dram_multiple, found.shared_multiple) == (6.0, 200.0, 2.0)
     assert found.idle_w > 0.0
+    assert found.joules_per_byte == 2.27e-6
 
 
 def test_a_file_of_ones_own_is_read(tmp_path):

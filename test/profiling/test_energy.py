@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from crowdhmt_ros.profiling.energy import (
     awake_energy_j,
     modelled_cache_hit_ratio,
+    radio_energy_j,
     work_energy_j,
     working_set_bytes,
 )
@@ -54,3 +55,9 @@ def test_more_hits_never_cost_more(macs, words, a, b):
     low, high = sorted((a, b))
     assert work_energy_j(macs, words, PICO, cache_hit_ratio=high) <= work_energy_j(
         macs, words, PICO, cache_hit_ratio=low) * (1 + 1e-12)
+
+
+def test_bytes_by_radio_cost_the_same_both_ways():
+    assert radio_energy_j(1000.0, EnergyCoefficients(1e-12, joules_per_byte=2e-6)) == \
+        pytest.approx(0.002)
+    assert radio_energy_j(1000.0, PICO) == 0.0
