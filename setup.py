@@ -55,8 +55,8 @@ DEV_REQUIRES = [
     'types-psutil',
     'vermin',
 ]
-NODES = ['adaptation_planner', 'bag_player', 'camera_inference', 'recorder', 'resource_monitor',
-         'scenario_player']
+NODES = ['adaptation_planner', 'bag_player', 'camera_inference', 'offload_server', 'recorder',
+         'resource_monitor', 'scenario_player']
 PROCESSES = ['engine', 'mind', 'world']
 
 

@@ -18,6 +18,7 @@ import threading
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.engine.backend import Backend, Executable, make_buffers
+from crowdhmt_ros.engine.turns import OwnExecutable, Turns
 from crowdhmt_ros.errors import BackendError, CrowdHMTError
 from crowdhmt_ros.types import (
     ESTIMATED,
@@ -52,8 +53,9 @@ class _Resident:
     :param used: 0 where no candidate did: it is here for `holds` guests alone
     """
 
-    def __init__(self, executable: Executable) -> None:
-        self.executable = executable
+    def __init__(self, executable: Executable, turns: Optional[Turns]) -> None:
+        self.guest = executable
+        self.executable = OwnExecutable(executable, turns) if turns is not None else executable
         self.used = 0
         self.holds = 0
 
@@ -68,10 +70,13 @@ class Pool:
     :param backend: the engine
     :param segments: segment_id -> segment, materialised on this device
     :param measured: bytes of a segment under engine options, `NO_READING` where not measured
+    :param turns: what candidates run comes before what guests run, None where none are served
     """
 
     def __init__(self, backend: Backend, segments: Mapping[str, Segment], *,
-                 measured: MeasuredMemory = nothing_measured) -> None:
+                 measured: MeasuredMemory = nothing_measured,
+                 turns: Optional[Turns] = None) -> None:
+        self._guest_turns = turns
         self._backend = backend
         self._segments = segments
         self._measured = measured
@@ -149,7 +154,7 @@ class Pool:
             with self._lock:
                 resident.holds += 1
                 self._resident[key] = resident  # an eviction may have come in between
-        return resident.executable
+        return resident.guest
 
     def unhold(self, segment_id: str, options: EngineOptions) -> None:
         """Undo one `hold`; what no candidate has asked for is let go of with the last one."""
@@ -177,7 +182,7 @@ class Pool:
     def _prepared(self, key: Key, name: str) -> _Resident:
         resident = self._resident.get(key)
         if resident is None:
-            resident = _Resident(self._compile(key, name))
+            resident = _Resident(self._compile(key, name), self._guest_turns)
             with self._lock:
                 if self._closed:
                     raise BackendError('the pool is closed')
@@ -251,14 +256,20 @@ class Pool:
         """The value of `memory`."""
         return int(self.memory.value or 0.0)
 
-    def close(self) -> None:
-        """Drop all wishes, wait for a running compilation, and let go of everything."""
+    def let_go(self) -> None:
+        """Drop all wishes, wait for a running compilation, keep only what guests hold."""
         with self._lock:
-            self._closed = True
             self._wishes.clear()
             worker = self._worker
         if worker is not None and worker is not threading.current_thread():
             worker.join()
+        self.evict_to(-1.0)  # those that count with nothing go too
+
+    def close(self) -> None:
+        """Drop all wishes, wait for a running compilation, and let go of everything."""
+        with self._lock:
+            self._closed = True
+        self.let_go()
         with self._lock:
             self._resident.clear()
 

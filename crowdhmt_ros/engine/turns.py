@@ -11,7 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import Optional, Type
+from typing import Optional, Sequence, Tuple, Type
+
+import numpy as np
+
+from crowdhmt_ros.engine.backend import Executable
+from crowdhmt_ros.types import TensorSpec
 
 
 class _Own:
@@ -74,3 +79,32 @@ class Turns:
         """Let waiting guests look again."""
         with self._changed:
             self._changed.notify_all()
+
+
+class OwnExecutable:
+    """An executable whose runs are this robot's own: guests wait meanwhile."""
+
+    def __init__(self, executable: Executable, turns: Turns) -> None:
+        self._executable = executable
+        self._run = executable.run
+        self._own = turns.own()
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Executable.memory_bytes`."""
+        return self._executable.memory_bytes
+
+    @property
+    def inputs(self) -> Tuple[TensorSpec, ...]:
+        """See `Executable.inputs`."""
+        return self._executable.inputs
+
+    @property
+    def outputs(self) -> Tuple[TensorSpec, ...]:
+        """See `Executable.outputs`."""
+        return self._executable.outputs
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """See `Executable.run`."""
+        with self._own:
+            self._run(inputs, outputs)

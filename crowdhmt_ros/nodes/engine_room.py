@@ -4,24 +4,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
-from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
-from crowdhmt_ros.bundle.reader import Bundle, open_bundle
-from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.engine.pool import Pool
-from crowdhmt_ros.errors import BundleError
+from crowdhmt_ros.errors import BundleError, CrowdHMTError
 from crowdhmt_ros.executor import Executor
-from crowdhmt_ros.first_start import kept_tables_path
+from crowdhmt_ros.nodes.engine_share import (
+    Engine,
+    EngineShare,
+    Progress,
+    cache_dir_of,
+)
 from crowdhmt_ros.nodes.helped import HelpedPlans
-from crowdhmt_ros.nodes.kept_memory import KeptMemory
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.nodes.switching import PlanSwitcher
 from crowdhmt_ros.types import Candidate
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
-Progress = Callable[[int, int], None]
+__all__ = ['EngineRoom', 'cache_dir_of', 'leanest', 'open_engine_room']
 FIRST_PLAN_SEQ = 0
 """Number under which answers run before the first plan."""
 
@@ -38,6 +39,8 @@ class EngineRoom:
     :param helped: prepares candidates that a peer takes part in
     :param fallback: what answers before the first plan
     :param warnings: what the engine could not give, one line each
+    :param engine: what is shared with other nodes of this process
+    :param share: where it came from
     """
 
     bundle: Bundle
@@ -47,11 +50,14 @@ class EngineRoom:
     helped: HelpedPlans
     fallback: Candidate
     warnings: tuple
+    engine: Engine
+    share: EngineShare
 
     def close(self) -> None:
-        """Let go of everything compiled, here and at peers."""
+        """Let go of everything compiled, here and at peers, but for what guests hold."""
         self.switcher.drop_help()
-        self.pool.close()
+        self.pool.let_go()
+        self.share.close(self.engine)
 
 
 def leanest(bundle: Bundle, variant_id: str = '') -> Candidate:
@@ -69,31 +75,35 @@ def leanest(bundle: Bundle, variant_id: str = '') -> Candidate:
     return min(offered, key=lambda c: (bundle.macs(c.variant_id), c.candidate_id))
 
 
-def cache_dir_of(text: str) -> Path:
-    """Return the cache folder of a `cache_dir` parameter."""
-    return Path(text).expanduser() if text else default_cache_dir()
-
-
 def open_engine_room(parameters: CameraInferenceParameters, *,
-                     progress: Optional[Progress] = None) -> EngineRoom:
+                     progress: Optional[Progress] = None,
+                     share: Optional[EngineShare] = None) -> EngineRoom:
     """
     Open and verify the bundle, write its graphs to the cache, compile the fallback.
 
     :param progress: called with (bytes done, bytes in all) while the cache is written
+    :param share: of this process, None for an engine of its own
     :raises BundleError: damaged, missing, or written for another version
     :raises BackendError: the engine cannot run it
     """
-    bundle = open_bundle(parameters.bundle)
-    backend = make_backend(parameters.backend, parameters.backend_repeat)
-    cache_dir = cache_dir_of(parameters.cache_dir)
-    segments = materialise(bundle, cache_dir, progress=progress)
-    measured = KeptMemory(kept_tables_path(bundle, backend, cache_dir,
-                                           repeat=parameters.backend_repeat))
-    pool = Pool(backend, segments, measured=measured)
+    share = share or EngineShare()
+    engine = share.open(parameters.bundle, backend=parameters.backend,
+                        backend_repeat=parameters.backend_repeat,
+                        cache_dir=parameters.cache_dir, progress=progress)
+    try:
+        return _furnished(engine, share, parameters)
+    except CrowdHMTError:
+        share.close(engine)
+        raise
+
+
+def _furnished(engine: Engine, share: EngineShare,
+               parameters: CameraInferenceParameters) -> EngineRoom:
+    bundle, pool = engine.bundle, engine.pool
     executor = Executor(bundle.classes, Preprocessor(bundle.input))
     fallback = leanest(bundle, parameters.fallback)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
-    helped = HelpedPlans(pool, segments)
+    helped = HelpedPlans(pool, engine.segments)
     switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id, helped=helped)
     return EngineRoom(bundle, pool, executor, switcher, helped, fallback,
-                      tuple(backend.warnings))
+                      tuple(engine.backend.warnings), engine, share)

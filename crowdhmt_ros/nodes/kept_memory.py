@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.profiling.tables import Row, load_tables, row_key
@@ -43,6 +43,12 @@ class KeptMemory:
                                                            row.memory_bytes.source)
             self._readings[key] = found
         return found
+
+    def infer_s(self, segment: Segment, options: EngineOptions) -> Optional[float]:
+        """Return the measured time of a segment under engine options, None where unknown."""
+        self._refresh()
+        row = self._rows.get(row_key(segment.sha256, options))
+        return None if row is None or not row.samples else row.infer_s.mean
 
     def _refresh(self) -> None:
         now_s = time.monotonic()

@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.nodes import log_bridge
+from crowdhmt_ros.nodes.engine_share import EngineShare
 from crowdhmt_ros.nodes.table import node_entry, process_named
 
 SPIN_S = 0.1
@@ -64,8 +65,9 @@ def run(names: Sequence[str], args: Optional[List[str]] = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         executor = SingleThreadedExecutor()
+        share = EngineShare()
         for name in names:
-            nodes.append(_create(name))
+            nodes.append(_create(name, share))
             executor.add_node(nodes[-1])
         for node in nodes:
             node.start()
@@ -84,9 +86,10 @@ def run(names: Sequence[str], args: Optional[List[str]] = None) -> int:
     return code
 
 
-def _create(name: str) -> object:
+def _create(name: str, share: EngineShare) -> object:
     entry = node_entry(name)
-    return getattr(importlib.import_module(entry.module), entry.class_name)()
+    given = {'share': share} if entry.shares_engine else {}
+    return getattr(importlib.import_module(entry.module), entry.class_name)(**given)
 
 
 def _end(nodes: Sequence[object]) -> None:

@@ -29,12 +29,14 @@ class NodeEntry:
     :param class_name: class in `crowdhmt_ros.nodes.<name>`
     :param kind: 'robot' (on every robot), 'demo' or 'tool'
     :param text: what it does, one line
+    :param shares_engine: takes the engine of its process as `share`
     """
 
     name: str
     class_name: str
     kind: str
     text: str
+    shares_engine: bool = False
 
     @property
     def module(self) -> str:
@@ -64,7 +66,11 @@ class Process:
 
 NODES: Tuple[NodeEntry, ...] = (
     NodeEntry('camera_inference', 'CameraInferenceNode', ROBOT,
-              'camera and model in one node: takes frames, answers each, switches by plan'),
+              'camera and model in one node: takes frames, answers each, switches by plan',
+              shares_engine=True),
+    NodeEntry('offload_server', 'OffloadServerNode', ROBOT,
+              'runs segments for trusted peers under a lease; tells the fleet what it offers',
+              shares_engine=True),
     NodeEntry('resource_monitor', 'ResourceMonitorNode', ROBOT,
               'samples battery, memory, processor; publishes them at 1 Hz and on a sharp change'),
     NodeEntry('adaptation_planner', 'AdaptationPlannerNode', ROBOT,
@@ -78,7 +84,7 @@ NODES: Tuple[NodeEntry, ...] = (
 )
 
 PROCESSES: Tuple[Process, ...] = (
-    Process('engine', ('camera_inference',)),
+    Process('engine', ('camera_inference', 'offload_server')),
     Process('mind', ('resource_monitor', 'adaptation_planner')),
     Process('world', ('scenario_player',), DEMO),
 )

@@ -5,6 +5,9 @@ import time
 
 import pytest
 
+from crowdhmt_ros.engine.backend import make_buffers
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.engine.turns import Turns
 
 
@@ -52,3 +55,20 @@ def test_no_wake_up_is_missed_however_often_turns_change():
         with turns.own():
             pass
     assert all(done)
+
+
+def test_what_candidates_run_is_the_robots_own_and_what_guests_hold_is_not(segments, bundle):
+    turns = Turns()
+    pool = Pool(make_backend('onnxruntime'), segments, turns=turns)
+    wide = bundle.candidates()[0]
+    own, guest = pool.prepare(wide), pool.hold('wide/whole', wide.engine)
+    assert pool.get(wide) is own
+    assert own is not guest
+    assert (own.inputs, own.outputs) == (guest.inputs, guest.outputs)
+    turns.own().__enter__()
+    guest.run(make_buffers(guest.inputs), make_buffers(guest.outputs))
+    assert turns.busy, 'a guest leaves the turns alone'
+    own.run(make_buffers(own.inputs), make_buffers(own.outputs))
+    assert not turns.busy
+    assert own.memory_bytes == guest.memory_bytes
+    pool.close()

@@ -8,23 +8,12 @@ import time
 
 import numpy as np
 import pytest
+import zmq
 
-from test.offload.guests import (
-    MAP,
-    TAIL,
-    lease_request,
-    make_server,
-    next_seq,
-    nonce,
-    run_request,
-    until,
-)
-
-zmq = pytest.importorskip('zmq')
-from crowdhmt_ros.errors import OffloadError  # noqa: E402
-from crowdhmt_ros.offload import refusals as why  # noqa: E402
-from crowdhmt_ros.offload.codec import decode  # noqa: E402
-from crowdhmt_ros.offload.messages import (  # noqa: E402
+from crowdhmt_ros.errors import OffloadError
+from crowdhmt_ros.offload import refusals as why
+from crowdhmt_ros.offload.codec import decode
+from crowdhmt_ros.offload.messages import (
     Cancel,
     LeaseReply,
     Ping,
@@ -35,8 +24,18 @@ from crowdhmt_ros.offload.messages import (  # noqa: E402
     pack,
     unpack,
 )
-from crowdhmt_ros.offload.trust import KeyStore, throw_away  # noqa: E402
-from crowdhmt_ros.offload.zeromq_door import ZeroMQDoor  # noqa: E402
+from crowdhmt_ros.offload.trust import KeyStore, throw_away
+from crowdhmt_ros.offload.zeromq_door import ZeroMQDoor
+from test.offload.guests import (
+    MAP,
+    TAIL,
+    lease_request,
+    make_server,
+    next_seq,
+    nonce,
+    run_request,
+    until,
+)
 
 
 @pytest.fixture
