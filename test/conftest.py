@@ -3,17 +3,17 @@
 """What all tests share: a ROS of their own, and the folder with recorded data."""
 import importlib.util
 import os
-import random
 from pathlib import Path
 
 import pytest
+
+from crowdhmt_ros.cli.domains import draw_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_ROS = 'ROS 2 or the generated messages are not installed: run make setup'
 NO_DATA = 'CROWDHMT_DATA names no folder: set it to a copy of the data sets'
 
 # What pytest-xdist tells a worker; absent where tests run one after another.
-WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
 WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
 # What takes longest goes first, so that no worker is left alone with it at the end.
 LONG = ('packaging/test_colcon', 'e2e/test_demo', 'e2e/test_bag', 'packaging/test_wheel',
@@ -30,15 +30,10 @@ ALONE = {
 """Tests that hold a time to a limit: they are marked `alone`, and nothing runs beside them."""
 
 
-def draw_domain():
-    """Return a ROS domain by chance, out of those that no other worker draws."""
-    return str(random.SystemRandom().randrange(1 + WORKER, 101, WORKERS))
-
-
 # Before any test starts a node or a process: nobody else on this machine or network is reached.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 if WORKERS > 1 or 'ROS_DOMAIN_ID' not in os.environ:  # workers inherit one and the same
-    os.environ['ROS_DOMAIN_ID'] = draw_domain()
+    os.environ['ROS_DOMAIN_ID'] = str(draw_domain())
 
 
 def has_ros():
@@ -90,5 +85,5 @@ def root():
 
 @pytest.fixture(scope='session')
 def ros_domain():
-    """Draws a ROS domain that no other worker of this run uses."""
-    return draw_domain
+    """Draws a ROS domain that nobody else on this machine has drawn."""
+    return lambda: str(draw_domain())

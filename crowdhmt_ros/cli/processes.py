@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
 import subprocess
 import time
@@ -19,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from crowdhmt_ros.cli.domains import draw_domain
 from crowdhmt_ros.cli.interrupts import undisturbed
 from crowdhmt_ros.errors import CrowdHMTError
 
 GRACE_S = (6.0, 2.0, 2.0)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 POLL_S = 0.05
-LOWEST_DOMAIN, HIGHEST_DOMAIN = 1, 101
-"""Domains whose ports lie below the ephemeral ports of Linux."""
 TAIL_LINES = 4
 PR_SET_PDEATHSIG = 1
 
@@ -44,12 +42,11 @@ def ros_environment(base: Optional[Mapping[str, str]] = None, *,
     ROS_LOCALHOST_ONLY.
 
     :param base: environment to start from; this process's when None
-    :param domain: used where none is set; drawn at random when None
+    :param domain: used where none is set; one that no other run has drawn when None
     """
     found = dict(os.environ if base is None else base)
-    if domain is None:
-        domain = random.SystemRandom().randint(LOWEST_DOMAIN, HIGHEST_DOMAIN)
-    found.setdefault('ROS_DOMAIN_ID', str(domain))
+    if 'ROS_DOMAIN_ID' not in found:
+        found['ROS_DOMAIN_ID'] = str(draw_domain() if domain is None else domain)
     if 'ROS_AUTOMATIC_DISCOVERY_RANGE' not in found:
         found['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         found.setdefault('ROS_LOCALHOST_ONLY', '1' if found.get('ROS_DISTRO') == 'humble' else '0')

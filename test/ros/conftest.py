@@ -16,6 +16,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
+from crowdhmt_ros.cli.domains import let_go  # noqa: E402
 from crowdhmt_ros.nodes.qos import profile_of  # noqa: E402
 from crowdhmt_ros.nodes.table import command  # noqa: E402
 from crowdhmt_ros.nodes.topics import TRANSIENT_LOCAL  # noqa: E402
@@ -37,9 +38,12 @@ def cache_dir(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def closed_domain(monkeypatch, cache_dir, ros_domain):
+    domain = ros_domain()
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    monkeypatch.setenv('ROS_DOMAIN_ID', ros_domain())
+    monkeypatch.setenv('ROS_DOMAIN_ID', domain)
     monkeypatch.setenv('CROWDHMT_CACHE', cache_dir)
+    yield
+    let_go(int(domain))
 
 
 class Stage:
