@@ -378,3 +378,24 @@ def test_a_step_with_five_peers_takes_less_than_five_milliseconds():
                         remote)
         took.append(time.process_time() - began_s)
     assert min(took) < 0.005, f'fastest of 20 steps took {min(took) * 1e3:.1f} ms'
+
+
+@pytest.mark.ros
+def test_every_plan_with_peers_derives_itself_again_from_its_message():
+    from crowdhmt_ros.nodes.convert import plan_from_msg, plan_to_msg
+    from crowdhmt_ros.types import BundleIdentity
+
+    began_s = 1732183840.123456789
+    retried = dataclasses.replace(DRONE, retry_at_s=began_s + 3.5, age_s=0.3333333333)
+    state, seen = NOON, set()
+    for number in range(8):
+        told = [window(state.current_id, began_s + number, degraded=number % 3)] \
+            if '@' in state.current_id else []
+        state, plan = step(state, look(0.9, TIGHT), told, WISH, FRONT, began_s + number,
+                           (retried,) if number < 6 else (), REMOTE)
+        again = plan_from_msg(plan_to_msg(plan, BundleIdentity()))
+        assert rederive(again, FRONT, REMOTE) == plan.chosen.candidate.candidate_id
+        assert (again.state, again.peers) == (plan.state, plan.peers)
+        assert again.chosen.fallback_id == plan.chosen.fallback_id
+        seen.add(plan.chosen.candidate.placement.label)
+    assert seen >= {'local', 'drone'} or seen >= {'local', 'local>drone'}

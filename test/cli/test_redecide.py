@@ -24,8 +24,10 @@ from crowdhmt_ros.types import (
     Estimate,
     FrontEntry,
     LoopState,
+    PeerStatus,
     Placement,
     Reading,
+    RemoteOption,
     Requirements,
     ResourceSnapshot,
     SegmentPlacement,
@@ -68,6 +70,42 @@ def test_less_memory_chooses_the_lean_variant_and_says_so(plans):
     outcomes = decide_again(plans, FRONT, parse_world(['memory=20MB']))
     assert all(o.differs for o in outcomes)
     assert outcome_lines(outcomes)[-1] == '6 of 6 plans differ'
+
+
+HELP = RemoteOption(
+    'rich', Variant(((),), 0), EngineOptions(), '', 'rich.whole', 'whole', 'jpeg',
+    {'photos': 0.95}, Estimate(0.0, 0.0), Estimate(0.0, 0.0), 0, 0, Estimate(0.0, 0.0), 6000.0,
+    28.0, 0.001, 10 ** 7)
+PEER = PeerStatus('drone', 'd1', 0.1, 1, 1e10, None, None, 1e7, 0.002)
+
+
+@pytest.fixture
+def plans_with_a_peer():
+    """Return six plans: the peer is there from the second to the fourth, the floor is high."""
+    state, made = LoopState(condition='photos'), []
+    for second in range(6):
+        snapshot = ResourceSnapshot(float(second), memory_allotted_bytes=Reading(10e6))
+        wish = Requirements(latency_budget_s=0.05, accuracy_floor=0.93)
+        state, plan = step(state, snapshot, (), wish, FRONT, float(second),
+                           (PEER,) if 1 <= second <= 3 else (), (HELP,))
+        made.append(plan)
+    return made
+
+
+def test_plans_with_a_peer_derive_themselves(plans_with_a_peer):
+    labels = [p.chosen.candidate.placement.label for p in plans_with_a_peer]
+    assert labels == ['local', 'drone', 'drone', 'drone', 'local', 'local']
+    assert not any(o.differs for o in rederive_all(plans_with_a_peer, FRONT, (HELP,)))
+    assert not any(o.differs for o in decide_again(plans_with_a_peer, FRONT, {}, remote=(HELP,)))
+
+
+def test_in_another_world_peers_come_and_go_as_recorded(plans_with_a_peer):
+    outcomes = decide_again(plans_with_a_peer, FRONT, parse_world(['memory=60MB']),
+                            remote=(HELP,))
+    assert all('@' not in o.candidate_id for o in outcomes)
+    outcomes = decide_again(plans_with_a_peer, FRONT, parse_world(['memory=9MB']), remote=(HELP,))
+    assert ['@drone' in o.candidate_id for o in outcomes] == [
+        False, True, True, True, False, False]
 
 
 def test_a_changed_plan_is_noticed(plans):
