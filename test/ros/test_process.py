@@ -49,7 +49,7 @@ def run(monkeypatch):
     made = []
 
     def start(*options):
-        def create(name):
+        def create(name, share):
             made.append(Faulty(name, **options[int(name[-1])]))
             return made[-1]
 
