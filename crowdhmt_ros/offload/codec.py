@@ -19,7 +19,7 @@ import numpy as np
 
 from crowdhmt_ros.errors import CodecError
 from crowdhmt_ros.offload.compression import compressed, expanded
-from crowdhmt_ros.offload.image_payload import decode_image, encode_image
+from crowdhmt_ros.offload.image_payload import decode_image, encode_image, largest_image
 from crowdhmt_ros.types import TensorSpec
 
 RAW, FP16, INT8, JPEG = 'raw', 'fp16', 'int8', 'jpeg'
@@ -29,7 +29,6 @@ SMALLEST_STEP = 1e-30
 RANGE = struct.Struct('<dd')
 FP16_MAX = 65504.0
 FLOATS = ('float16', 'float32', 'float64')
-JPEG_MARGIN_BYTES = 4096
 LITTLE = sys.byteorder == 'little'
 
 __all__ = ['CODECS', 'decode', 'decode_image', 'encode', 'encode_image', 'largest_payload']
@@ -83,7 +82,7 @@ def largest_payload(codec: str, specs: Sequence[TensorSpec]) -> int:
     if codec == INT8:  # what does not compress grows by its block headers
         return 1 + RANGE.size * len(specs) + count + count // 128 + 128
     if codec == JPEG:
-        return 2 * count + JPEG_MARGIN_BYTES
+        return largest_image(count)
     raise unknown(codec)
 
 
@@ -196,8 +195,9 @@ def unpack_int8(payload: bytes, specs: Sequence[TensorSpec]) -> Tuple[np.ndarray
     :raises CodecError: when the payload is not exactly these tensors
     """
     start = 1 + RANGE.size * len(specs)
-    if len(payload) < start:
-        raise CodecError('an int8 payload of %d bytes: it is cut short' % len(payload))
+    if not start <= len(payload) <= largest_payload(INT8, specs):
+        raise CodecError('an int8 payload of %d bytes: %d to %d were expected' % (
+            len(payload), start, largest_payload(INT8, specs)))
     ranges = [RANGE.unpack_from(payload, 1 + RANGE.size * i) for i in range(len(specs))]
     tables = [table_of(low, step, spec) for (low, step), spec in zip(ranges, specs)]
     levels = expanded(payload[0], memoryview(payload)[start:], sum(map(elements, specs)))

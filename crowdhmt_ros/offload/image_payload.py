@@ -21,6 +21,16 @@ OTHER_FRAMES = frozenset(range(0xC1, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Progressive, lossless and arithmetic pictures: never written by `encode_image`."""
 ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 SAMPLE_BITS, CHANNELS = 8, 3
+MARGIN_BYTES = 4096
+
+
+def largest_image(values: int) -> int:
+    """
+    Return the most bytes that a picture may have; even noise at quality 100 stays below.
+
+    :param values: height x width x 3
+    """
+    return 2 * values + MARGIN_BYTES
 
 
 def encode_image(image: np.ndarray, quality: int = 95) -> bytes:
@@ -98,6 +108,9 @@ def decode_image(payload: bytes, height: int, width: int) -> np.ndarray:
     :returns: (height, width, 3) uint8, blue-green-red
     :raises CodecError: when it is not a whole baseline JPEG of exactly that size
     """
+    if len(payload) > largest_image(height * width * CHANNELS):
+        raise CodecError('a picture of %d bytes: %d are allowed' % (
+            len(payload), largest_image(height * width * CHANNELS)))
     stated = stated_size(payload)
     if stated != (height, width):
         raise CodecError('a picture of %d x %d: %d x %d (height x width) was expected' % (
