@@ -140,6 +140,8 @@ class AdaptationPlannerNode(Node):
         snapshot = snapshot_from_msg(message)
         if self._is_old(snapshot):
             return
+        if self._fleet is not None:
+            self._fleet.know_self(boot_id=snapshot.boot_id)
         self._snapshot = only_told(snapshot) if self.parameters.freeze_costs else snapshot
         self._heard_s = time.monotonic()
         self._decide()
@@ -191,7 +193,7 @@ class AdaptationPlannerNode(Node):
         """Return who could help now; a plan published with them can be derived again."""
         if self._fleet is None:
             return ()
-        self._fleet.know_self(self._snapshot.boot_id, mind.identity.bundle_sha256)
+        self._fleet.know_self(bundle_sha256=mind.identity.bundle_sha256)
         return self._fleet.peers()
 
     def _identity(self) -> BundleIdentity:

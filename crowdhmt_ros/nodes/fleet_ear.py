@@ -44,8 +44,8 @@ class FleetEar:
         self._subscription = node.create_subscription(
             Advert, topic, self._on_advert, profile_of(FLEET_ADVERT.profile))
 
-    def know_self(self, boot_id: str, bundle_sha256: str) -> None:
-        """Take this robot's boot and bundle: nobody is compatible before they are known."""
+    def know_self(self, *, boot_id: str = '', bundle_sha256: str = '') -> None:
+        """Take this robot's boot or bundle: nobody is compatible before both are known."""
         self._fleet.know_self(boot_id=boot_id, bundle_sha256=bundle_sha256)
 
     def take(self, window: Feedback, now_s: float) -> bool:
