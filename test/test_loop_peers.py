@@ -118,11 +118,8 @@ def test_in_need_a_peer_is_asked_in_the_same_step_and_the_reason_tells_all():
                  'nothing that stays here keeps every budget', '0 % of the answers asked of peers',
                  IDS['w025']):
         assert word in plan.reason
-
-
-def test_without_a_peer_the_same_need_breaks_a_budget():
-    _, plans = run([(TIGHT, ())])
-    assert plans[-1].violated
+    _, alone = run([(TIGHT, ())])
+    assert alone[-1].violated
 
 
 def test_the_way_home_takes_two_steps_and_no_better_score():
@@ -346,12 +343,13 @@ def test_peers_change_nothing_where_home_keeps_every_budget(battery, mb, peers, 
         assert len(plan.violated) <= len(alone.violated)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.floats(0.97, 1.03), st.floats(0.97, 1.03), st.floats(0.97, 1.03)),
-                min_size=12, max_size=12), RATIOS, st.floats(3.1, 25.0), st.floats(0.5, 0.9))
+                min_size=12, max_size=12), RATIOS, st.floats(3.1, 25.0), st.floats(0.5, 0.9),
+       st.floats(0.005, 0.1))
 def test_noise_of_three_percent_in_link_and_peer_switches_at_most_twice(noise, battery, mb,
-                                                                        floor):
-    wish = Requirements(latency_budget_s=0.1, accuracy_floor=floor)
+                                                                        floor, latency_s):
+    wish = Requirements(latency_budget_s=latency_s, accuracy_floor=floor)
     state, ids = NOON, []
     for number, (link, capacity, trip) in enumerate(noise):
         peer = dataclasses.replace(

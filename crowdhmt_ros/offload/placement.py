@@ -190,7 +190,9 @@ def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
     for peer in near:
         ways = _ways(facts, peer, (peer_ratios or {}).get(peer.robot_id, 1.0))
         keeps = _current(ways, peer, current_id)
-        for index in _worth(ways, max(1, MOST_OFFERS // len(near)), keeps):
+        # Without a free lease the part leased already is all that may be asked for.
+        most = max(1, MOST_OFFERS // len(near)) if peer.free_leases > 0 else 0
+        for index in _worth(ways, most, keeps):
             way = ways[index]
             fallback = _fallback(way, homes, memory_budget_bytes, deadline, index == keeps)
             if fallback is not None:
@@ -237,8 +239,12 @@ def _worth(ways: Sequence[_Way], most: int, keeps: int) -> List[int]:
 
     Where that are too many: the best in each, and of the rest a spread over the accuracy.
 
+    :param most: in all, beside `keeps`
     :param keeps: one that stays whatever beats it, -1 without one
     """
+    kept = [keeps] if keeps >= 0 else []
+    if most == 0:
+        return kept
     best: List[int] = []
     beaten_by: List[_Facts] = []
     for i in sorted(range(len(ways)), key=lambda i: (ways[i].usual_s, ways[i].rest, i)):
@@ -256,7 +262,7 @@ def _worth(ways: Sequence[_Way], most: int, keeps: int) -> List[int]:
                     min(best, key=lambda i: ways[i].facts.joules),
                     min(best, key=lambda i: ways[i].facts.memory_bytes)]
         best = list(dict.fromkeys([*extremes, *spread]))[:most]
-    return sorted({*best, *([keeps] if keeps >= 0 else [])})
+    return sorted({*best, *kept})
 
 
 def _nearest(peers: Sequence[PeerStatus], now_s: float, current_id: str) -> List[PeerStatus]:

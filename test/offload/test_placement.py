@@ -117,6 +117,12 @@ def test_who_holds_a_lease_needs_no_free_one():
     assert find(peers=(busy,), current_id=name)
 
 
+def test_without_a_free_lease_only_the_part_leased_already_is_offered():
+    busy, remote = dataclasses.replace(DRONE, free_leases=0), [option(), option(cut='c2')]
+    name = candidate_of(remote[1], 'drone').candidate_id
+    assert [e.candidate.candidate_id for e in find(remote, (busy,), current_id=name)] == [name]
+
+
 def test_a_peer_without_the_memory_for_it_is_not_asked_for_that_part():
     big = option(remote_memory_bytes=2e9)
     assert find([big]) == ()
