@@ -161,6 +161,23 @@ def check_cache() -> Iterator[Finding]:
         folder, free / 1e9, tables))
 
 
+def check_keys() -> Iterator[Finding]:
+    """Yield this robot's key and whom it trusts."""
+    from crowdhmt_ros.offload.trust import OWN, KeyStore, default_keys_dir
+    folder = default_keys_dir()
+    if not (folder / OWN).exists():
+        yield Finding(NOTE, 'keys', 'none in %s: this robot computes alone until crowdhmt keys '
+                      'make' % folder)
+        return
+    try:
+        store = KeyStore(folder)
+    except CrowdHMTError as error:
+        yield Finding(MISSING, 'keys', str(error))
+        return
+    yield Finding(OK, 'keys', 'fingerprint %s, trusted: %s' % (
+        store.fingerprint, ', '.join(sorted(store.trusted())) or 'nobody yet'))
+
+
 def check_sensors() -> Iterator[Finding]:
     """Yield which readings of this machine are known."""
     from crowdhmt_ros.resources.jetson import JetsonProbe
@@ -199,8 +216,8 @@ def check_clock() -> Iterator[Finding]:
 
 
 CHECKS: Sequence[Callable[[], Iterator[Finding]]] = (
-    check_python, check_extras, check_engine, check_bundles, check_cache, check_sensors,
-    check_cameras, check_clock, check_ros)
+    check_python, check_extras, check_engine, check_bundles, check_cache, check_keys,
+    check_sensors, check_cameras, check_clock, check_ros)
 
 
 def findings(only: Optional[Sequence[str]] = None) -> List[Finding]:
