@@ -89,12 +89,15 @@ class _Opening:
     """Opens channels of the wished kind."""
 
     def __init__(self, node: Node, keys: KeyStore, wish: str, asker: Asker,
-                 max_payload_bytes: int) -> None:
+                 segments: Iterable[Segment]) -> None:
         self._node = node
         self._keys = keys
         self._wish = wish
         self._asker = asker
-        self._max_payload_bytes = max_payload_bytes
+        known = tuple(segments)
+        self._max_payload_bytes = max_payload_bytes(known)
+        self._probe_bytes = min([PROBE_BYTES, max(
+            (largest_payload(RAW, s.inputs) for s in known), default=0)])
         self.changed: Callable[[], None] = lambda: None
 
     def __call__(self, advert: Advert, breaker: Breaker) -> Channel:
@@ -123,7 +126,8 @@ class _Opening:
         return ZeroMQChannel(
             advert.robot_id, advert.address, server_key=public, public_key=self._keys.public,
             secret_key=self._keys.secret, asker=self._asker, breaker=breaker,
-            max_payload_bytes=self._max_payload_bytes, changed=self._ring)
+            max_payload_bytes=self._max_payload_bytes,
+            probe_bytes=self._probe_bytes, changed=self._ring)
 
     def _ros(self, advert: Advert, breaker: Breaker) -> Channel:
         secret = self._keys.secret_with(advert.robot_id)
@@ -142,7 +146,7 @@ def own_distro() -> str:
 
 def max_payload_bytes(segments: Iterable[Segment]) -> int:
     """Return the longest payload that any of the segments takes in or gives back."""
-    longest = [PROBE_BYTES]
+    longest = [0]
     for segment in segments:
         longest.append(largest_payload(RAW, segment.outputs))
         longest.extend(largest_payload(codec, segment.inputs) for codec in CODECS)
@@ -175,7 +179,7 @@ def open_peer_links(node: Node, wishes: Wishes, *, robot_id: str, bundle_sha256:
         log.info(f'offloading is off: {error}')
         return None
     asker = Asker(robot_id, uuid.uuid4().hex, bundle_sha256, keys.fingerprint, RequestSeq())
-    opening = _Opening(node, keys, wishes.channel, asker, max_payload_bytes(segments))
+    opening = _Opening(node, keys, wishes.channel, asker, segments)
     fleet = FleetView(robot_id, ros_distro=own_distro(), bundle_sha256=bundle_sha256,
                       boot_id=boot_id())
     links = PeerLinks(

@@ -33,6 +33,7 @@ from crowdhmt_ros.offload.messages import (
 )
 from crowdhmt_ros.offload.wire_fields import NONCE_BYTES
 
+NOT_YET = 'not connected yet'
 PING_IDLE_S = 1.0
 PING_TIMEOUT_S = 0.5
 PING_FIRST_S = 0.02
@@ -141,7 +142,7 @@ class CallBook:
         self.refused = 0
         self.connected = False
         self.reconnects = 0
-        self.problem = 'not connected yet'
+        self.problem = NOT_YET
         self._asker = asker
         self._probe = bytes(probe_bytes)
         self._changed = changed

@@ -22,7 +22,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from crowdhmt_ros.errors import CodecError, OffloadError
 from crowdhmt_ros.offload.breaker import Breaker
-from crowdhmt_ros.offload.call_book import Asker, CallBook, Entry
+from crowdhmt_ros.offload.call_book import NOT_YET, Asker, CallBook, Entry
 from crowdhmt_ros.offload.channel import (
     ZEROMQ,
     Call,
@@ -36,8 +36,13 @@ from crowdhmt_ros.offload.messages import HEADER_MAX_BYTES, pack, unpack
 
 _log = logging.getLogger(__name__)
 HIGH_WATER_MARK = 2
-HEARTBEAT_MS = 500
-HEARTBEAT_TIMEOUT_MS = 1500
+SILENT_S = 1.5
+"""
+A peer that was asked and has sent nothing for so long gets a new connection: after a cut link the
+old one would wait for TCP's own next try. Heartbeats of ZeroMQ are off: in libzmq 4.3.4 and 4.3.5
+they abort the process when a connection ends while its receiving queue is full (libzmq 4364,
+4767), as it is after a robot was stopped and goes on.
+"""
 RECONNECT_MS = 100
 CONNECT_TIMEOUT_MS = 500
 HANDSHAKE_MS = 2000
@@ -48,6 +53,7 @@ CURVE_EXTRA_BYTES = 64
 CLOSE_TIMEOUT_S = 2.0
 REFUSED_KEY = ('the handshake failed: it does not trust the key of this robot, or its own key is '
                'another one than the trusted; compare `crowdhmt keys show` and `keys list`')
+REFUSING = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 WATCHED = (zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
            | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_CONNECT_RETRIED)
@@ -96,6 +102,8 @@ class ZeroMQChannel:
     :param secret_key: of this robot, Z85
     :param asker: this robot, as it stands in requests
     :param max_payload_bytes: longest payload in either direction
+    :param probe_bytes: payload of every second ping; the peer ends a connection that brings
+        more than its own bundle can ask for
     :param changed: called in any thread when the peer may have become reachable or not
     :raises OffloadError: the address is none
     """
@@ -104,10 +112,11 @@ class ZeroMQChannel:
 
     def __init__(self, peer: str, address: str, *, server_key: bytes, public_key: bytes,
                  secret_key: bytes, asker: Asker, max_payload_bytes: int = PAYLOAD_MAX_BYTES,
+                 probe_bytes: int = PROBE_BYTES,
                  changed: Callable[[], None] = lambda: None,
                  breaker: Optional[Breaker] = None) -> None:
         self.book = CallBook(peer, asker, changed=changed, breaker=breaker,
-                             probe_bytes=min(PROBE_BYTES, max_payload_bytes))
+                             probe_bytes=min(probe_bytes, max_payload_bytes))
         self.robot_id = peer
         self.address = address
         self._max_payload_bytes = max_payload_bytes
@@ -115,9 +124,11 @@ class ZeroMQChannel:
         self._closing = False
         self._sent_bytes = 0
         self._received_bytes = 0
+        self._keys = (server_key, public_key, secret_key)
+        self._silent_since_s = float('inf')
         self._context = zmq.Context()
         try:
-            self._socket = self._open(server_key, public_key, secret_key)
+            self._socket = self._open()
         except (zmq.ZMQError, ValueError) as error:
             self._context.destroy(linger=0)
             raise OffloadError(f'{peer}: no connection to {address!r} can be made ({error}); its '
@@ -208,13 +219,12 @@ class ZeroMQChannel:
 
     # The socket
 
-    def _open(self, server_key: bytes, public_key: bytes, secret_key: bytes) -> Any:
+    def _open(self) -> Any:
+        server_key, public_key, secret_key = self._keys
         socket = self._context.socket(zmq.DEALER)
         for option, value in (
                 (zmq.SNDHWM, HIGH_WATER_MARK), (zmq.RCVHWM, HIGH_WATER_MARK), (zmq.LINGER, 0),
-                (zmq.IMMEDIATE, 1), (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-                (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
-                (zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS),
+                (zmq.IMMEDIATE, 1),
                 (zmq.MAXMSGSIZE, max(self._max_payload_bytes, HEADER_MAX_BYTES)
                  + CURVE_EXTRA_BYTES),
                 (zmq.RECONNECT_IVL, RECONNECT_MS), (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
@@ -243,10 +253,8 @@ class ZeroMQChannel:
     # The thread
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        for socket in (self._socket, self._bell, self._monitor):
-            poller.register(socket, zmq.POLLIN)
         blocked = False
+        poller = self._poller()
         while not self._closing:
             poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if blocked else 0))
             ready = dict(poller.poll(self._pause_ms()))
@@ -259,13 +267,37 @@ class ZeroMQChannel:
             self.book.expire()
             if self.book.ping_due():
                 self._ping()
+            if time.monotonic() - self._silent_since_s >= SILENT_S:
+                self._connect_anew()
+                poller = self._poller()
             blocked = not self._send()
         self._send()
-        self._take_down()
+        self.book.down('closed')
+        self._close_socket()
+        self._bell.close(0)
+
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in (self._socket, self._bell, self._monitor):
+            poller.register(socket, zmq.POLLIN)
+        return poller
 
     def _pause_ms(self) -> Optional[int]:
-        pause_s = self.book.next_moment_s() - time.monotonic()
-        return None if pause_s == float('inf') else max(0, math.ceil(1000.0 * pause_s))
+        moment_s = min(self.book.next_moment_s(), self._silent_since_s + SILENT_S)
+        if moment_s == float('inf'):
+            return None
+        return max(0, math.ceil(1000.0 * (moment_s - time.monotonic())))
+
+    def _connect_anew(self) -> None:
+        self._lose(f'it has sent nothing for {SILENT_S:g} s')
+        self._close_socket()
+        self._socket = self._open()
+
+    def _close_socket(self) -> None:
+        self._silent_since_s = float('inf')
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
 
     def _hear(self) -> None:
         try:
@@ -298,6 +330,8 @@ class ZeroMQChannel:
                     self._outbox.appendleft(outgoing)
                 return False
             self._sent_bytes += len(header) + len(payload)
+            if entry is not None:
+                self._silent_since_s = min(self._silent_since_s, time.monotonic())
 
     def _receive(self) -> None:
         while True:
@@ -305,6 +339,7 @@ class ZeroMQChannel:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self._silent_since_s = float('inf')
             frames = [part.buffer for part in parts]
             self._received_bytes += sum(len(frame) for frame in frames)
             try:
@@ -320,22 +355,19 @@ class ZeroMQChannel:
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)['event']
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.book.up()
-            elif event == zmq.EVENT_DISCONNECTED:
+            elif event == zmq.EVENT_DISCONNECTED and self.book.connected:
                 self._lose('the connection is lost')
+            elif event in REFUSING:
+                self._lose(REFUSED_KEY)
+            elif self.book.problem not in ('', NOT_YET):  # the cause is told already
+                self._lose(self.book.problem)
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self._lose(f'nobody answers at {self.address}')
             else:
                 self._lose(REFUSED_KEY)
 
     def _lose(self, problem: str) -> None:
+        self._silent_since_s = float('inf')
         with self.book.lock:
             self._outbox.clear()
-            # A refused key is told by an event before the retry that follows each failure.
-            keep = not self.book.connected and self.book.problem == REFUSED_KEY
-            self.book.down(self.book.problem if keep else problem)
-
-    def _take_down(self) -> None:
-        self.book.down('closed')
-        self._socket.disable_monitor()
-        for socket in (self._monitor, self._socket, self._bell):
-            socket.close(0)
+            self.book.down(problem)

@@ -41,7 +41,13 @@ from crowdhmt_ros.offload.trust import KeyStore
 
 HIGH_WATER_MARK = 2
 """Messages that wait for one peer in either direction."""
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, HANDSHAKE_MS = 500, 1500, 2000
+HANDSHAKE_MS = 2000
+KEEPALIVE_S = 5
+"""
+Connections of robots that are gone end by TCP's own probes. Heartbeats of ZeroMQ are off: in
+libzmq 4.3.4 and 4.3.5 they abort the process when a connection ends while its receiving queue is
+full (libzmq 4364, 4767), as it is after this process was stopped and goes on.
+"""
 BACKLOG = 16
 CURVE_EXTRA_BYTES = 64
 """What encryption adds to a part."""
@@ -150,8 +156,9 @@ class ZeroMQDoor:
                 (zmq.ZAP_DOMAIN, b'crowdhmt'), (zmq.LINGER, 0), (zmq.ROUTER_MANDATORY, 1),
                 (zmq.SNDHWM, HIGH_WATER_MARK), (zmq.RCVHWM, HIGH_WATER_MARK),
                 (zmq.BACKLOG, BACKLOG), (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
-                (zmq.HEARTBEAT_IVL, HEARTBEAT_MS), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
-                (zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS), (zmq.IPV6, int('[' in address)),
+                (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S),
+                (zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S), (zmq.TCP_KEEPALIVE_CNT, 3),
+                (zmq.IPV6, int('[' in address)),
                 (zmq.MAXMSGSIZE, max(self._server.max_payload_bytes, HEADER_MAX_BYTES)
                  + CURVE_EXTRA_BYTES)):
             router.setsockopt(option, value)
