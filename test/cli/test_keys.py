@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from crowdhmt_ros.cli import doctor
 from crowdhmt_ros.cli import main as cli
 
 pytest.importorskip('zmq')
@@ -86,3 +87,19 @@ def test_the_folder_comes_from_the_environment(monkeypatch, tmp_path, capsys):
     assert cli.main(['keys', 'make']) == 0
     assert str(tmp_path / 'named') in capsys.readouterr().out
     assert (tmp_path / 'named' / 'own.key').is_file()
+
+
+def test_the_doctor_tells_what_the_keys_are(monkeypatch, tmp_path, keys):
+    def found():
+        finding, = doctor.findings(['keys'])
+        return finding.level, finding.text
+    monkeypatch.setenv('CROWDHMT_KEYS', str(tmp_path / 'vehicle'))
+    assert found()[0] == doctor.NOTE
+    keys('make')
+    assert found()[0] == doctor.OK
+    assert 'nobody yet' in found()[1]
+    keys('trust', 'drone', public_key(keys('make', robot='drone')[1]))
+    assert 'trusted: drone' in found()[1]
+    (tmp_path / 'vehicle').chmod(0o755)
+    assert found()[0] == doctor.MISSING
+    assert 'chmod 700' in found()[1]
