@@ -48,6 +48,10 @@ FADE = 0.97
 """What remains of an unused correction's weight, and of its distance from the common ratio."""
 
 PEER = 'peer:'
+AWAY_SPREAD = 1.5
+"""95th percentile over centre of the way to a peer and back, until it was measured."""
+PEER_FADE = 0.9
+"""As `FADE`, for peers: a link that was bad is tried again before the minute is over."""
 DEGRADED_GAIN = 0.3
 """Weight of a window of `FULL_WINDOW` frames given to peers against all before."""
 DEGRADED_FADE = 0.9
@@ -231,15 +235,20 @@ def _age(known: Mapping[str, CostCorrection], measured: Sequence[str]
     common = common_ratio([known[name] for name in sorted(set(measured))])
     kept = {}
     for name, c in known.items():
-        towards = 1.0 if name.startswith(PEER) else common
-        if name in measured or towards is None:
+        if name in measured:
             kept[name] = c
-            continue
-        samples = int(c.samples * FADE)
-        if samples > 0:
-            ratio = towards + FADE * (c.latency_ratio - towards)
-            kept[name] = CostCorrection(name, ratio, c.spread_ratio, samples)
-    return _ordered(kept)
+        elif name.startswith(PEER):
+            kept[name] = _faded(c, PEER_FADE, 1.0, AWAY_SPREAD)
+        else:
+            kept[name] = c if common is None else _faded(c, FADE, common, c.spread_ratio)
+    return _ordered({name: c for name, c in kept.items() if c.samples > 0})
+
+
+def _faded(c: CostCorrection, fade: float, ratio: float, spread_ratio: float) -> CostCorrection:
+    """Return a correction that was not used, a step nearer to what is assumed without it."""
+    return CostCorrection(c.candidate_id, ratio + fade * (c.latency_ratio - ratio),
+                          spread_ratio + fade * (c.spread_ratio - spread_ratio),
+                          int(c.samples * fade))
 
 
 def _ordered(known: Mapping[str, CostCorrection]) -> Tuple[CostCorrection, ...]:

@@ -24,6 +24,7 @@ from typing import Sequence, Tuple
 
 from crowdhmt_ros.profiling.accuracy import accuracy_now
 from crowdhmt_ros.profiling.corrections import (
+    AWAY_SPREAD,
     absorb,
     absorb_degraded,
     absorb_preprocess,
@@ -46,9 +47,6 @@ from crowdhmt_ros.types import (
 
 __all__ = ['CostModel', 'absorb', 'absorb_degraded', 'absorb_preprocess', 'estimate',
            'estimate_all', 'peer_ratios']
-
-AWAY_SPREAD = 1.5
-"""95th percentile over centre of the way to a peer and back, until it was measured."""
 
 
 class CostModel:

@@ -257,13 +257,16 @@ def test_a_slower_machine_does_not_make_the_peer_slower(front):
     assert ratios(rows)[name] > 2.0
 
 
-def test_a_peer_that_helps_no_more_is_forgotten_towards_its_promise(front):
+def test_a_peer_that_helps_no_more_is_forgotten_within_a_minute(front):
     entry, slow = helped(), front[0].candidate.candidate_id
-    rows = absorb((), [crossing(entry.candidate.candidate_id, 5.0)], [entry])
-    first = ratios(rows)['peer:drone']
-    for number in range(30):
+    rows = (CostCorrection('peer:drone', 5.0, 4.0, 500),)
+    for number in range(60):
         rows = absorb(rows, [window(slow, 1.0, stamp_s=200.0 + number)], [entry, *front])
-    assert 'peer:drone' not in ratios(rows) or ratios(rows)['peer:drone'] < first
+        found = {r.candidate_id: r for r in rows}.get('peer:drone')
+        if number == 20:
+            assert found.latency_ratio < 1.5
+            assert found.spread_ratio < 2.0
+    assert found is None
 
 
 def test_a_window_without_an_answer_of_the_peer_says_nothing_of_it():

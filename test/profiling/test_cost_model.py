@@ -9,7 +9,8 @@ import pytest
 
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.profiling.accuracy import accuracy_now, mean_accuracy
-from crowdhmt_ros.profiling.cost_model import AWAY_SPREAD, estimate, estimate_all
+from crowdhmt_ros.profiling.corrections import AWAY_SPREAD
+from crowdhmt_ros.profiling.cost_model import estimate, estimate_all
 from crowdhmt_ros.profiling.latency import slowdown, spread, summarise
 from crowdhmt_ros.types import (
     ESTIMATED,
