@@ -182,8 +182,9 @@ def pack_int8(arrays: Sequence[np.ndarray]) -> bytes:
         step = (high - low) / 255.0 if high - low > SMALLEST_STEP else 0.0
         ranges.append(RANGE.pack(low, step))
         kind = np.result_type(array.dtype, np.float32).type
-        scaled = (array - kind(low)) * kind(1.0 / step if step else 0.0)
-        levels.append(np.clip(np.rint(scaled), 0, 255).astype(np.uint8).tobytes())
+        scaled = array - kind(low)  # from 0 to 255 steps, less than half a step beyond
+        scaled *= kind(1.0 / step if step else 0.0)
+        levels.append(np.rint(scaled, out=scaled).astype(np.uint8).tobytes())
     how, packed = compressed(b''.join(levels))
     return b''.join((bytes((how,)), *ranges, packed))
 
