@@ -182,7 +182,7 @@ def pack_int8(arrays: Sequence[np.ndarray]) -> bytes:
         step = (high - low) / 255.0 if high - low > SMALLEST_STEP else 0.0
         ranges.append(RANGE.pack(low, step))
         kind = np.result_type(array.dtype, np.float32).type
-        scaled = array - kind(low)  # from 0 to 255 steps, less than half a step beyond
+        scaled = np.atleast_1d(array) - kind(low)  # 0 to 255 steps, and less than half a step
         scaled *= kind(1.0 / step if step else 0.0)
         levels.append(np.rint(scaled, out=scaled).astype(np.uint8).tobytes())
     how, packed = compressed(b''.join(levels))

@@ -111,6 +111,14 @@ def test_what_a_codec_cannot_carry_is_refused(name, arrays, line):
 
 
 @pytest.mark.parametrize('name', ['raw', 'fp16', 'int8'])
+def test_a_tensor_without_extents_travels(name):
+    spec = TensorSpec('x', 'float32', ())
+    found, = codec.decode(name, codec.encode(name, [np.array(0.5, np.float32)]), [spec])
+    assert found.shape == ()
+    assert found == 0.5
+
+
+@pytest.mark.parametrize('name', ['raw', 'fp16', 'int8'])
 def test_a_payload_of_another_shape_is_refused(name):
     payload = codec.encode(name, [tensors()[0]])
     with pytest.raises(CodecError):
