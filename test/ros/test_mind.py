@@ -18,8 +18,8 @@ from crowdhmt_ros.msg import Feedback, Plan, Requirements, ResourceStatus
 from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.adaptation_planner import AdaptationPlannerNode
 from crowdhmt_ros.nodes.convert import plan_from_msg
-from crowdhmt_ros.nodes.scalars import NAN, seconds_to_time
 from crowdhmt_ros.nodes.resource_monitor import ResourceMonitorNode
+from crowdhmt_ros.nodes.scalars import NAN, seconds_to_time
 from crowdhmt_ros.srv import ExplainPlan, SetRequirements
 
 
