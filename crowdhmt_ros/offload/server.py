@@ -207,13 +207,15 @@ class SegmentServer:
             self._total('cancelled')
 
     def release(self, peer: str, request: Release) -> None:
-        """Take a lease back; unknown ones and those of others are left alone."""
+        """Take a lease back; unknown ones and those of others are left alone, and counted."""
         if not self._is_fresh(peer, request):
             return
         with self._lock:
             granted = self._leases.get(request.lease_id)
             if granted is not None and granted.peer == peer:
                 self._end(granted.lease_id)
+            else:
+                self._refused[why.LEASE] += 1
 
     def refusal_of_ping(self, peer: str, request: Ping) -> str:
         """Return why a ping gets no pong, '' when it gets one; it needs no lease."""

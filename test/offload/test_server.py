@@ -108,6 +108,7 @@ def test_a_lease_given_back_is_free_for_others_and_nobody_else_can_do_that(serve
     server.release('mallory', release(lease_id, 'mallory', 'm1'))
     server.release('vehicle', release('unknown'))
     assert server.free_leases == 3
+    assert server.health().refused == {why.LEASE: 2}
     server.release('vehicle', release(lease_id))
     assert server.free_leases == 4
     assert server.pool.holds == {}
@@ -222,7 +223,7 @@ def test_nothing_is_served_twice_whatever_kind_it_is(server, lease_id):
     assert 'was here before' in server.lease('vehicle', wish).reason
     assert 'was here before' in server.refusal_of_ping('vehicle', ping)
     server.release('vehicle', back)
-    assert server.health().refused == {why.REPLAY: 4}
+    assert server.health().refused == {why.REPLAY: 4, why.LEASE: 1}
 
 
 def test_another_robots_lease_is_of_no_use(server, lease_id):
