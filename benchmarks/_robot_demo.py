@@ -51,6 +51,7 @@ def run_demo(folder: Path, seconds: int, *, pinned: str = '') -> Run:
     :raises ProcessError: when it fails
     """
     command = [sys.executable, '-m', 'crowdhmt_ros.cli.main', 'demo', '--no-live',
+               '--robot', 'vehicle', '--scenario', 'campus_minute',
                '--seconds', str(seconds), '--out', str(folder)]
     done = subprocess.run(command + (['--static', pinned] if pinned else []), text=True,
                           capture_output=True, timeout=RUN_TIMEOUT_S, check=False)

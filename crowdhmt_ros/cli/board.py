@@ -10,9 +10,11 @@ from typing import Any, Deque, Dict, List, Optional, Tuple
 
 from crowdhmt_ros.report.page import short_plan
 from crowdhmt_ros.report.recording import (
+    LOCAL,
     NS,
     Answer,
     Decision,
+    Link,
     Sample,
     SourceFrame,
     Window,
@@ -52,8 +54,7 @@ class Tail:
 
 def parse_frame(line: str) -> Optional[SourceFrame]:
     """Read one line of the source log; None for its header."""
-    stamp, _, rest = line.strip().partition(',')
-    label, _, light_band = rest.partition(',')
+    stamp, label, light_band = (line.strip().split(',') + ['', ''])[:3]
     return SourceFrame(int(stamp), label, light_band) if stamp.isdigit() else None
 
 
@@ -79,6 +80,11 @@ class View:
     light_band: str
     accuracy_ratio: Optional[float]
     accuracy_floor: Optional[float]
+    placement: str = LOCAL
+    offloaded_ratio: float = 0.0
+    degraded_ratio: float = 0.0
+    links: Tuple[Link, ...] = ()
+    near: str = ''
 
 
 class Board:
@@ -103,7 +109,8 @@ class Board:
         self.decision: Optional[Decision] = None
         self.sample: Optional[Sample] = None
         self.window: Optional[Window] = None
-        self.answered = self.superseded = self.late = self.degraded = 0
+        self._near = ''
+        self.answered = self.superseded = self.late = self.degraded = self.offloaded = 0
         self.unanswered = 0
 
     def update(self) -> bool:
@@ -144,6 +151,8 @@ class Board:
             self.late += value.late
             for stamp in value.superseded_ns:
                 self._waiting.pop(stamp, None)
+        elif name == 'obstacle_near':
+            self._near = value.label if value.near else ''
         else:
             self._take_answer(value)
 
@@ -151,6 +160,7 @@ class Board:
         self.answered += 1
         self.unanswered = 0
         self.degraded += answer.degraded
+        self.offloaded += answer.offloaded
         self._recent.append(answer)
         self._first_ns = self._first_ns or answer.stamp_ns
         self._last_ns = max(self._last_ns, answer.stamp_ns)
@@ -189,4 +199,8 @@ class Board:
             superseded=self.superseded, late=self.late, degraded=self.degraded,
             light_band=self._light_band,
             accuracy_ratio=sum(self._hits) / len(self._hits) if self._hits else None,
-            accuracy_floor=plan.accuracy_floor if plan else None)
+            accuracy_floor=plan.accuracy_floor if plan else None,
+            placement=plan.placement if plan else LOCAL,
+            offloaded_ratio=self.offloaded / max(1, self.answered),
+            degraded_ratio=self.degraded / max(1, self.answered),
+            links=window.links if window else (), near=self._near)

@@ -1,6 +1,10 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`crowdhmt demo`: one robot on its real nodes, in the built-in campus or on real input."""
+"""
+`crowdhmt demo`: robots on their real nodes.
+
+Vehicle and drone in the built-in campus, or one robot there or on real input.
+"""
 from __future__ import annotations
 
 import argparse
@@ -13,6 +17,7 @@ from typing import Any, Dict, Optional, Tuple
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.live import make_view
+from crowdhmt_ros.cli.pair_run import CHANNELS, DEFAULT_PAIR_SCENARIO
 from crowdhmt_ros.cli.prepare import prepare
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.cli.robot_run import (
@@ -35,19 +40,25 @@ FOLDER_NAME = 'crowdhmt-report-%d'
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        'demo', help='one robot on real ROS 2 nodes', description='Runs one robot on its real '
-        'nodes, shows what it does, and writes report.json and report.html.')
+        'demo', help='robots on real ROS 2 nodes', description='Runs a vehicle and a drone that '
+        'computes for it on their real nodes, shows what they do, and writes report.json and '
+        'report.html. With --robot, --alone or real input it is one robot.')
     parser.add_argument('--seconds', type=float, metavar='N', help='length of the run; the '
                         "campus day is compressed to it. Default: the scenario's, or all input")
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the report; must be '
                         'empty or new. Default: the next free crowdhmt-report-N here')
-    parser.add_argument('--robot', choices=('vehicle', 'drone'), default='vehicle')
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument('--robot', choices=('vehicle', 'drone'), help='only this one')
+    alone.add_argument('--alone', action='store_true', help='the vehicle only')
+    parser.add_argument('--channel', choices=CHANNELS, default='auto', help='way between the '
+                        "robots; 'off' lets each work for itself")
     parser.add_argument('--bundle', default='campus7', help='name or directory of a bundle')
     parser.add_argument('--static', metavar='CANDIDATE', default='', help='keep one plan '
                         '(candidate_id or variant_id) instead of adapting, for comparison')
     parser.add_argument('--no-live', action='store_true', help='plain lines instead of a table')
     campus = parser.add_argument_group('built-in campus')
-    campus.add_argument('--scenario', default=DEFAULT_SCENARIO, help='name or YAML file')
+    campus.add_argument('--scenario', default='', help='name or YAML file; default: %s, and %s '
+                        'for one robot' % (DEFAULT_PAIR_SCENARIO, DEFAULT_SCENARIO))
     campus.add_argument('--seed', type=int, help="of the world; default: the scenario's")
     given = parser.add_argument_group('real input').add_mutually_exclusive_group()
     given.add_argument('--video', metavar='FILE', help='a video file')
@@ -126,8 +137,10 @@ def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
     kind, target = source_of(arguments)
     if kind == BAG:
         check_bag(target, arguments.image_topic)
+    robot = arguments.robot or 'vehicle'
+    scenario = arguments.scenario or DEFAULT_SCENARIO
     if kind == CAMPUS:
-        load_scenario(arguments.scenario)
+        load_scenario(scenario, robot)
     parameters: Dict[str, object] = {'bundle': arguments.bundle}
     if arguments.static:
         parameters['adaptation_planner:pinned_candidate'] = arguments.static
@@ -140,7 +153,12 @@ def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
             'bag_player:battery_topic': arguments.battery_topic})
     return RunSettings(
         out=folder, source=kind, target=target, seconds=arguments.seconds, seed=arguments.seed,
-        scenario=arguments.scenario, robot=arguments.robot, parameters=parameters)
+        scenario=scenario, robot=robot, parameters=parameters)
+
+
+def is_pair(arguments: argparse.Namespace) -> bool:
+    """Tell whether several robots run: in the campus, where none is named."""
+    return arguments.robot is None and not arguments.alone and source_of(arguments)[0] == CAMPUS
 
 
 def watch(run: RobotRun, view: Any) -> bool:
@@ -183,6 +201,14 @@ def about_run(settings: RunSettings) -> Dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit 1 when a process crashed or a report could not be written."""
+    if is_pair(arguments):
+        from crowdhmt_ros.cli import pair_demo
+        return pair_demo.run(arguments)
+    return run_alone(arguments)
+
+
+def run_alone(arguments: argparse.Namespace) -> int:
+    """Run one robot; exit 1 when a process crashed or a report could not be written."""
     bundle = outcome.bundle_named(arguments.bundle)
     checked = settings_of(arguments, Path())
     folder = choose_folder(arguments.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.cli.board import MB, View
 
@@ -29,6 +29,16 @@ def line_of(view: View) -> str:
                 figure(view.latency_budget_s, '%.0f', 1e-3), figure(view.rate_hz, '%.1f'),
                 view.lost, view.superseded, view.late, view.light_band or UNKNOWN,
                 figure(view.accuracy_ratio, '%.0f %%', 0.01)))
+
+
+def peer_line(view: View) -> str:
+    """Return placement, peers with their links and what became of offloaded frames."""
+    links = ', '.join('%s %s ms, %s MB/s%s' % (
+        link.robot_id, figure(link.round_trip_s, '%.1f', 1e-3),
+        figure(link.bandwidth_bytes_per_s, '%.0f', MB),
+        ', %d failures' % link.failures if link.failures else '') for link in view.links)
+    return 'offloaded %.0f %%, degraded %.1f %% | peers: %s' % (
+        100 * view.offloaded_ratio, 100 * view.degraded_ratio, links or 'none')
 
 
 def bar(value: Optional[float], limit: Optional[float]) -> str:
@@ -69,6 +79,9 @@ def rows_of(view: View) -> List[Tuple[str, str, str, str]]:
             figure(view.rate_hz, '%.1f'), view.answered, view.lost, view.superseded, view.late,
             view.degraded), '', 'red' if view.lost else ''),
         ('light', view.light_band or UNKNOWN, '', ''),
+        *([('peers', peer_line(view), '', 'red' if view.degraded_ratio > 0.2 else '')]
+          if view.links or view.offloaded_ratio else []),
+        *([('near', view.near, '', 'bold red')] if view.near else []),
     ]
 
 
@@ -95,11 +108,23 @@ class LineView:
             self._next_s = now_s + LINE_EVERY_S
             print(line_of(view), flush=True)
 
+    def show_all(self, views: Mapping[str, View]) -> None:
+        """Print one line a robot when a second has passed."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + LINE_EVERY_S
+        for name, view in views.items():
+            print('%-8s %s | %s' % (name, line_of(view), peer_line(view)), flush=True)
+
 
 class QuietView(LineView):
     """News only."""
 
     def show(self, view: View) -> None:
+        """Show nothing."""
+
+    def show_all(self, views: Mapping[str, View]) -> None:
         """Show nothing."""
 
 
@@ -127,16 +152,26 @@ class TableView:
 
     def show(self, view: View) -> None:
         """Redraw the table."""
+        self._live.update(self._table(self._title, view))
+
+    def show_all(self, views: Mapping[str, View]) -> None:
+        """Redraw one table a robot, beneath each other."""
+        from rich.console import Group
+        self._live.update(Group(*(self._table('%s %s' % (self._title, name), view)
+                                  for name, view in views.items())))
+
+    @staticmethod
+    def _table(title: str, view: View) -> Any:
         from rich.table import Table
         from rich.text import Text
-        table = Table(title='%s   %.0f s' % (self._title, view.time_s), title_justify='left',
+        table = Table(title='%s   %.0f s' % (title, view.time_s), title_justify='left',
                       show_header=False, min_width=76)
         for name, value, strip, style in rows_of(view):
             cell = Text(value, style=style)
             if strip:
                 cell.append('  ' + strip, style='dim')
             table.add_row(name, cell)
-        self._live.update(table)
+        return table
 
 
 def make_view(title: str, *, live: bool) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
-from crowdhmt_ros.campus.scenario import load_scenario
+from crowdhmt_ros.campus.scenario import Scenario, load_scenario
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.report.page import ALL_EMITTED_RATIO
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
@@ -55,10 +55,21 @@ def count_apart(frames: Path, events: Path) -> Dict[str, Any]:
 
 
 def accuracy_table(bundle: Optional[Bundle]) -> Dict[str, Dict[str, float]]:
-    """Return variant_id -> condition -> ratio from a bundle's manifest."""
+    """
+    Return variant_id -> condition -> ratio from a bundle's manifest.
+
+    What a crossing to a peer costs is in further rows, named variant_id:codec.
+    """
     if bundle is None:
         return {}
-    return {variant: dict(bundle.accuracy(variant)) for variant in bundle.manifest.front}
+    table = {variant: dict(bundle.accuracy(variant)) for variant in bundle.manifest.front}
+    for crossing in bundle.crossings:
+        row = {name: ratio - crossing.accuracy_drop
+               for name, ratio in table.get(crossing.variant_id, {}).items()}
+        held = table.setdefault('%s:%s' % (crossing.variant_id, crossing.codec), row)
+        if held.get('scenes/noon', 1.0) > row.get('scenes/noon', 1.0):  # the worst of its cuts
+            table['%s:%s' % (crossing.variant_id, crossing.codec)] = row
+    return table
 
 
 def scenario_limits(recording: Recording, scenario_file: Path) -> Optional[LimitsAt]:
@@ -71,10 +82,7 @@ def scenario_limits(recording: Recording, scenario_file: Path) -> Optional[Limit
     if not scenario_file.is_file() or not recording.frames:
         return None
     scenario = load_scenario(scenario_file)
-    first_s, last_s = recording.frames[0].stamp_ns / NS, recording.frames[-1].stamp_ns / NS
-    # A camera that started late has missed the first frames; one that was stopped, the last.
-    length_s = scenario.duration_s - 1.0 / scenario.frame_rate_hz
-    start_s = last_s - length_s if length_s - (last_s - first_s) < LATE_START_S else first_s
+    start_s = scenario_start_s(recording, scenario)
 
     def at(stamp_s: float) -> Limits:
         phase = scenario.phase_at(stamp_s - start_s)
@@ -82,6 +90,18 @@ def scenario_limits(recording: Recording, scenario_file: Path) -> Optional[Limit
                       phase.accuracy_floor)
 
     return at
+
+
+def scenario_start_s(recording: Recording, scenario: Scenario) -> float:
+    """
+    Return the node clock at time 0 of a scenario.
+
+    :param recording: with the source's log, not empty; its last frame is the scenario's last
+    """
+    first_s, last_s = recording.frames[0].stamp_ns / NS, recording.frames[-1].stamp_ns / NS
+    # A camera that started late has missed the first frames; one that was stopped, the last.
+    length_s = scenario.duration_s - 1.0 / scenario.frame_rate_hz
+    return last_s - length_s if length_s - (last_s - first_s) < LATE_START_S else first_s
 
 
 def emitted_ratio(emitted: int, scenario_file: Path) -> Optional[float]:
@@ -100,12 +120,22 @@ def make_report(events: Path, frames: Optional[Path], *, bundle: Optional[Bundle
     :raises CrowdHMTError: when the recording cannot be read
     """
     recording = read_recording(events, frames if frames and frames.is_file() else None)
+    return recording, report_on(recording, events, frames, bundle=bundle, about=about)
+
+
+def report_on(recording: Recording, events: Path, frames: Optional[Path], *,
+              bundle: Optional[Bundle], about: Mapping[str, Any]) -> Dict[str, Any]:
+    """
+    Sum up a run that was read already; the frames are counted in a separate process.
+
+    :raises CrowdHMTError: when they cannot be counted
+    """
     report = summarise(recording, accuracy=accuracy_table(bundle), about=about,
                        limits=scenario_limits(recording, events.with_name('scenario.yaml')))
     if recording.frames and frames:
         report['frames'] = dict(count_apart(frames, events), emitted_ratio=emitted_ratio(
             len(recording.frames), events.with_name('scenario.yaml')))
-    return recording, report
+    return report
 
 
 def rich_to_lean(bundle: Optional[Bundle]) -> List[str]:

@@ -147,9 +147,10 @@ def play(arguments: argparse.Namespace) -> int:
     from crowdhmt_ros.cli import demo
     from crowdhmt_ros.cli.robot_run import DEFAULT_SCENARIO
     given = argparse.Namespace(
-        seconds=None, out=arguments.out, robot='vehicle', bundle=arguments.bundle, static='',
-        no_live=arguments.no_live, scenario=DEFAULT_SCENARIO, seed=None, video=None,
-        camera=None, bag=str(arguments.bag), pace=arguments.pace, rate=arguments.rate,
+        seconds=None, out=arguments.out, robot='vehicle', alone=False, channel='auto',
+        bundle=arguments.bundle, static='', no_live=arguments.no_live,
+        scenario=DEFAULT_SCENARIO, seed=None, video=None, camera=None,
+        bag=str(arguments.bag), pace=arguments.pace, rate=arguments.rate,
         image_topic=arguments.image_topic, battery_topic=arguments.battery_topic)
     return demo.run(given)
 

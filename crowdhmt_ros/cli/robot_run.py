@@ -11,15 +11,21 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import yaml
 
-from crowdhmt_ros.campus.scenario import Scenario, load_scenario, scenario_dirs
+from crowdhmt_ros.campus.scenario import (
+    Scenario,
+    load_scenario,
+    robots_of,
+    scenario_content,
+)
 from crowdhmt_ros.cli.board import Board
 from crowdhmt_ros.cli.interrupts import undisturbed
 from crowdhmt_ros.cli.processes import (
     POLL_S,
+    Child,
     Ended,
     Fleet,
     ProcessError,
@@ -60,9 +66,11 @@ class RunSettings:
     :param seconds: length; None for the scenario's own, or to the end of the input
     :param seed: of the campus, None for the scenario's
     :param scenario: name or file, of the campus
-    :param robot: namespace and view
+    :param robot: namespace; which one of a scenario for several, else the view
+    :param ends: whether the run ends when the campus does; a robot that helps another stays
     :param parameters: 'node:name' -> value, they win
     :param environment: variables that win over those of this process
+    :param prefix: words before each command line, such as `ip netns exec NAME`
     """
 
     out: Path
@@ -76,6 +84,8 @@ class RunSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     remappings: Mapping[str, str] = field(default_factory=dict)
     log_level: str = ''
+    ends: bool = True
+    prefix: Tuple[str, ...] = ()
 
     @property
     def events(self) -> Path:
@@ -93,20 +103,6 @@ class RunSettings:
         return self.out / 'frames.csv'
 
 
-def scenario_path(name_or_path: str) -> Path:
-    """
-    Return the file of a scenario.
-
-    :raises ScenarioError: when there is none
-    """
-    load_scenario(name_or_path)
-    given = Path(name_or_path)
-    if given.is_file():
-        return given
-    return next(folder / (name_or_path + '.yaml') for folder in scenario_dirs()
-                if (folder / (name_or_path + '.yaml')).is_file())
-
-
 def write_scenario(settings: RunSettings) -> Scenario:
     """
     Write the scenario as it will be played, compressed to the wished length, into the run.
@@ -114,9 +110,8 @@ def write_scenario(settings: RunSettings) -> Scenario:
     :returns: the scenario
     :raises ScenarioError: when it cannot be used or written
     """
-    path = scenario_path(settings.scenario)
-    content: Dict[str, Any] = yaml.safe_load(path.read_text(encoding='utf-8'))
-    scenario = load_scenario(path)
+    content = scenario_content(settings.scenario, settings.robot)
+    scenario = load_scenario(settings.scenario, settings.robot)
     if settings.seconds is not None:
         scenario = scenario.compressed(settings.seconds)
         content['duration_s'] = scenario.duration_s
@@ -124,7 +119,8 @@ def write_scenario(settings: RunSettings) -> Scenario:
             scenario.time_compression_ratio
     if settings.seed is not None:
         content['seed'] = settings.seed
-    content['view'] = settings.robot
+    if not robots_of(settings.scenario):
+        content['view'] = settings.robot
     try:
         (settings.out / 'scenario.yaml').write_text(yaml.safe_dump(content, sort_keys=False),
                                                     encoding='utf-8')
@@ -163,10 +159,11 @@ def source_parameters(settings: RunSettings) -> Dict[str, object]:
         scenario = write_scenario(settings)
         path = str(settings.out / 'scenario.yaml')
         return {**log, 'camera_inference:source': CAMPUS, 'camera_inference:scenario': path,
-                'camera_inference:view': settings.robot, 'camera_inference:seed': scenario.seed,
+                'camera_inference:view': scenario.view, 'camera_inference:seed': scenario.seed,
                 'camera_inference:rate_hz': scenario.frame_rate_hz,
-                'camera_inference:start_timeout_s': 600.0, 'camera_inference:stop_at_end': True,
-                'scenario_player:scenario': path, 'scenario_player:view': settings.robot,
+                'camera_inference:start_timeout_s': 600.0,
+                'camera_inference:stop_at_end': settings.ends,
+                'scenario_player:scenario': path, 'scenario_player:view': scenario.view,
                 'scenario_player:start_delay_s': DISCOVERY_S}
     if settings.source == VIDEO:
         return {**log, 'camera_inference:source': VIDEO,
@@ -215,7 +212,7 @@ class RobotRun:
 
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
-        self._driver = DRIVERS[settings.source]
+        self._driver = DRIVERS[settings.source] if settings.ends else ''
         write_parameters(settings.parameter_file, {
             **source_parameters(settings), 'recorder:out': str(settings.events),
             **settings.parameters})
@@ -236,10 +233,28 @@ class RobotRun:
             names.append('world')
         if self.settings.source == BAG:
             names.append('bag_player')
-        return {name: table.command(
+        return {name: [*self.settings.prefix, *table.command(
             name, namespace=self.settings.robot, params_file=str(self.settings.parameter_file),
-            remappings=self.settings.remappings, log_level=self.settings.log_level)
+            remappings=self.settings.remappings, log_level=self.settings.log_level)]
             for name in names}
+
+    def process(self, name: str) -> Child:
+        """
+        Return a process of this run.
+
+        :raises ProcessError: when there is none of this name
+        """
+        if name not in self._fleet.children:
+            raise ProcessError('no process %s of %s runs' % (name, self.settings.robot))
+        return self._fleet.children[name]
+
+    def start_again(self, name: str) -> Child:
+        """
+        Start a process that has ended once more; that it had ended counts no longer.
+
+        :raises ProcessError: when it cannot be started
+        """
+        return self._fleet.start(name, self.commands[name])
 
     def start(self) -> None:
         """
@@ -328,13 +343,27 @@ class RobotRun:
     def stop(self) -> Tuple[Ended, ...]:
         """End the source first, the recorder last; returns how each process ended."""
         with undisturbed():
-            self._fleet.stop('bag_player')
-            if self.settings.source != BAG:
-                self._fleet.stop('engine')
-            deadline_s = time.monotonic() + DRAIN_S
-            while time.monotonic() < deadline_s:
-                self.board.update()
-                time.sleep(POLL_S)
-            ended = self._fleet.stop_all(('engine', 'mind', 'world', 'recorder'))
+            self.stop_sources()
+            drain((self,))
+            return self.stop_rest()
+
+    def stop_sources(self) -> None:
+        """End what emits frames; the recorder still listens."""
+        self._fleet.stop('bag_player')
+        if self.settings.source != BAG:
+            self._fleet.stop('engine')
+
+    def stop_rest(self) -> Tuple[Ended, ...]:
+        """End everything, the recorder last; returns how each process ended."""
+        ended = self._fleet.stop_all(('engine', 'mind', 'world', 'recorder'))
         self.board.update()
         return ended
+
+
+def drain(runs: Sequence[RobotRun]) -> None:
+    """Read on while the last messages are on their way."""
+    deadline_s = time.monotonic() + DRAIN_S
+    while time.monotonic() < deadline_s:
+        for run in runs:
+            run.board.update()
+        time.sleep(POLL_S)

@@ -246,7 +246,7 @@ class SourceLog:
     :raises SourceError: it cannot be written
     """
 
-    HEADER = 'stamp_ns,label,light_band\n'
+    HEADER = 'stamp_ns,label,light_band,area_ratio\n'
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -260,14 +260,23 @@ class SourceLog:
     def write(self, frame: Frame) -> None:
         """Note one frame; a full disk ends the list with one line, not the frames."""
         truth = frame.truth
-        self.note(frame.stamp_ns, *((truth.label, truth.light_band) if truth is not None else ()))
+        if truth is None:
+            self.note(frame.stamp_ns)
+            return
+        x0, y0, x1, y1 = truth.box or (0.0, 0.0, 0.0, 0.0)
+        self.note(frame.stamp_ns, truth.label, truth.light_band, f'{(x1 - x0) * (y1 - y0):.4f}')
 
-    def note(self, stamp_ns: int, label: str = '', light_band: str = '') -> None:
-        """Note one frame of which little more than its stamp is known."""
+    def note(self, stamp_ns: int, label: str = '', light_band: str = '',
+             area_ratio: str = '') -> None:
+        """
+        Note one frame of which little more than its stamp is known.
+
+        :param area_ratio: share of the picture that the object's box fills, '' when unknown
+        """
         if self._file is None:
             return
         try:
-            self._file.write(f'{stamp_ns},{label},{light_band}\n')
+            self._file.write(f'{stamp_ns},{label},{light_band},{area_ratio}\n')
         except OSError as error:
             _log.error('source_log %s ends here: %s', self._path, error.strerror)
             self.close()

@@ -3,6 +3,7 @@
 """The page of a run: one HTML file without any outside resource, light and dark."""
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any, List, Mapping, Optional, Sequence
 
@@ -29,7 +30,9 @@ fill:var(--dim)}svg .title{font-size:12.5px;font-weight:600;fill:var(--fg)}
 svg .label{fill:var(--fg)}.grid{stroke:var(--grid);stroke-width:1}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.line.a{stroke:var(--a)}
 .line.b{stroke:var(--b)}.line.limit{stroke:var(--limit);stroke-dasharray:5 3;stroke-width:1.5}
-.bar{fill:var(--bar)}.noon{fill:var(--noon)}.afternoon{fill:var(--afternoon)}
+.bar{fill:var(--bar)}.bar.peer{fill:var(--b)}.bar.near{fill:var(--limit)}
+.line.limit2{stroke:var(--limit);stroke-dasharray:1 3;stroke-width:1.5}
+.noon{fill:var(--noon)}.afternoon{fill:var(--afternoon)}
 .dusk{fill:var(--dusk)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(108px,1fr));gap:8px;
 margin:16px 0 8px}.card{background:var(--card);border-radius:8px;padding:9px 11px}
@@ -157,15 +160,31 @@ FRAME_WORDS = {
     'switch_gap_frames_max': 'most frames in a row without own answer at a switch'}
 
 
+CUT = re.compile(r'[^>@/]*?-(?P<cut>[a-z]+\d+)-head@local:none>[^>@/]*@'
+                 r'(?P<device>[^:/]+):(?P<codec>[a-z0-9]+)')
+WHOLE = re.compile(r'[^>@/]*@(?P<device>[^:/]+):(?P<codec>[a-z0-9]+)')
+
+
+def short_place(placement: str) -> str:
+    """Return 'at drone (jpeg)' or 'after1 > drone (int8)' of a placement with a peer."""
+    cut, whole = CUT.fullmatch(placement), WHOLE.fullmatch(placement)
+    if cut:
+        return '%s > %s (%s)' % (cut['cut'], cut['device'], cut['codec'])
+    return 'at %s (%s)' % (whole['device'], whole['codec']) if whole else placement
+
+
 def short_plan(candidate_id: str) -> str:
-    """Return 'variant, 1t, fast' of a candidate that runs here on the usual engine."""
+    """Return 'variant, 1t, fast', with the peer where one takes part, on the usual engine."""
     parts = [p for p in candidate_id.split('/') if p not in ('local', 'onnxruntime')]
+    if len(parts) > 1 and '@' in parts[1]:
+        parts = [parts[0], short_place(parts[1])]  # what the fallback runs on is of no interest
     return ', '.join(parts)
 
 
 def short_text(reason: str) -> str:
     """Return a reason with short names for what runs here on the usual engine."""
-    return reason.replace('/local/onnxruntime', '')
+    plain = reason.replace('/local/onnxruntime', '')
+    return re.sub(r'/([^/ ]*@[^/ ]*)/onnxruntime', lambda m: ', ' + short_place(m[1]), plain)
 
 
 def frame_table(report: Mapping[str, Any]) -> str:
@@ -212,20 +231,31 @@ def render_page(report: Mapping[str, Any], *, order: Sequence[str] = ()) -> str:
     used = list(dict.fromkeys(b['name'] for b in timeline['chosen']))
     rows = [c for c in order if c in used] + [c for c in used if c not in order]
     about = report['about']
+    return whole_page(about, ''.join([
+        cards(report),
+        '<h2>Timeline</h2>',
+        light_key([timeline]),
+        panels(timeline, rows),
+        '<h2>Plans and their reasons</h2>', plan_table(report['plans']),
+        frame_table(report)]))
+
+
+def light_key(timelines: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the background of the panels means, '' without ground truth."""
     light = ''.join('<span class="key %s"></span>%s' % (style, name)
                     for name, style in LIGHT_STYLES.items()
-                    if any(b['name'] == name for b in timeline['light']))
+                    if any(b['name'] == name for t in timelines for b in t['light']))
+    return '<p class="dim">Background: light of the scene %s</p>' % light if light else ''
+
+
+def whole_page(about: Mapping[str, Any], content: str) -> str:
+    """Return a page with its head, and what ran where at its end."""
     return ''.join([
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>%s</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<style>%s</style></head><body><main>' % (escape(str(about.get('title', 'Run'))), STYLE),
         '<h1>%s</h1>' % escape(str(about.get('title', 'Run'))),
         '<p class="dim">%s</p>' % escape(str(about.get('subtitle', ''))),
-        cards(report),
-        '<h2>Timeline</h2>',
-        '<p class="dim">Background: light of the scene %s</p>' % light if light else '',
-        panels(timeline, rows),
-        '<h2>Plans and their reasons</h2>', plan_table(report['plans']),
-        frame_table(report),
+        content,
         '<h2>What ran where</h2>', about_table(about),
         '</main></body></html>\n'])

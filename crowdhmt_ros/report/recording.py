@@ -5,7 +5,8 @@ A recorded run: the recorder's JSON lines and the source's own log, as frozen va
 
 The recorder writes one JSON object a line: `topic` (relative name), `received_ns` (node clock)
 and `message` (the ROS message as nested objects; null is unknown). The source log is a CSV file
-with the header `stamp_ns,label,light_band`. A line that a crash cut short is skipped.
+with the header `stamp_ns,label,light_band,area_ratio`. A line that a crash cut short is skipped.
+What an older recording does not hold reads as on a robot without peers.
 """
 from __future__ import annotations
 
@@ -13,23 +14,29 @@ import csv
 import json
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.errors import SourceError
 
 LOG = logging.getLogger(__name__)
 NS = 1_000_000_000
+LOCAL = 'local'
 
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One emitted frame, from the source's own log; the texts are empty without ground truth."""
+    """
+    One emitted frame, from the source's own log; the texts are empty without ground truth.
+
+    :param area_ratio: share of the picture that the object's box fills, None when unknown
+    """
 
     stamp_ns: int
     label: str = ''
     light_band: str = ''
+    area_ratio: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Answer:
 
     :param stamp_ns: header stamp of the image
     :param latency_s: frame in memory to result, None when unknown
+    :param placement: 'local', or the devices in order joined by '>'
+    :param offload_s: crossing and remote time, None when none was spent
     """
 
     stamp_ns: int
@@ -50,6 +59,24 @@ class Answer:
     degraded: bool
     latency_s: Optional[float]
     infer_s: Optional[float]
+    placement: str = LOCAL
+    offload_s: Optional[float] = None
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether a peer has answered it, in whole or in part."""
+        return self.placement != LOCAL and not self.degraded
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a robot knew of one peer and of the way to it; None is unknown."""
+
+    robot_id: str
+    age_s: Optional[float]
+    round_trip_s: Optional[float]
+    bandwidth_bytes_per_s: Optional[float]
+    failures: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,9 @@ class Decision:
     battery_ratio: Optional[float]
     memory_allotted_bytes: Optional[float]
     condition: str
+    placement: str = LOCAL
+    codec: str = ''
+    links: Tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +126,29 @@ class Window:
     energy_source: str
     memory_bytes: Optional[float]
     condition: str
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    links: Tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObstacleEvent:
+    """
+    One message on `obstacle_near`.
+
+    :param stamp_ns: header stamp of the image
+    :param near: false when the view is free again
+    :param area_ratio: share of the view that it is thought to fill, None when unknown
+    :param received_ns: when the recorder got it, on the node clock
+    """
+
+    stamp_ns: int
+    near: bool
+    label: str
+    score: float
+    area_ratio: Optional[float]
+    capture_to_event_s: Optional[float]
+    received_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,13 +164,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything that a run left behind, each list in the order of arrival."""
+    """
+    Everything that a run left behind, each list in the order of arrival.
+
+    :param start_s: time 0 on the node clock where it is not that of the first frame
+    """
 
     frames: Tuple[SourceFrame, ...] = ()
     answers: Tuple[Answer, ...] = ()
     decisions: Tuple[Decision, ...] = ()
     windows: Tuple[Window, ...] = ()
     samples: Tuple[Sample, ...] = ()
+    obstacles: Tuple[ObstacleEvent, ...] = ()
+    start_s: Optional[float] = None
 
 
 Message = Mapping[str, Any]
@@ -142,7 +201,17 @@ def answer_of(message: Message) -> Answer:
         score=float(message['score']), plan_seq=int(message['plan_seq']),
         variant_id=str(message['variant_id']), exit_index=int(message['exit_index']),
         degraded=bool(message['degraded']), latency_s=known(message['capture_to_result_s']),
-        infer_s=known(message['infer_s']))
+        infer_s=known(message['infer_s']), placement=str(message.get('placement') or LOCAL),
+        offload_s=known(message.get('offload_s')))
+
+
+def links_of(peers: Sequence[Message]) -> Tuple[Link, ...]:
+    """Read PeerStatus messages."""
+    return tuple(Link(
+        robot_id=str(peer['robot_id']), age_s=known(peer['age_s']),
+        round_trip_s=known(peer['link_round_trip_s']),
+        bandwidth_bytes_per_s=known(peer['link_bandwidth_bytes_per_s']),
+        failures=int(peer['failures'])) for peer in peers)
 
 
 def decision_of(message: Message) -> Decision:
@@ -162,7 +231,10 @@ def decision_of(message: Message) -> Decision:
         accuracy_floor=known(wish['accuracy_floor']),
         battery_ratio=known(seen['battery_ratio']),
         memory_allotted_bytes=known(seen['memory_allotted_bytes']),
-        condition=str(message['state']['condition']))
+        condition=str(message['state']['condition']),
+        placement='>'.join(choice.get('segment_devices') or ()) or LOCAL,
+        codec=next((c for c in choice.get('segment_codecs') or () if c != 'none'), ''),
+        links=links_of(message.get('peers') or ()))
 
 
 def window_of(message: Message) -> Window:
@@ -175,7 +247,19 @@ def window_of(message: Message) -> Window:
         superseded_ns=tuple(stamp_ns(t) for t in message['superseded_stamps']),
         late=int(message['late']), degraded=int(message['degraded']),
         energy_j=known(message['energy_j']), energy_source=str(message['energy_source']),
-        memory_bytes=known(message['memory_bytes']), condition=str(message['condition']))
+        memory_bytes=known(message['memory_bytes']), condition=str(message['condition']),
+        sent_bytes=int(message.get('sent_bytes') or 0),
+        received_bytes=int(message.get('received_bytes') or 0),
+        links=links_of(message.get('peers') or ()))
+
+
+def obstacle_of(message: Message) -> ObstacleEvent:
+    """Read one ObstacleNear."""
+    return ObstacleEvent(
+        stamp_ns=stamp_ns(message['header']['stamp']), near=bool(message['near']),
+        label=str(message['label']), score=float(message['score']),
+        area_ratio=known(message['area_ratio']),
+        capture_to_event_s=known(message['capture_to_event_s']))
 
 
 def sample_of(message: Message) -> Sample:
@@ -189,7 +273,7 @@ def sample_of(message: Message) -> Sample:
 
 
 READERS = {'result': answer_of, 'plan': decision_of, 'feedback': window_of,
-           'resources': sample_of}
+           'resources': sample_of, 'obstacle_near': obstacle_of}
 
 
 def parse_line(line: str) -> Optional[Tuple[str, Any]]:
@@ -202,9 +286,22 @@ def parse_line(line: str) -> Optional[Tuple[str, Any]]:
         entry = json.loads(line)
         name = str(entry['topic']).rsplit('/', 1)[-1]
         reader = READERS.get(name)
-        return (name, reader(entry['message'])) if reader else None
+        if reader is None:
+            return None
+        value = reader(entry['message'])
+        if name == 'obstacle_near':
+            value = replace(value, received_ns=int(entry.get('received_ns') or 0))
+        return name, value
     except (ValueError, KeyError, TypeError) as error:
         LOG.debug('skipped a line of the recording: %s', error)
+        return None
+
+
+def area_of(text: Optional[str]) -> Optional[float]:
+    """Read a share of the picture, None where there is none."""
+    try:
+        return known(float(text)) if text else None
+    except ValueError:
         return None
 
 
@@ -221,7 +318,7 @@ def read_frames(path: Path) -> Tuple[SourceFrame, ...]:
                 raise SourceError('%s has no column stamp_ns: it is no source log' % path)
             return tuple(
                 SourceFrame(int(row['stamp_ns']), row.get('label') or '',
-                            row.get('light_band') or '')
+                            row.get('light_band') or '', area_of(row.get('area_ratio')))
                 for row in rows if (row['stamp_ns'] or '').isdigit())
     except OSError as error:
         raise SourceError('the source log %s cannot be read: %s' % (path, error)) from error
@@ -257,4 +354,5 @@ def read_recording(events: Path, frames: Optional[Path] = None) -> Recording:
     return Recording(
         frames=read_frames(frames) if frames else (),
         answers=tuple(found['result']), decisions=tuple(found['plan']),
-        windows=tuple(found['feedback']), samples=tuple(found['resources']))
+        windows=tuple(found['feedback']), samples=tuple(found['resources']),
+        obstacles=tuple(found['obstacle_near']))

@@ -3,7 +3,8 @@
 """
 What a run amounts to: the figures of report.json and the series that the page draws.
 
-All times are seconds since the first emitted frame, on the node's clock.
+All times are seconds since the first emitted frame, on the node's clock; robots that ran together
+have one time 0.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import bisect
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.report.loss import count_losses
 from crowdhmt_ros.report.recording import NS, Answer, Decision, Recording, Window
@@ -48,6 +49,9 @@ class Timeline:
     expected_accuracy: Series
     accuracy_floor: Series
     energy_w: Series
+    offloaded_ratio: Series = ()
+    degraded_ratio: Series = ()
+    near: Tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def percentile(values: Sequence[float], ratio: float) -> float:
 
 
 def origin_s(recording: Recording) -> float:
-    """Return the node clock of the first frame, else of the first decision, else 0."""
+    """Return the node clock at time 0: of the first frame, else of the first decision, else 0."""
+    if recording.start_s is not None:
+        return recording.start_s
     if recording.frames:
         return recording.frames[0].stamp_ns / NS
     if recording.answers:
@@ -199,14 +205,40 @@ def make_timeline(recording: Recording) -> Timeline:
         accuracy_ratio=rolling_accuracy(recording),
         expected_accuracy=of_plans(lambda p: p.accuracy),
         accuracy_floor=of_plans(lambda p: p.accuracy_floor),
-        energy_w=tuple((time_s - start, value) for time_s, value in power(recording.windows)))
+        energy_w=tuple((time_s - start, value) for time_s, value in power(recording.windows)),
+        offloaded_ratio=share_per_second(recording, lambda a: a.offloaded),
+        degraded_ratio=share_per_second(recording, lambda a: a.degraded),
+        near=near_bands(recording))
+
+
+def share_per_second(recording: Recording, is_so: Callable[[Answer], bool]) -> Series:
+    """Return the share of answers of each second of which something is so."""
+    start = origin_s(recording)
+    return per_second([(a.stamp_ns / NS - start, float(is_so(a))) for a in recording.answers],
+                      lambda values: sum(values) / len(values))
+
+
+def near_bands(recording: Recording) -> Tuple[Band, ...]:
+    """Return from when to when an obstacle was near, named by its class."""
+    start = origin_s(recording)
+    named = [(e.stamp_ns / NS - start, e.label if e.near else '') for e in recording.obstacles]
+    return tuple(band for band in merge_bands(named, end_s(recording) - start) if band.name)
 
 
 def accuracy_now(decision: Decision, answer: Answer, light_band: str,
                  table: Mapping[str, Mapping[str, float]]) -> Optional[float]:
-    """Return the manifest's accuracy for the light of this frame, else the plan's estimate."""
-    known = table.get(answer.variant_id, {}).get('scenes/' + light_band) if light_band else None
-    return decision.accuracy if known is None else known
+    """
+    Return the manifest's accuracy for the light of this frame, else the plan's estimate.
+
+    :param table: variant_id, or variant_id:codec where a crossing costs accuracy, -> condition
+    """
+    if not light_band:
+        return decision.accuracy
+    names = [answer.variant_id]
+    if answer.offloaded and decision.codec:
+        names.insert(0, '%s:%s' % (answer.variant_id, decision.codec))
+    row = next((table[name] for name in names if name in table), {})
+    return row.get('scenes/' + light_band, decision.accuracy)
 
 
 def known_limits(recording: Recording) -> LimitsAt:
@@ -239,27 +271,42 @@ def count_violations(recording: Recording, *,
     :param accuracy: variant_id -> condition -> ratio, from the bundle's manifest
     :param limits: what was in force when, where the world is known better than by the robot
     """
+    counts = {'frames': 0, 'violating': 0, 'memory': 0, 'latency': 0, 'accuracy': 0}
+    for _, broken in judged_answers(recording, accuracy=accuracy, limits=limits):
+        counts['frames'] += 1
+        counts['violating'] += bool(broken)
+        for name in broken:
+            counts[name] += 1
+    return TickCount(**counts)
+
+
+def judged_answers(recording: Recording, *,
+                   accuracy: Optional[Mapping[str, Mapping[str, float]]] = None,
+                   limits: Optional[LimitsAt] = None
+                   ) -> Iterator[Tuple[Answer, Tuple[str, ...]]]:
+    """
+    Yield each answer with a plan in force, and what it broke of memory, latency and accuracy.
+
+    :param accuracy: as `accuracy_now` takes it
+    :param limits: as in `count_violations`
+    """
     table, in_force = accuracy or {}, limits or known_limits(recording)
     plans = sorted(recording.decisions, key=lambda p: p.stamp_s)
     plan_times = [p.stamp_s for p in plans]
+    by_seq = {p.plan_seq: p for p in plans}
     light = {f.stamp_ns: f.light_band for f in recording.frames}
     resident = {s: w.memory_bytes for w in recording.windows for s in w.answered_ns}
-    counts = {'frames': 0, 'violating': 0, 'memory': 0, 'latency': 0, 'accuracy': 0}
     for answer in recording.answers:
         plan = latest(plan_times, plans, answer.stamp_ns / NS)
         if plan is None:
             continue
         now = in_force(answer.stamp_ns / NS)
-        broken = {
-            'memory': exceeds(resident.get(answer.stamp_ns), now.memory_bytes),
-            'latency': exceeds(answer.latency_s, now.latency_s),
-            'accuracy': exceeds(now.accuracy, accuracy_now(
-                plan, answer, light.get(answer.stamp_ns, ''), table))}
-        counts['frames'] += 1
-        counts['violating'] += any(broken.values())
-        for name, is_broken in broken.items():
-            counts[name] += is_broken
-    return TickCount(**counts)
+        expected = accuracy_now(by_seq.get(answer.plan_seq, plan), answer,
+                                light.get(answer.stamp_ns, ''), table)
+        broken = {'memory': exceeds(resident.get(answer.stamp_ns), now.memory_bytes),
+                  'latency': exceeds(answer.latency_s, now.latency_s),
+                  'accuracy': exceeds(now.accuracy, expected)}
+        yield answer, tuple(name for name, is_broken in broken.items() if is_broken)
 
 
 def least(*values: Optional[float]) -> Optional[float]:
@@ -319,6 +366,21 @@ def energy_of(windows: Sequence[Window]) -> Dict[str, Any]:
             'source': known[-1].energy_source if known else 'absent'}
 
 
+def offload_of(recording: Recording) -> Dict[str, Any]:
+    """Return what peers did for this robot."""
+    answers = recording.answers
+    total = max(1, len(answers))
+    spent = [a.offload_s for a in answers if a.offload_s is not None and a.offloaded]
+    return {
+        'frames': sum(a.offloaded for a in answers),
+        'frames_offloaded_ratio': sum(a.offloaded for a in answers) / total,
+        'degraded_ratio': sum(a.degraded for a in answers) / total,
+        'crossing_p50_s': percentile(spent, 0.5) if spent else None,
+        'crossing_p95_s': percentile(spent, 0.95) if spent else None,
+        'sent_bytes': sum(w.sent_bytes for w in recording.windows),
+        'received_bytes': sum(w.received_bytes for w in recording.windows)}
+
+
 def summarise(recording: Recording, *,
               accuracy: Optional[Mapping[str, Mapping[str, float]]] = None,
               about: Optional[Mapping[str, Any]] = None,
@@ -334,9 +396,13 @@ def summarise(recording: Recording, *,
     duration = end_s(recording) - origin_s(recording)
     violations = count_violations(recording, accuracy=accuracy, limits=limits)
     variants: List[str] = []
+    ways: List[str] = []
     for answer in sorted(recording.answers, key=lambda a: a.stamp_ns):
         if not variants or variants[-1] != answer.variant_id:
             variants.append(answer.variant_id)
+        way = '%s@%s' % (answer.variant_id, answer.placement)
+        if not answer.degraded and (not ways or ways[-1] != way):
+            ways.append(way)
     return {
         'format': 'crowdhmt-report', 'format_version': 1, 'about': dict(about or {}),
         'duration_s': duration,
@@ -347,7 +413,8 @@ def summarise(recording: Recording, *,
         'energy': energy_of(recording.windows),
         'accuracy': accuracy_of(recording),
         'violations': dict(dataclasses.asdict(violations), ratio=violations.ratio),
-        'plans_distinct': len(set(variants)), 'variants_in_order': variants,
+        'plans_distinct': len(set(ways)), 'variants_in_order': variants,
+        'placements_in_order': ways, 'offload': offload_of(recording),
         'plans': plan_rows(recording),
         'timeline': dataclasses.asdict(make_timeline(recording)),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 Points = Sequence[Tuple[float, Optional[float]]]
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 64, 12, 26, 20
@@ -184,12 +184,14 @@ class Panel:
 
 
 def step_chart(title: str, bands: Sequence[Tuple[float, float, str]], duration_s: float, *,
-               order: Sequence[str], shades: Sequence[Shade] = ()) -> str:
+               order: Sequence[str], shades: Sequence[Shade] = (),
+               styles: Optional[Mapping[str, str]] = None) -> str:
     """
     Draw which of several named things was in force when: one row a name, richest on top.
 
     :param bands: (start in s, stop in s, name)
     :param order: names from top to bottom
+    :param styles: name -> class in the style sheet, 'bar' where there is none
     """
     rows, row_height = list(order), 22
     axis = Axis(0.0, float(max(1, len(rows))), ())
@@ -199,10 +201,10 @@ def step_chart(title: str, bands: Sequence[Tuple[float, float, str]], duration_s
     for start, stop, name in bands:
         top = TOP + rows.index(name) * row_height
         left, right = panel.x(start), panel.x(stop)
-        parts.append('<rect class="bar" x="%.1f" y="%d" width="%.1f" height="%d" rx="3">'
+        parts.append('<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d" rx="3">'
                      '<title>%s: %.1f s to %.1f s</title></rect>' % (
-                         left, top + 4, max(1.5, right - left), row_height - 8,
-                         escape(name), start, stop))
+                         (styles or {}).get(name, 'bar'), left, top + 4,
+                         max(1.5, right - left), row_height - 8, escape(name), start, stop))
     for i, name in enumerate(rows):
         used = [b for b in bands if b[2] == name]
         late = bool(used) and panel.x(used[0][0]) > LEFT + INNER / 2

@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.report.page import render_page
+from crowdhmt_ros.report.pair_page import render_pair_page
 
 
 class ReportError(CrowdHMTError):
@@ -55,3 +56,17 @@ def write_report(report: Mapping[str, Any], folder: Path, *, order: Sequence[str
     """
     write_whole(folder / 'report.json', json.dumps(finite(report), indent=1) + '\n')
     write_whole(folder / 'report.html', render_page(report, order=order))
+
+
+def write_pair_report(report: Mapping[str, Any], folder: Path, *,
+                      order: Sequence[str] = ()) -> None:
+    """
+    Write report.json and report.html of a run of several robots.
+
+    :param report: about, robots (each as `summarise` returns it, with phases), pair
+    :param folder: existing folder
+    :param order: candidate_ids from the richest to the leanest
+    :raises ReportError: when a file cannot be written
+    """
+    write_whole(folder / 'report.json', json.dumps(finite(report), indent=1) + '\n')
+    write_whole(folder / 'report.html', render_pair_page(report, order=order))

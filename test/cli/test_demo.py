@@ -22,6 +22,10 @@ def parsed(*words):
     return parser.parse_args(['demo', *words])
 
 
+def alone(*words):
+    return parsed('--robot', 'vehicle', *words)
+
+
 def started(tmp_path, *words):
     """Return the process names in order of the start, and each node's parameters."""
     run = RobotRun(demo.settings_of(parsed(*words), tmp_path))
@@ -189,7 +193,7 @@ class FinishedRun:
 def finished(monkeypatch, tmp_path):
     monkeypatch.setattr(demo, 'RobotRun', FinishedRun)
     monkeypatch.setattr(demo, 'prepare', lambda *_, **__: None)
-    return parsed('--no-live', '--out', str(tmp_path / 'run'))
+    return alone('--no-live', '--out', str(tmp_path / 'run'))
 
 
 def test_a_finished_run_leaves_both_reports(finished, capsys):

@@ -10,7 +10,8 @@ import time
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('nothing_left_running')]
-DEMO = [sys.executable, '-m', 'crowdhmt_ros.cli.main', 'demo', '--no-live']
+DEMO = [sys.executable, '-m', 'crowdhmt_ros.cli.main', 'demo', '--no-live',
+        '--robot', 'vehicle', '--scenario', 'campus_minute']
 
 
 def run_demo(environment, out, *words, timeout_s=200):
