@@ -13,7 +13,6 @@ from crowdhmt_ros.types import (
     ESTIMATED,
     MEASURED,
     NO_READING,
-    EngineOptions,
     Placement,
     Reading,
     SegmentPlacement,
@@ -397,41 +396,3 @@ def test_real_engine_in_the_background_while_another_runs(segments, candidates):
     running.run(inputs, outputs)
     assert outputs[0].any()
     pool.close()
-
-
-HELD = EngineOptions()
-
-
-def test_what_a_guest_holds_is_counted_apart_and_never_evicted(pool, backend, candidates):
-    executable = pool.hold('wide/whole', HELD)
-    assert pool.hold('wide/whole', HELD) is executable
-    assert backend.compiled == [('wide/whole', 1, 'fast')]
-    assert pool.memory_bytes == 0
-    assert pool.held_bytes == pool.segment_bytes('wide/whole', HELD) == 100.0
-    assert pool.evict_to(0.0) == ()
-    pool.unhold('wide/whole', HELD)
-    assert pool.held_bytes == 100.0
-    pool.unhold('wide/whole', HELD)
-    pool.unhold('wide/whole', HELD)
-    assert pool.held_bytes == pool.segment_bytes('wide/whole', HELD) == 0.0
-
-
-def test_candidate_and_guest_share_one_executable_that_outlives_either(pool, backend, candidates):
-    wide = candidates[0]
-    executable = pool.hold('wide/whole', HELD)
-    assert pool.prepare(wide) is executable
-    assert pool.memory_bytes == 100
-    assert pool.evict_to(0.0) == (wide.candidate_id,)
-    assert pool.memory_bytes == 0
-    assert pool.hold('wide/whole', HELD) is executable
-    assert pool.get(wide) is executable
-    pool.unhold('wide/whole', HELD)
-    pool.unhold('wide/whole', HELD)
-    assert pool.get(wide) is executable
-    assert pool.memory_bytes == 100
-    assert len(backend.compiled) == 1
-
-
-def test_an_unknown_segment_cannot_be_held(pool):
-    with pytest.raises(BackendError, match='a peer needs segment huge, this robot has prepared'):
-        pool.hold('huge', HELD)
