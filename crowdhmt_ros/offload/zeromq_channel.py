@@ -258,12 +258,14 @@ class ZeroMQChannel:
         while not self._closing:
             poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if blocked else 0))
             ready = dict(poller.poll(self._pause_ms()))
-            if self._monitor in ready:
-                self._watch()
-            if self._bell in ready:
+            if self._bell in ready:  # first what somebody waits for, then the book-keeping
                 self._hear()
+                blocked = not self._send()
             if ready.get(self._socket, 0) & zmq.POLLIN:
                 self._receive()
+                time.sleep(0)  # who waits for the answer goes on before this thread does
+            if self._monitor in ready:
+                self._watch()
             self.book.expire()
             if self.book.ping_due():
                 self._ping()
