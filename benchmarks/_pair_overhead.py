@@ -11,6 +11,7 @@ from benchmarks import timing
 from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
 
 CALLS, QUICK_CALLS, QUICK_PROCESSES = 60, 15, 2
+PAUSED_CALLS, QUICK_PAUSED_CALLS = 30, 5
 SIZES: Tuple[Tuple[str, int, float], ...] = (
     ('offload_overhead_ms', 10_000, 2.0), ('offload_overhead_1mb_ms', 1_000_000, 10.0))
 """Key, payload in bytes, bound in ms."""
@@ -30,8 +31,9 @@ def figures_of(found: Sequence[Dict[str, Any]]) -> List[Figure]:
     """
     Return the figures of some processes.
 
-    :param found: one a process: payload bytes as text -> seconds of overhead of each call; and
-        'link_s' in the same shape: what neither robot accounts for
+    :param found: one a process: 'overhead_s' -> payload bytes as text -> seconds of each call;
+        in the same shape 'link_s', what neither robot accounts for, and 'paused_s', the overhead
+        of calls at 20 Hz between processes that sleep meanwhile
     """
     figures = []
     for key, payload_bytes, bound in SIZES:
@@ -44,11 +46,15 @@ def figures_of(found: Sequence[Dict[str, Any]]) -> List[Figure]:
         enough = len(took_s) >= timing.PAIRS and len(found) >= timing.PROCESSES
         figures.append(claim(
             key, median, bound, better=LOWER, also=enough and high <= bound,
-            how='[%.2f, %.2f] ms, %d calls of %d bytes in %d fresh pairs of processes (%s); from '
-            'submit to the waiter going on, minus what the peer reports to have run' % (
+            how='[%.2f, %.2f] ms, %d calls of %d bytes without a '
+            'pause in %d fresh pairs of processes (%s); from submit to the waiter going on, minus '
+            'what the peer reports to have run' % (
                 low, high, len(took_s), payload_bytes, len(found), each)))
         figures.append(inform(key + '/p95', 1e3 * float(np.percentile(took_s, 95)),
                               how='of the same calls'))
+        figures.append(inform(key + '/at_20hz', 1e3 * float(np.median(
+            [s for part in found for s in part['paused_s'][name]])), how='the same with pauses '
+            'in which both processors fall asleep'))
         figures.append(inform(key + '/link', 1e3 * float(np.median(link_s)),
                               how='without the wait at the peer and the wake-up here'))
     return figures
@@ -56,8 +62,9 @@ def figures_of(found: Sequence[Dict[str, Any]]) -> List[Figure]:
 
 def overhead_figures(*, quick: bool) -> List[Figure]:
     """Return the overhead of a 10 kB and of a 1 MB feature map over loopback."""
-    processes, calls = (QUICK_PROCESSES, QUICK_CALLS) if quick else (timing.PROCESSES, CALLS)
+    processes, calls, paused = (QUICK_PROCESSES, QUICK_CALLS, QUICK_PAUSED_CALLS) if quick else (
+        timing.PROCESSES, CALLS, PAUSED_CALLS)
     return figures_of([
         timing.in_fresh_process('benchmarks._pair_caller', {
-            'calls': calls, 'sizes': [size for _, size, _ in SIZES]})
+            'calls': calls, 'paused_calls': paused, 'sizes': [size for _, size, _ in SIZES]})
         for _ in range(processes)])
