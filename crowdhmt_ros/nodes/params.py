@@ -235,6 +235,16 @@ class CameraInferenceParameters:
                               '~/.config/crowdhmt/keys')
     fleet_advert_topic: str = parameter(
         '/fleet/advert', 'where robots tell of each other, one name for the whole fleet')
+    obstacle_labels: Tuple[str, ...] = parameter(
+        ('pedestrian', 'bicycle', 'car'), 'classes that are told on obstacle_near')
+    obstacle_score: float = parameter(
+        0.6, 'an obstacle is near from this summed probability of its classes on',
+        low=0.0, high=1.0)
+    obstacle_free_score: float = parameter(
+        0.5, 'the view is free again below this summed probability', low=0.0, high=1.0)
+    obstacle_free_frames: int = parameter(
+        2, 'consecutive frames that it takes to be free, or to be another class',
+        low=1, high=1000)
 
 
 @dataclass(frozen=True)

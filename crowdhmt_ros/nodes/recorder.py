@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, TextIO
 from rclpy.node import Node
 
 from crowdhmt_ros.errors import ConfigError
-from crowdhmt_ros.msg import Feedback, InferenceResult, Plan, ResourceStatus
+from crowdhmt_ros.msg import Feedback, InferenceResult, ObstacleNear, Plan, ResourceStatus
 from crowdhmt_ros.nodes import log_bridge, topics
 from crowdhmt_ros.nodes.convert import to_plain
 from crowdhmt_ros.nodes.declare import declare
@@ -24,7 +24,7 @@ DEPTH = 1000
 
 class RecorderNode(Node):
     """
-    Subscribes `result`, `feedback`, `plan` and `resources`; one line each.
+    Subscribes `result`, `feedback`, `plan`, `resources`, `obstacle_near`; one line a message.
 
     A line: {"topic": name, "received_ns": node clock, "message": {...}}, NaN as null.
     """
@@ -35,7 +35,8 @@ class RecorderNode(Node):
         self.finished = False
         self._file = self._open(declare(self, RecorderParameters).out)
         recorded = ((topics.RESULT, InferenceResult), (topics.FEEDBACK, Feedback),
-                    (topics.PLAN, Plan), (topics.RESOURCES, ResourceStatus))
+                    (topics.PLAN, Plan), (topics.RESOURCES, ResourceStatus),
+                    (topics.OBSTACLE_NEAR, ObstacleNear))
         for topic, kind in recorded:
             self.create_subscription(kind, topic.name, self._writer(topic.name),
                                      profile_of(topic.profile, depth=DEPTH))

@@ -128,10 +128,15 @@ FLEET_ADVERT = Topic(
     ('offload_server',), ('adaptation_planner', 'camera_inference', 'offload_server'),
     'what a robot offers to its peers, at 1 Hz and on change; the one name that all robots share')
 
+OBSTACLE_NEAR = Topic(
+    'obstacle_near', 'crowdhmt_ros/msg/ObstacleNear', Profile(RELIABLE, VOLATILE, 5),
+    ('camera_inference',), ('recorder',),
+    'a pedestrian, bicycle or car fills enough of the view; once when it comes, once when it goes')
+
 TOPICS: Tuple[Topic, ...] = (
     RESOURCES, BATTERY_STATE, MEMORY_ALLOTMENT, SCENARIO_START, PLAN, FEEDBACK, RESULT,
     CLASSIFICATION, LABEL_INFO, IMAGE_RAW, IMAGE_COMPRESSED, IMAGE_ANNOTATED, DIAGNOSTICS, CLOCK,
-    FLEET_ADVERT)
+    OBSTACLE_NEAR, FLEET_ADVERT)
 
 SET_REQUIREMENTS = Service(
     'set_requirements', 'crowdhmt_ros/srv/SetRequirements', 'adaptation_planner',
