@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Sequence
 
-from crowdhmt_ros.errors import ConfigError
-
 
 @dataclass(frozen=True)
 class Change:
@@ -40,18 +38,15 @@ class NearRule:
     :param labels: classes of the model, in the order of its scores
     :param watched: classes that are obstacles; those that the model lacks are passed over
     :param score: near from this summed probability on
-    :param free_score: free below this one
+    :param free_score: free below this one, at most `score`
     :param free_frames: consecutive frames that it takes to be free, or to be another class
     """
 
     def __init__(self, labels: Sequence[str], *, watched: Sequence[str], score: float,
                  free_score: float, free_frames: int) -> None:
-        if free_score > score:
-            raise ConfigError(f'obstacle_free_score is {free_score:g}, it must not be above '
-                              f'obstacle_score {score:g}')
         self._labels = tuple(labels)
         self._indices = tuple(i for i, label in enumerate(labels) if label in watched)
-        self._score, self._free_score = score, free_score
+        self._score, self._free_score = score, min(free_score, score)
         self._free_frames = free_frames
         self._below = self._other = 0
         self.near = ''

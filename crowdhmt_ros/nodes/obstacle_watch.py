@@ -39,7 +39,6 @@ class ObstacleWatch:
     :param labels: classes of the model, in the order of its scores
     :param parameters: what counts as near
     :param sink: gets each message as well, for tests
-    :raises ConfigError: the lower score is above the upper one
     """
 
     def __init__(self, node: Node, labels: Sequence[str], parameters: ObstacleParameters, *,

@@ -241,7 +241,7 @@ class CameraInferenceParameters:
         0.6, 'an obstacle is near from this summed probability of its classes on',
         low=0.0, high=1.0)
     obstacle_free_score: float = parameter(
-        0.5, 'the view is free again below this summed probability', low=0.0, high=1.0)
+        0.5, 'the view is free again below this one, at most obstacle_score', low=0.0, high=1.0)
     obstacle_free_frames: int = parameter(
         2, 'consecutive frames that it takes to be free, or to be another class',
         low=1, high=1000)

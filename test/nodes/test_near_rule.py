@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.nodes.near_rule import Change, NearRule
 
 LABELS = ('pedestrian', 'bicycle', 'car', 'building')
@@ -50,6 +49,6 @@ def test_a_model_without_such_classes_never_tells():
     assert changes(watch, [(1.0, 0.0, 0.0, 0.0)] * 3) == [None] * 3
 
 
-def test_limits_the_wrong_way_round_are_refused():
-    with pytest.raises(ConfigError, match='must not be above'):
-        rule(free_score=0.7)
+def test_a_lower_score_above_the_upper_one_counts_as_the_same():
+    told = changes(rule(free_score=0.9), [(0.7, 0.0, 0.0, 0.3)] * 4)
+    assert [bool(change) for change in told] == [True, False, False, False]
