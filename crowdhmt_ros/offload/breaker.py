@@ -13,6 +13,10 @@ import time
 from typing import Callable
 
 FAILURES_TO_OPEN = 2
+SILENCE_S = 0.4
+"""A peer that said anything within this time is slow, not gone."""
+SLOW_TO_OPEN = 6
+"""So many requests in a row without an answer in time open it, whatever else the peer says."""
 ANSWERS_TO_CLOSE = 2
 PING_BROKEN_S = 0.25
 BACK_OFF_S = 0.5
@@ -25,8 +29,8 @@ class Breaker:
     """
     Closed: requests may be sent. Open: only pings, until the peer answers again.
 
-    It opens after two requests, or two pings, in a row without an answer, or with a lost
-    connection. It closes when two pings in a row were answered and the back-off is over: 0.5 s,
+    It opens after two requests in a row without an answer from a peer that is silent altogether,
+    after six from one that is only slow, after two pings, or with a lost connection. It closes when two pings in a row were answered and the back-off is over: 0.5 s,
     doubled with each opening up to 1.5 s, of which a random share between half and all is waited.
 
     :param monotonic: clock, s
@@ -41,7 +45,7 @@ class Breaker:
         self._answers = 0
         self._back_off_s = BACK_OFF_S
         self._until_s = 0.0
-        self._closed_s = monotonic()
+        self._closed_s = self._heard_s = monotonic()
         self._pings_failed = 0
         self.failures = 0
         self.opened = 0
@@ -59,6 +63,10 @@ class Breaker:
         pings_s = PING_BROKEN_S * (ANSWERS_TO_CLOSE - self._answers)
         return max(self._until_s - self._monotonic(), pings_s, 1e-3)
 
+    def heard(self) -> None:
+        """Note that the peer said anything, an answer that comes too late for example."""
+        self._heard_s = self._monotonic()
+
     def answered(self) -> None:
         """Note that a request was answered."""
         self.failures = 0
@@ -67,6 +75,7 @@ class Breaker:
     def ping_answered(self) -> None:
         """Note that a ping was answered: it heals an open breaker and excuses no request."""
         self._pings_failed = 0
+        self.heard()
         if not self._open:
             return
         self._answers += 1
@@ -79,7 +88,8 @@ class Breaker:
         """Note that a request was not answered in its time, or was refused."""
         self.failures += 1
         self._answers = 0
-        if self.failures >= FAILURES_TO_OPEN:
+        silent_s = self._monotonic() - self._heard_s
+        if self.failures >= (FAILURES_TO_OPEN if silent_s >= SILENCE_S else SLOW_TO_OPEN):
             self._trip()
 
     def ping_failed(self) -> None:

@@ -2,7 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from crowdhmt_ros.offload.breaker import BACK_OFF_MAX_S, BACK_OFF_S, STEADY_S, Breaker
+from crowdhmt_ros.offload.breaker import (
+    BACK_OFF_MAX_S,
+    BACK_OFF_S,
+    SILENCE_S,
+    SLOW_TO_OPEN,
+    STEADY_S,
+    Breaker,
+)
 
 
 class Clock:
@@ -32,12 +39,13 @@ def heal(breaker, clock):
     return clock.now_s - began_s
 
 
-def test_one_failure_does_not_open_it_and_two_in_a_row_do(clock):
+def test_one_failure_does_not_open_it_and_two_in_a_row_of_a_silent_peer_do(clock):
     breaker = make(clock)
     breaker.failed()
     assert not breaker.is_open
     assert breaker.retry_in_s == 0.0
     breaker.answered()
+    clock.now_s += SILENCE_S
     breaker.failed()
     assert not breaker.is_open
     breaker.failed()
@@ -58,8 +66,22 @@ def test_a_lost_connection_opens_it_at_once_and_being_told_twice_changes_nothing
 
 def test_answered_pings_do_not_excuse_requests_that_stay_unanswered(clock):
     breaker = make(clock)
+    for _ in range(SLOW_TO_OPEN - 1):
+        breaker.failed()
+        breaker.ping_answered()
+    assert not breaker.is_open
     breaker.failed()
-    breaker.ping_answered()
+    assert breaker.is_open
+
+
+def test_answers_that_come_too_late_tell_a_slow_peer_from_a_lost_one(clock):
+    breaker = make(clock)
+    for _ in range(SLOW_TO_OPEN - 1):
+        clock.now_s += SILENCE_S
+        breaker.heard()
+        breaker.failed()
+    assert not breaker.is_open
+    clock.now_s += SILENCE_S
     breaker.failed()
     assert breaker.is_open
 
