@@ -116,12 +116,12 @@ class ZeroMQDoor:
         self._context = zmq.Context()
         try:
             self._socket = self._bound(address or LOOPBACK)
-        except (zmq.ZMQError, TrustError, OffloadError):
+            self.address = _told(self._socket.last_endpoint.decode(), advertise_host)
+        except (zmq.ZMQError, OffloadError):
             self._waking.close()
             self._woken.close()
             self._context.destroy(linger=0)
             raise
-        self.address = _told(self._socket.last_endpoint.decode(), advertise_host)
 
     def start(self) -> None:
         """Let robots in."""
