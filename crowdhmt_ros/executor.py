@@ -115,7 +115,10 @@ class Executor:
         self._luminance = self._preprocessor.luminance()
         ready_s = time.perf_counter()
         if active.hedge is not None:
-            return self._hedged(active, active.hedge, frame, ready_s - start_s)
+            if active.hedge.retired:  # another plan came in while the frame was prepared
+                active = self._active or active
+            if active.hedge is not None:
+                return self._hedged(active, active.hedge, frame, ready_s - start_s)
         active.executable.run((self._input,), active.outputs)
         end_s = time.perf_counter()
         return Inference(

@@ -18,7 +18,7 @@ from typing import Optional, Protocol, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backend import Executable, make_buffers
-from crowdhmt_ros.errors import OffloadError
+from crowdhmt_ros.errors import BackendError, CrowdHMTError, OffloadError
 from crowdhmt_ros.types import Crossing
 
 _log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ MARGIN_S = 0.003
 FALLBACK_TRIALS = 3
 FORGET = 0.98
 """How fast one slow run of the fallback is forgotten, per run of it."""
+SAY_AGAIN_S = 5.0
+"""A peer that does not help fails at every frame; the log tells it so often."""
 
 Outputs = Tuple[np.ndarray, ...]
 
@@ -51,6 +53,10 @@ class Remote(Protocol):
     @property
     def takes_image(self) -> bool:
         """Whether `ask` takes the resized image instead of tensors."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it can never be asked again: it has to be had anew."""
 
     def ask(self, arrays: Sequence[np.ndarray], budget_s: float) -> Asked:
         """Send one frame's crossing."""
@@ -93,6 +99,7 @@ class Hedge:
         self.remote = remote
         self.budget_s = budget_s
         self.failure = ''
+        self._say_from_s = -float('inf')
         self._turn = threading.Lock()
         self._retired = False
         self._head = head
@@ -106,9 +113,14 @@ class Hedge:
         """What the fallback takes at worst, as far as seen lately."""
         return self._fallback_s
 
+    @property
+    def retired(self) -> bool:
+        """Whether it asks nobody any more: something else is in force."""
+        return self._retired
+
     def retire(self) -> None:
         """Release the peer, after the frame in work if there is one; from any thread."""
-        self._retired = True
+        self._retired = True  # before the turn: who takes it later does not ask
         if self._turn.acquire(blocking=False):
             self._turn.release()
             self.remote.release()
@@ -116,40 +128,56 @@ class Hedge:
     def answer(self, tensor: np.ndarray, image: Optional[np.ndarray],
                received_s: float) -> Outcome:
         """
-        Answer one frame.
+        Answer one frame; without asking once it is retired.
 
         :param tensor: the model's input
         :param image: the resized frame, blue-green-red uint8; None where it is not at hand
         :param received_s: monotonic clock when the frame lay in memory
-        :raises BackendError: an engine of this robot failed
+        :raises BackendError: the fallback failed and nothing came from the peer in time
         """
-        with self._turn:
-            outcome = self._answer(tensor, image, received_s)
-        if self._retired:
-            self.remote.release()
-        return outcome
+        try:
+            with self._turn:
+                return self._answer(tensor, image, received_s)
+        finally:
+            if self._retired:
+                self.remote.release()
 
     def _answer(self, tensor: np.ndarray, image: Optional[np.ndarray],
                 received_s: float) -> Outcome:
         start_s = time.perf_counter()
-        crossing_of: Sequence[np.ndarray] = (tensor,) if image is None else (image,)
-        if self._head is not None:
-            self._head.run((tensor,), self._head_outputs)
-            crossing_of = self._head_outputs
-        head_s = time.perf_counter() - start_s
         deadline_s = received_s + self.budget_s
-        asked = self._ask(crossing_of, deadline_s)
+        crosses = self._crossing_of(tensor, image)
+        head_s = time.perf_counter() - start_s
+        asked = None if crosses is None else self._ask(crosses, deadline_s)
         found = self._wait(asked, deadline_s - self._fallback_s - MARGIN_S)
         if found is not None:
             return self._by_peer(found, head_s)
         waited_s = time.perf_counter() - start_s - head_s
-        own_s = self._run_fallback(tensor)
-        found = self._wait(asked, 0.0)
-        if found is not None:  # it came while the fallback ran: the better answer counts
+        own_s, failure = self._run_fallback(tensor)
+        # One that came while the fallback ran is the better answer; one that may still come is
+        # waited for when there is no other.
+        found = self._wait(asked, 0.0 if failure is None else deadline_s)
+        if found is not None:
             return self._by_peer(found, head_s + own_s)
         if asked is not None:
             asked.cancel()
+        if failure is not None:
+            raise failure
         return Outcome(self._fallback_outputs[0], True, None, head_s + own_s, waited_s)
+
+    def _crossing_of(self, tensor: np.ndarray, image: Optional[np.ndarray]
+                     ) -> Optional[Sequence[np.ndarray]]:
+        """Return what crosses, None where nothing may or can: the fallback answers then."""
+        if self._retired:
+            return None
+        if self._head is None:
+            return (tensor,) if image is None else (image,)
+        try:
+            self._head.run((tensor,), self._head_outputs)
+        except BackendError as error:
+            self._note(error)
+            return None
+        return self._head_outputs
 
     def _ask(self, arrays: Sequence[np.ndarray], deadline_s: float) -> Optional[Asked]:
         try:
@@ -173,12 +201,16 @@ class Hedge:
         outputs, crossing = found
         return Outcome(outputs[0], False, crossing, infer_s, crossing.offload_s)
 
-    def _run_fallback(self, tensor: np.ndarray) -> float:
+    def _run_fallback(self, tensor: np.ndarray) -> Tuple[float, Optional[BackendError]]:
+        """Return what it took, and why there are no outputs if there are none."""
         start_s = time.perf_counter()
-        self._fallback.run((tensor,), self._fallback_outputs)
+        try:
+            self._fallback.run((tensor,), self._fallback_outputs)
+        except BackendError as error:
+            return time.perf_counter() - start_s, error
         took_s = time.perf_counter() - start_s
         self._fallback_s = max(took_s, FORGET * self._fallback_s)
-        return took_s
+        return took_s, None
 
     def _try_fallback(self) -> float:
         inputs = make_buffers(self._fallback.inputs)
@@ -189,8 +221,9 @@ class Hedge:
             longest_s = max(longest_s, time.perf_counter() - start_s)
         return longest_s
 
-    def _note(self, error: OffloadError) -> None:
-        text = str(error)
-        if text != self.failure:
-            self.failure = text
-            _log.warning('%s does not help with a frame: %s', self.remote.robot_id, text)
+    def _note(self, error: CrowdHMTError) -> None:
+        self.failure = str(error)
+        now_s = time.monotonic()
+        if now_s >= self._say_from_s:
+            self._say_from_s = now_s + SAY_AGAIN_S
+            _log.warning('%s does not help with a frame: %s', self.remote.robot_id, error)

@@ -13,9 +13,16 @@ from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
-from crowdhmt_ros.errors import BackendError, FrameError
+from crowdhmt_ros.errors import BackendError, FrameError, OffloadError
 from crowdhmt_ros.executor import Executor, softmax
-from crowdhmt_ros.types import TensorSpec
+from crowdhmt_ros.hedge import Hedge
+from crowdhmt_ros.types import (
+    Candidate,
+    Crossing,
+    Placement,
+    SegmentPlacement,
+    TensorSpec,
+)
 from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
@@ -193,3 +200,135 @@ def test_an_answer_costs_little_over_engine_and_preprocessing(executor, bundle, 
         found = executor.infer(frame)
         overheads.append(time.perf_counter() - start - found.infer_s - found.preprocess_s)
     assert statistics.median(overheads) <= 100e-6
+
+
+class Drone:
+    """A peer's part that answers at once with the first class, or refuses."""
+
+    robot_id = 'drone'
+    lost = False
+
+    def __init__(self, classes, *, takes_image=False, refuses=False):
+        self.logits = np.zeros((1, classes), np.float32)
+        self.logits[0, 0] = 9.0
+        self.takes_image, self.refuses = takes_image, refuses
+        self.asked, self.released = [], 0
+
+    def ask(self, arrays, budget_s):
+        if self.refuses:
+            raise OffloadError('the breaker is open')
+        self.asked.append([np.array(a) for a in arrays])
+        return self
+
+    def wait(self, timeout_s):
+        return (self.logits,), Crossing('drone', 0.001, 0.002, 0.0, 0.003, 100, 20)
+
+    def cancel(self):
+        pass
+
+    def release(self):
+        self.released += 1
+
+
+@pytest.fixture
+def hedged(bundle, pool, executor):
+    """Bring a candidate with a peer into force; narrow in one thread is the fallback."""
+    def bring_into_force(drone, plan_seq=7):
+        whole, fallback = bundle.candidates()[0], bundle.candidates()[-1]
+        segment_id = whole.placement.segments[0].segment_id
+        helped = Candidate('wide', whole.variant, Placement((
+            SegmentPlacement('whole', segment_id, 'drone', 'jpeg'),)), whole.engine)
+        hedge = Hedge(drone, None, pool.get(fallback), 0.2)
+        executor.switch_hedged(helped, hedge, fallback, pool.get(fallback), plan_seq)
+        return helped, fallback, hedge
+    return bring_into_force
+
+
+def now_frame(shape=(144, 192, 3)):
+    frame = make_frame(0, shape)
+    return Frame(frame.image, 0, 'camera', time.monotonic())
+
+
+def test_an_answer_of_a_peer_bears_its_candidate_and_what_the_crossing_took(
+        executor, bundle, hedged):
+    helped, _, _ = hedged(Drone(len(bundle.classes)))
+    found = executor.infer(now_frame())
+    assert (found.candidate_id, found.plan_seq) == (helped.candidate_id, 7)
+    assert (found.degraded, found.fallback_id) == (False, '')
+    assert found.scores.index(max(found.scores)) == 0
+    assert found.crossing.robot_id == 'drone'
+    assert found.offload_s == pytest.approx(found.crossing.offload_s)
+    assert found.exit_index == helped.variant.exit_index
+
+
+def test_an_answer_of_the_fallback_says_so_and_who_answered(executor, bundle, hedged, switch):
+    helped, fallback, _ = hedged(Drone(len(bundle.classes), refuses=True))
+    frame = now_frame()
+    found = executor.infer(frame)
+    assert (found.candidate_id, found.degraded) == (helped.candidate_id, True)
+    assert found.fallback_id == fallback.candidate_id
+    assert found.exit_index == fallback.variant.exit_index
+    assert found.crossing is None
+    switch(executor, fallback)
+    alone = executor.infer(frame)
+    assert alone.scores == found.scores
+    assert (alone.degraded, alone.offload_s) == (False, None)
+
+
+@pytest.mark.parametrize('shape', [(144, 192, 3), (144, 192), (144, 192, 1)])
+def test_a_peer_that_takes_images_gets_colour_in_the_size_of_the_model(
+        executor, bundle, hedged, shape):
+    drone = Drone(len(bundle.classes), takes_image=True)
+    hedged(drone)
+    assert not executor.infer(now_frame(shape)).degraded
+    _, _, height, width = bundle.input.shape
+    assert drone.asked[0][0].shape == (height, width, 3)
+    assert drone.asked[0][0].dtype == np.uint8
+
+
+def test_a_plan_that_comes_while_a_frame_is_prepared_answers_it_alone(
+        executor, bundle, pool, hedged):
+    drone = Drone(len(bundle.classes))
+    _, fallback, hedge = hedged(drone)
+    prepare = executor._preprocessor.into
+
+    def switch_meanwhile(image, out):
+        prepare(image, out)
+        executor.switch(fallback, pool.get(fallback), 8)
+        hedge.retire()
+
+    executor._preprocessor.into = switch_meanwhile
+    found = executor.infer(now_frame())
+    assert (found.plan_seq, found.degraded) == (8, False)
+    assert drone.asked == [], 'the lease is given back already'
+    assert drone.released == 1
+
+
+def test_switching_between_home_and_a_peer_at_any_time_mixes_nothing(
+        executor, bundle, pool, hedged):
+    fallback = bundle.candidates()[-1]
+    executor.switch(fallback, pool.get(fallback), 1)
+    frame = now_frame()
+    alone = executor.infer(frame).scores
+    stop, drones = threading.Event(), []
+
+    def keep_switching():
+        while not stop.is_set():
+            drones.append(Drone(len(bundle.classes)))
+            _, _, hedge = hedged(drones[-1])
+            executor.switch(fallback, pool.get(fallback), 1)
+            hedge.retire()
+
+    thread = threading.Thread(target=keep_switching)
+    thread.start()
+    try:
+        for _ in range(300):
+            found = executor.infer(now_frame())
+            if found.plan_seq == 1 or found.degraded:
+                assert found.scores == alone
+            else:
+                assert found.scores[0] > 0.9
+    finally:
+        stop.set()
+        thread.join()
+    assert all(drone.released for drone in drones)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from crowdhmt_ros.errors import OffloadError
+from crowdhmt_ros.errors import BackendError, OffloadError
 from crowdhmt_ros.hedge import Hedge
 from crowdhmt_ros.types import Crossing, TensorSpec
 
@@ -21,9 +21,12 @@ class Engine:
     def __init__(self, value, *, takes_s=0.0, outputs=(LOGITS,)):
         self.inputs, self.outputs, self.value, self.takes_s = (INPUT,), outputs, value, takes_s
         self.runs = 0
+        self.broken = False
 
     def run(self, inputs, outputs):
         self.runs += 1
+        if self.broken:
+            raise BackendError('the engine failed')
         if self.takes_s:
             time.sleep(self.takes_s)
         outputs[0].fill(self.value)
@@ -52,6 +55,7 @@ class Asked:
 class Remote:
     robot_id = 'drone'
     takes_image = False
+    lost = False
 
     def __init__(self, after_s=0.0, *, breaks=False, refuses=False):
         self.after_s, self.breaks, self.refuses = after_s, breaks, refuses
@@ -150,3 +154,52 @@ def test_an_idle_one_is_released_at_once():
     remote = Remote()
     Hedge(remote, None, Engine(1.0), BUDGET_S).retire()
     assert remote.released == 1
+
+
+def test_who_was_retired_before_the_frame_came_asks_nobody():
+    remote = Remote()
+    hedge = Hedge(remote, None, Engine(1.0), BUDGET_S)
+    hedge.retire()
+    assert hedge.retired
+    assert answer(hedge).degraded
+    assert remote.asked == []
+
+
+def test_a_head_that_fails_leaves_the_frame_to_the_fallback():
+    head, remote = Engine(3.0, outputs=(TensorSpec('features', 'float32', (1, 5)),)), Remote()
+    head.broken = True
+    hedge = Hedge(remote, head, Engine(1.0), BUDGET_S)
+    done = answer(hedge)
+    assert done.degraded
+    assert done.logits.tolist() == [[1.0, 1.0]]
+    assert remote.asked == []
+    assert 'the engine failed' in hedge.failure
+
+
+def test_a_fallback_that_fails_leaves_the_frame_to_a_late_peer():
+    fallback, remote = Engine(1.0), Remote(after_s=0.14)
+    hedge = Hedge(remote, None, fallback, BUDGET_S)
+    hedge._fallback_s = 0.1  # so that the peer is given up before its answer is there
+    fallback.broken = True
+    done = answer(hedge)
+    assert not done.degraded
+    assert done.logits.tolist() == [[7.0, 7.0]]
+
+
+def test_when_all_fail_the_call_is_forgotten_and_the_peer_still_released():
+    fallback, remote = Engine(1.0), Remote(after_s=9.0)
+    hedge = Hedge(remote, None, fallback, BUDGET_S)
+    fallback.broken = True
+    with pytest.raises(BackendError, match='the engine failed'):
+        answer(hedge)
+    assert remote.asked[0].cancelled
+    hedge.retire()
+    assert remote.released == 1
+
+
+def test_a_peer_that_fails_at_every_frame_is_logged_once_in_a_while(caplog):
+    remote = Remote(refuses=True)
+    hedge = Hedge(remote, None, Engine(1.0), BUDGET_S)
+    for _ in range(20):
+        answer(hedge)
+    assert len([r for r in caplog.records if 'does not help' in r.message]) == 1

@@ -8,6 +8,7 @@ the executor handles arrays and nothing of the wire.
 """
 from __future__ import annotations
 
+import threading
 import time
 from typing import Callable, Optional, Sequence, Tuple
 
@@ -71,7 +72,7 @@ class RemotePart:
     Asks one peer to run one segment, frame after frame, under one lease.
 
     :param channel: to the peer
-    :param lease: covers the segment; `renewed` replaces it
+    :param lease: covers the segment; the channel renews it
     :param segment: what the peer runs; only names, digest and specs are used
     :param codec: how the crossing is packed; 'jpeg' takes the resized image instead of tensors
     """
@@ -81,7 +82,7 @@ class RemotePart:
         self._lease = lease
         self._segment = segment
         self.codec = codec
-        self._released = False
+        self._once = threading.Lock()
 
     @property
     def robot_id(self) -> str:
@@ -89,13 +90,9 @@ class RemotePart:
         return self._channel.robot_id
 
     @property
-    def lease(self) -> Lease:
-        """The lease in force."""
-        return self._lease
-
-    def renewed(self, lease: Lease) -> None:
-        """Go on under another lease."""
-        self._lease = lease
+    def lost(self) -> bool:
+        """Whether its channel was taken down: the peer has restarted, or was gone for long."""
+        return bool(getattr(self._channel, 'closed', False))
 
     @property
     def takes_image(self) -> bool:
@@ -121,9 +118,8 @@ class RemotePart:
                      self._outputs)
 
     def release(self) -> None:
-        """Give the lease back, once; never waits."""
-        released, self._released = self._released, True
-        if not released:
+        """Give the lease back, once; never waits; from any thread."""
+        if self._once.acquire(blocking=False):
             self._channel.release(self._lease)
 
     def _outputs(self, payload: bytes) -> Tuple[np.ndarray, ...]:
