@@ -18,7 +18,10 @@ from test.offload.guests import BUNDLE, MAP, TAIL, make_server, until
 
 zmq = pytest.importorskip('zmq')
 from crowdhmt_ros.errors import OffloadError  # noqa: E402
-from crowdhmt_ros.offload.breaker import Breaker  # noqa: E402
+from crowdhmt_ros.offload.breaker import (
+    SILENCE_S,
+    Breaker,  # noqa: E402
+)
 from crowdhmt_ros.offload.call_book import Asker, RequestSeq  # noqa: E402
 from crowdhmt_ros.offload.channel import Call, LeaseWish  # noqa: E402
 from crowdhmt_ros.offload.codec import decode, encode  # noqa: E402
@@ -394,11 +397,12 @@ def test_a_closed_channel_fails_what_is_under_way_and_can_be_closed_twice(opened
 
 # A peer that goes
 
-def test_two_calls_without_an_answer_open_the_breaker_and_pings_close_it(opened):
+def test_calls_without_an_answer_open_the_breaker_and_pings_close_it(opened):
     changes = []
     door = opened.door(lambda request: [])
     channel = opened.channel(door.address, changed=lambda: changes.append(1))
     door.silent_to_pings = True
+    time.sleep(SILENCE_S)
     for _ in range(2):
         pending = channel.submit(call(budget_s=0.05))
         assert pending.wait(0.05) is None
@@ -461,6 +465,7 @@ def test_a_stopped_peer_leaves_calls_unanswered_and_comes_back(child, opened):
     channel = opened.channel(address)
     lease = channel.lease(WISH, 5.0)
     process.send_signal(signal.SIGSTOP)
+    time.sleep(SILENCE_S)
     for _ in range(2):
         pending = channel.submit(call(lease.lease_id, 0.05))
         assert pending.wait(0.05) is None
