@@ -18,10 +18,7 @@ from test.offload.guests import BUNDLE, MAP, TAIL, make_server, until
 
 zmq = pytest.importorskip('zmq')
 from crowdhmt_ros.errors import OffloadError  # noqa: E402
-from crowdhmt_ros.offload.breaker import (
-    SILENCE_S,
-    Breaker,  # noqa: E402
-)
+from crowdhmt_ros.offload.breaker import SILENCE_S, Breaker  # noqa: E402
 from crowdhmt_ros.offload.call_book import Asker, RequestSeq  # noqa: E402
 from crowdhmt_ros.offload.channel import Call, LeaseWish  # noqa: E402
 from crowdhmt_ros.offload.codec import decode, encode  # noqa: E402
