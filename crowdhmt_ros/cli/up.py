@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from crowdhmt_ros.cli.processes import POLL_S, Child, Ended, Fleet
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.nodes import table
-from crowdhmt_ros.nodes.launching import image_remappings
+from crowdhmt_ros.nodes.launching import CHANNELS, image_remappings
 from crowdhmt_ros.share import config_folders
 
 ROLES = ('vehicle', 'drone')
@@ -114,6 +114,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
                         help='YAML file of ROS parameters; default: config/ROLE.yaml')
     parser.add_argument('--image-topic', metavar='TOPIC', help='where the camera publishes')
     parser.add_argument('--battery-topic', metavar='TOPIC', help='where the battery publishes')
+    parser.add_argument('--channel', choices=tuple(CHANNELS)[1:], default='',
+                        help='way to peers; default: as the parameter file says')
+    parser.add_argument('--keys-dir', type=Path, metavar='DIR',
+                        help='folder of own and trusted keys; default: $CROWDHMT_KEYS or '
+                        '~/.config/crowdhmt/keys')
     parser.add_argument('--use-sim-time', action='store_true', help='follow /clock')
     parser.add_argument('--processes', choices=table.GROUPINGS, default=table.GROUPED)
     parser.add_argument('--log-level', default='', choices=('', 'debug', 'info', 'warn', 'error'))
@@ -152,6 +157,9 @@ def command_lines(arguments: argparse.Namespace) -> Dict[str, List[str]]:
     parameters: Dict[str, object] = {'use_sim_time': True} if arguments.use_sim_time else {}
     if arguments.bundle:
         parameters['bundle'] = arguments.bundle
+    if arguments.keys_dir:
+        parameters['keys_dir'] = str(arguments.keys_dir)
+    parameters.update(CHANNELS[arguments.channel])
     remappings = dict(image_remappings((arguments.image_topic or '').rstrip('/')))
     if arguments.battery_topic:
         remappings['battery_state'] = arguments.battery_topic

@@ -398,10 +398,12 @@ def summarise(recording: Recording, *,
     variants: List[str] = []
     ways: List[str] = []
     for answer in sorted(recording.answers, key=lambda a: a.stamp_ns):
+        if answer.degraded:  # nobody has chosen that
+            continue
         if not variants or variants[-1] != answer.variant_id:
             variants.append(answer.variant_id)
         way = '%s@%s' % (answer.variant_id, answer.placement)
-        if not answer.degraded and (not ways or ways[-1] != way):
+        if not ways or ways[-1] != way:
             ways.append(way)
     return {
         'format': 'crowdhmt-report', 'format_version': 1, 'about': dict(about or {}),

@@ -108,6 +108,42 @@ def test_a_missing_params_file_is_named(started):
         started(params_file='nowhere.yaml')
 
 
+def test_a_fleet_starts_each_robot_with_its_own_configuration_and_keys(started, tmp_path):
+    nodes = started('fleet', keys_dir=str(tmp_path), channel='ros')
+    executables = [process.name for process in ROBOT_PROCESSES]
+    assert [(n['namespace'], n['executable']) for n in nodes] == [
+        (robot, name) for robot in ('vehicle', 'drone') for name in executables]
+    for node in nodes:
+        file, overrides = node['parameters']
+        assert file == str(ROOT / 'config' / f'{node["namespace"]}.yaml')
+        assert overrides['keys_dir'] == str(tmp_path / node['namespace'])
+        assert (overrides['channel'], overrides['ros_door'], overrides['data_door']) == (
+            'ros', True, False)
+
+
+def test_a_fleet_may_hold_several_of_one_role_under_names_of_their_own(started):
+    nodes = started('fleet', robots='vehicle, drone:left, drone:right')
+    assert list(dict.fromkeys(n['namespace'] for n in nodes)) == ['vehicle', 'left', 'right']
+    assert [n['parameters'][0].rpartition('/')[2] for n in nodes
+            if n['namespace'] == 'right'] == ['drone.yaml'] * len(ROBOT_PROCESSES)
+
+
+@pytest.mark.parametrize(('robots', 'said'), [
+    ('vehicle,boat', "holds 'boat'"), ('drone,drone', 'a namespace of its own'),
+    ('', "holds ''")])
+def test_a_fleet_that_cannot_be_is_named(started, robots, said):
+    with pytest.raises(ValueError, match=said):
+        started('fleet', robots=robots)
+
+
+def test_every_parameter_of_a_channel_exists_and_is_in_range():
+    for values in launching.CHANNELS.values():
+        for name, value in values.items():
+            owners = [p for p in PARAMETERS.values() if name in p.__dataclass_fields__]
+            assert owners
+            assert not [text for owner in owners for text in problems(owner, {name: value})]
+
+
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_reading_a_launch_file_imports_nothing_heavy(path):
     code = ('import importlib.util, sys\n'
