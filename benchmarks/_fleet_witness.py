@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -50,7 +51,7 @@ class Witness:
                      lambda m: self.status.update({s.name: s for s in m.status}))
         for name in namespaces:
             self._listen(f'/{name}/{topics.FEEDBACK.name}', Feedback, topics.FEEDBACK,
-                         lambda m, name=name: self._on_feedback(name, m))
+                         partial(self._on_feedback, name))
             self._listen(f'/{name}/{topics.RESULT.name}', InferenceResult, topics.RESULT,
                          self.answers[name].append)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The drone's engine killed and stopped in the middle of a request: no frame of the vehicle is lost."""
+"""The drone's engine killed and stopped in the middle of a request: no frame is lost."""
 from __future__ import annotations
 
 import signal

@@ -43,8 +43,8 @@ def found_s(witness: Any, robot_id: str, by: str, since_s: float) -> float:
     witness.until(lambda: robot_id in witness.found[by], START_TIMEOUT_S,
                   '%s finds %s' % (by, robot_id))
     heard_s = witness.advert_s(robot_id, since_s)
-    return max(0.0, witness.found[by][robot_id] - (
-        heard_s if heard_s is not None else witness.found[by][robot_id]))
+    linked_s: float = witness.found[by][robot_id]
+    return 0.0 if heard_s is None else max(0.0, linked_s - heard_s)
 
 
 def meet(witness: Any, robots: Any) -> Dict[str, float]:

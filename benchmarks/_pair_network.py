@@ -74,6 +74,15 @@ def one_stage(rig: Rig, link: LinkedPair, name: str, shape: Shape, seconds: floa
                  sum(a.degraded for a in answers) / count)
 
 
+def linked_rig(folder: Path, link: LinkedPair, channel: str) -> Rig:
+    """Return the pair, not started yet, with a robot at each end of a link."""
+    ends = tuple(zip((HELPED, HELPER), (link.prefix(0), link.prefix(1)), ADDRESSES))
+    return Rig(folder, channel=channel, environment=environment(),
+               prefixes={name: prefix for name, prefix, _ in ends},
+               own_parameters={name: {'offload_server:address': 'tcp://%s:0' % address}
+                               for name, _, address in ends})
+
+
 def run_network(folder: Path, *, cuts: int, cut_s: float, stage_s: float,
                 channel: str = 'auto') -> Outcome:
     """
@@ -87,15 +96,11 @@ def run_network(folder: Path, *, cuts: int, cut_s: float, stage_s: float,
     if reason:
         raise ProcessError(reason)
     resumed, stages = [], []
-    with LinkedPair(Shape()) as link:
-        with Rig(folder, channel=channel, environment=environment(),
-                 prefixes={HELPED: link.prefix(0), HELPER: link.prefix(1)},
-                 own_parameters={name: {'offload_server:address': 'tcp://%s:0' % address}
-                                 for name, address in zip((HELPED, HELPER), ADDRESSES)}) as rig:
-            for _ in range(cuts):
-                resumed.append(cut_once(rig, link, cut_s))
-            for name, shape in STAGES if stage_s else ():
-                stages.append(one_stage(rig, link, name, shape, stage_s))
+    with LinkedPair(Shape()) as link, linked_rig(folder, link, channel) as rig:
+        for _ in range(cuts):
+            resumed.append(cut_once(rig, link, cut_s))
+        for name, shape in STAGES if stage_s else ():
+            stages.append(one_stage(rig, link, name, shape, stage_s))
     counted = rig.counted()
     return Outcome(tuple(resumed), tuple(stages), int(counted['emitted']), *spoiled(counted))
 
