@@ -75,7 +75,7 @@ def arguments(role: str, share: Path) -> Tuple[Argument, ...]:
                  GROUPINGS),
         Argument('log_level', 'info', 'least severe messages shown', LOG_LEVELS),
         Argument('respawn', 'true', 'restart a process that crashed', ('true', 'false')),
-        Argument('channel', '', "way to peers: auto, zeromq, ros or off; empty leaves it to "
+        Argument('channel', '', 'way to peers: auto, zeromq, ros or off; empty leaves it to '
                  'params_file', tuple(CHANNELS)),
         Argument('keys_dir', '', 'folder of own and trusted keys; empty leaves it to '
                  'params_file'),

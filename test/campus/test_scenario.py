@@ -9,7 +9,12 @@ from typing import Any, Callable, Dict
 import pytest
 import yaml
 
-from crowdhmt_ros.campus.scenario import load_scenario, scenario_dirs
+from crowdhmt_ros.campus.scenario import (
+    load_scenario,
+    robots_of,
+    scenario_content,
+    scenario_dirs,
+)
 from crowdhmt_ros.errors import ScenarioError
 
 Edit = Callable[[Dict[str, Any]], Any]
@@ -38,6 +43,49 @@ def test_packaged_minute_has_the_story_of_the_demo() -> None:
     assert shares[-1] == pytest.approx(0.28, abs=0.005)
     assert shares == sorted(shares, reverse=True)
     assert scenario.battery_start_ratio == 0.90
+
+
+def test_packaged_day_is_for_a_vehicle_that_runs_short_and_a_drone_that_does_not() -> None:
+    assert robots_of('campus_day') == ('vehicle', 'drone')
+    vehicle, drone = (load_scenario('campus_day', robot) for robot in ('vehicle', 'drone'))
+    assert load_scenario('campus_day') == vehicle
+    assert (vehicle.view, drone.view) == ('vehicle', 'drone')
+    for same in ('duration_s', 'seed', 'frame_rate_hz', 'light'):
+        assert getattr(vehicle, same) == getattr(drone, same)
+    shares = [key.bytes / vehicle.richest_plan_bytes for key in vehicle.memory]
+    assert (shares[0], shares[-1]) == (pytest.approx(0.85), pytest.approx(0.28))
+    assert vehicle.battery_start_ratio == 0.90
+    assert min(key.bytes for key in drone.memory) > max(key.bytes for key in vehicle.memory)
+
+
+def test_what_stands_under_a_robot_holds_over_what_stands_at_the_top(
+        tmp_path: Path, content: Dict[str, Any]) -> None:
+    del content['view']
+    content['robots'] = {'drone': {'frame_rate_hz': 5}, 'second': {'view': 'drone'}}
+    path = _write(tmp_path, content)
+    assert load_scenario(path).frame_rate_hz == 5.0
+    assert load_scenario(path).view == 'drone'  # as its name says
+    second = load_scenario(path, 'second')
+    assert (second.frame_rate_hz, second.view) == (10.0, 'drone')
+    assert 'robots' not in scenario_content(path, 'second')
+
+
+def test_a_file_for_one_robot_holds_for_any(tmp_path: Path, content: Dict[str, Any]) -> None:
+    path = _write(tmp_path, content)
+    assert robots_of(path) == ()
+    assert load_scenario(path, 'drone') == load_scenario(path)
+
+
+@pytest.mark.parametrize(('robots', 'said'), [
+    ({'drone': {}}, "has no robot 'vehicle': it has drone"), ([], 'must be a mapping of names'),
+    ({}, 'at least one'), ({'vehicle': 3}, 'must be a mapping of names'),
+    ({'vehicle': {'seed': 3}}, 'robots.vehicle.seed must stand at the top')])
+def test_robots_that_cannot_be_read_are_one_clear_line(
+        tmp_path: Path, content: Dict[str, Any], robots: object, said: str) -> None:
+    content['robots'] = robots
+    with pytest.raises(ScenarioError, match=said) as caught:
+        load_scenario(_write(tmp_path, content), 'vehicle')
+    assert '\n' not in str(caught.value)
 
 
 def test_memory_is_linear_between_keys_or_steps(tmp_path: Path, content: Dict[str, Any]) -> None:
