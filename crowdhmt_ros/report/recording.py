@@ -289,7 +289,7 @@ def parse_line(line: str) -> Optional[Tuple[str, Any]]:
         if reader is None:
             return None
         value = reader(entry['message'])
-        if name == 'obstacle_near':
+        if isinstance(value, ObstacleEvent):
             value = replace(value, received_ns=int(entry.get('received_ns') or 0))
         return name, value
     except (ValueError, KeyError, TypeError) as error:

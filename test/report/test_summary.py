@@ -1,5 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import pytest
 
 from crowdhmt_ros.report.recording import Recording, read_recording
@@ -60,3 +62,17 @@ def test_an_empty_run_still_has_a_summary():
     assert report['answers'] == 0
     assert report['rate_hz'] is None
     assert report['frames'] is None
+
+
+def test_what_an_obstacle_was_is_read_with_the_time_of_its_arrival(tmp_path):
+    near = {'topic': '/vehicle/obstacle_near', 'received_ns': 12, 'message': {
+        'header': {'stamp': s.time_message(10)}, 'near': True, 'label': 'pedestrian',
+        'score': 0.8, 'area_ratio': None, 'capture_to_event_s': 0.01, 'plan_seq': 1}}
+    events, frames = s.write_run(tmp_path, seconds=2)
+    with open(events, 'a', encoding='utf-8') as file:
+        file.write(json.dumps(near) + '\n')
+    frames.write_text('stamp_ns,label,light_band,area_ratio\n10,car,noon,0.25\n11,car,noon,\n')
+    recording = read_recording(events, frames)
+    assert [(e.stamp_ns, e.label, e.received_ns, e.area_ratio) for e in recording.obstacles] == [
+        (10, 'pedestrian', 12, None)]
+    assert [f.area_ratio for f in recording.frames] == [0.25, None]
