@@ -232,6 +232,8 @@ class Pool:
     def predict(self, candidate: Candidate, memory_bytes: Reading) -> None:
         """Take what a plan predicts for a candidate, for where no table tells."""
         keys = self._keys(candidate)
+        if candidate.placement.peers:  # the figure is of head and fallback together
+            return
         if len(keys) == 1 and memory_bytes.value is not None:
             with self._lock:
                 self._predicted[keys[0]] = memory_bytes

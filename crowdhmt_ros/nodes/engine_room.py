@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Protocol
 
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.engine.pool import Pool
@@ -25,6 +25,13 @@ from crowdhmt_ros.vision.preprocess import Preprocessor
 __all__ = ['EngineRoom', 'cache_dir_of', 'leanest', 'open_engine_room']
 FIRST_PLAN_SEQ = 0
 """Number under which answers run before the first plan."""
+
+
+class Way(Protocol):
+    """The links to peers, as far as they matter here."""
+
+    def close(self) -> None:
+        """End all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +60,17 @@ class EngineRoom:
     engine: Engine
     share: EngineShare
 
-    def close(self) -> None:
-        """Let go of everything compiled, here and at peers, but for what guests hold."""
+    def close(self, way: Optional[Way] = None) -> None:
+        """
+        Let go of everything compiled, here and at peers, but for what guests hold.
+
+        :param way: to peers, closed too: after the leases are given back, and before what
+            waits for a peer is waited for
+        """
         self.switcher.drop_help()
+        if way is not None:
+            way.close()
+        self.helped.close()
         self.pool.let_go()
         self.share.close(self.engine)
 

@@ -249,9 +249,10 @@ class FeedbackWindow:
         return WindowReport(feedback, tuple(row[0] for row in rows))
 
     def _energy(self, window: _Open) -> Reading:
-        """Return what the answers took: of the plan's candidate, and of fallbacks beside it."""
+        """Return what the answers took, fallbacks included; unknown where a part of it is."""
         parts = [self._energy_j_of(window.candidate_id)] * len(window.answered)
         parts += [self._energy_j_of(row[3].fallback_id)
                   for row in window.answered if row[3].fallback_id]
         known = [part for part in parts if part is not None]
-        return Reading(sum(known), ESTIMATED) if known else NO_READING
+        complete = bool(parts) and len(known) == len(parts)
+        return Reading(sum(known), ESTIMATED) if complete else NO_READING

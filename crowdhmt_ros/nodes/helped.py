@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Protocol
+from typing import Callable, Mapping, Optional, Protocol, Set
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.pool import Pool
@@ -15,6 +16,10 @@ from crowdhmt_ros.types import HERE, Candidate, Segment
 
 DEFAULT_BUDGET_S = 0.2
 """From frame to answer where the plan states no latency budget: two periods of 10 Hz."""
+LONGEST_BUDGET_S = 5.0
+"""However patient a plan is: a peer takes no longer, and no other frame is answered meanwhile."""
+JOIN_S = 6.0
+"""Longer than a request for a lease is waited for."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,9 @@ class Ready:
     executable: Executable
 
     def serves(self, candidate: Candidate, terms: Terms) -> bool:
-        """Whether it is what a plan asks for, but for the budget of time."""
-        return (self.candidate.candidate_id == candidate.candidate_id
+        """Whether it is what a plan asks for and can be had still, but for the budget of time."""
+        return (not self.hedge.remote.lost
+                and self.candidate.candidate_id == candidate.candidate_id
                 and self.terms.fallback.candidate_id == terms.fallback.candidate_id)
 
 
@@ -73,23 +79,41 @@ class HelpedPlans:
     def __init__(self, pool: Pool, segments: Mapping[str, Segment]) -> None:
         self._pool = pool
         self._segments = segments
+        self._threads: Set[threading.Thread] = set()
         self.peers: Optional[Peers] = None
 
     def prepare_in_background(self, candidate: Candidate, terms: Terms, done: Done) -> None:
         """
         Prepare in a thread of its own: a lease waits for another robot.
 
-        :param done: called once, in that thread
+        :param done: called once, in that thread, whatever happens
         """
         def work() -> None:
+            ready: Optional[Ready] = None
+            failure: Optional[CrowdHMTError] = OffloadError(
+                'preparing %s ended unexpectedly, see the traceback' % candidate.candidate_id)
             try:
                 ready = self.prepare(candidate, terms)
+                failure = None
             except CrowdHMTError as error:
-                done(candidate, None, error)
-            else:
-                done(candidate, ready, None)
+                failure = error
+            finally:
+                try:
+                    done(candidate, ready, failure)
+                finally:
+                    self._threads.discard(threading.current_thread())
 
-        threading.Thread(target=work, name='lease', daemon=True).start()
+        thread = threading.Thread(target=work, name='lease', daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def close(self) -> None:
+        """Lease nothing any more and wait for what is being prepared; close the way first."""
+        self.peers = None
+        until_s = time.monotonic() + JOIN_S
+        for thread in tuple(self._threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until_s - time.monotonic()))
 
     def prepare(self, candidate: Candidate, terms: Terms) -> Ready:
         """
@@ -102,9 +126,16 @@ class HelpedPlans:
         if peers is None or placed.device == HERE or len(candidate.placement.peers) != 1:
             raise OffloadError('%s needs one peer for its last part, and offloading must be on'
                                % candidate.candidate_id)
+        segment = self._segments.get(placed.segment_id)
+        if segment is None:
+            raise OffloadError('%s names the segment %s, which this bundle does not have'
+                               % (candidate.candidate_id, placed.segment_id))
         fallback = self._pool.prepare(terms.fallback)
         heads = self._pool.prepare_all(candidate)
-        remote = peers.remote_part(placed.device, self._segments[placed.segment_id],
-                                   placed.codec)
-        hedge = Hedge(remote, heads[0] if heads else None, fallback, terms.budget_s)
+        remote = peers.remote_part(placed.device, segment, placed.codec)
+        try:
+            hedge = Hedge(remote, heads[0] if heads else None, fallback, terms.budget_s)
+        except CrowdHMTError:
+            remote.release()
+            raise
         return Ready(candidate, terms, hedge, fallback)

@@ -12,27 +12,18 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Protocol, Tuple
+from typing import Callable, Dict, FrozenSet, Mapping, Optional, Protocol, Tuple
 
 from crowdhmt_ros.errors import OffloadError, TrustError
+from crowdhmt_ros.nodes.kept_channel import AGAIN_S, KeptChannel
 from crowdhmt_ros.offload.assist import RemotePart
 from crowdhmt_ros.offload.breaker import Breaker
-from crowdhmt_ros.offload.channel import (
-    Call,
-    Channel,
-    ChannelHealth,
-    Lease,
-    LeaseWish,
-    Pending,
-)
+from crowdhmt_ros.offload.channel import Channel, ChannelHealth, LeaseWish
 from crowdhmt_ros.offload.fleet import FleetView
 from crowdhmt_ros.types import Advert, PeerStatus, Segment
 
 KEPT_WITHOUT_ADVERT_S = 10.0
 """A channel outlives its peer's last advert so long: adverts are lost more easily than TCP."""
-AGAIN_S = 2.0
-"""Between two tries to open a channel, or to find a key that was not trusted."""
-RENEW_TIMEOUT_S = 2.0
 LEASE_TIMEOUT_S = 5.0
 """The peer may have to compile the segment first."""
 LEASE_S = 30.0
@@ -51,103 +42,6 @@ class Keys(Protocol):
 
     def reload(self) -> None:
         """Read the trusted keys again; raises TrustError."""
-
-
-class KeptChannel:
-    """
-    A channel whose leases are renewed at half time until they are released.
-
-    :param channel: the way to the peer
-    """
-
-    def __init__(self, channel: Channel, *,
-                 monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._channel = channel
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._kept: Dict[str, Tuple[LeaseWish, float]] = {}
-        self._renewing: Optional[threading.Thread] = None
-
-    @property
-    def robot_id(self) -> str:
-        """The peer."""
-        return self._channel.robot_id
-
-    @property
-    def kind(self) -> str:
-        """'zeromq' or 'ros'."""
-        return self._channel.kind
-
-    def lease(self, wish: LeaseWish, timeout_s: float) -> Lease:
-        """
-        Ask for a lease, wait for the answer, and keep the lease.
-
-        :raises OffloadError: refused (with the peer's reason), or no answer in time
-        """
-        lease = self._channel.lease(wish, timeout_s)
-        with self._lock:
-            self._kept[lease.lease_id] = (wish, self._half_of(lease))
-        return lease
-
-    def submit(self, call: Call) -> Pending:
-        """
-        Send a call.
-
-        :raises OffloadError: the peer cannot be asked now
-        """
-        return self._channel.submit(call)
-
-    def release(self, lease: Lease) -> None:
-        """Give a lease back; never waits."""
-        with self._lock:
-            self._kept.pop(lease.lease_id, None)
-        self._channel.release(lease)
-
-    def health(self) -> ChannelHealth:
-        """Return how the connection does, now."""
-        return self._channel.health()
-
-    def close(self) -> None:
-        """Give all leases back and take the connection down."""
-        with self._lock:
-            kept, self._kept = self._kept, {}
-        for lease_id, (wish, _) in kept.items():
-            self._channel.release(Lease(lease_id, wish.segment_ids, 0.0))
-        self._channel.close()
-
-    def renew_when_due(self) -> None:
-        """Renew what has reached half its time, in a thread of its own."""
-        now_s = self._monotonic()
-        with self._lock:
-            due = [(name, wish) for name, (wish, at_s) in self._kept.items() if at_s <= now_s]
-            if not due or (self._renewing is not None and self._renewing.is_alive()):
-                return
-            self._renewing = threading.Thread(
-                target=self._renew, args=(due,), name=f'leases-{self.robot_id}', daemon=True)
-            self._renewing.start()
-
-    def _renew(self, due: List[Tuple[str, LeaseWish]]) -> None:
-        for lease_id, wish in due:
-            at_s = self._monotonic() + AGAIN_S
-            try:
-                at_s = self._half_of(self._renewed(lease_id, wish))
-            except OffloadError as error:
-                _log.warning('a lease at %s cannot be renewed: %s', self.robot_id, error)
-            with self._lock:
-                if lease_id in self._kept:
-                    self._kept[lease_id] = (wish, at_s)
-
-    def _renewed(self, lease_id: str, wish: LeaseWish) -> Lease:
-        """Ask for the same segments again; the peer prolongs, or grants anew what has ended."""
-        lease = self._channel.lease(wish, RENEW_TIMEOUT_S)
-        rename = getattr(self._channel, 'rename', None)
-        if lease.lease_id != lease_id and rename is not None:
-            rename(lease_id, lease.lease_id)
-        return lease
-
-    def _half_of(self, lease: Lease) -> float:
-        now_s = self._monotonic()
-        return now_s + 0.5 * max(0.0, lease.until_s - now_s)
 
 
 class _Link:

@@ -9,9 +9,12 @@ from typing import Any, Callable, Dict, Mapping, Optional, Protocol
 
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError
-from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, Terms
+from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
 from crowdhmt_ros.types import Candidate
+
+ALL_THREADS = tuple(range(1, 65))
+"""That a planner may be told to consider; no message carries the fallback's engine options."""
 
 
 class PlanMessage(Protocol):
@@ -35,6 +38,7 @@ class PlanDoor:
 
     def __init__(self, bundle: Bundle, switcher: PlanSwitcher,
                  read: Callable[..., Candidate]) -> None:
+        self._bundle = bundle
         self._sha256 = bundle.sha256
         self._known: Dict[str, Candidate] = {c.candidate_id: c for c in bundle.candidates()}
         self._switcher = switcher
@@ -74,12 +78,21 @@ class PlanDoor:
         """Return what goes with a candidate that a peer takes part in, None for any other."""
         if not candidate.placement.peers:
             return None
-        fallback = self._known.get(message.choice.fallback_id)
+        fallback = self._fallback(message.choice.fallback_id)
         if fallback is None:
             raise ConfigError('it names no fallback of this bundle (%r): give all nodes of the '
                               'robot one version of this package' % message.choice.fallback_id)
         budget_s = message.requirements.latency_budget_s
-        return Terms(fallback, DEFAULT_BUDGET_S if math.isnan(budget_s) else budget_s)
+        if math.isnan(budget_s):
+            return Terms(fallback, DEFAULT_BUDGET_S)
+        return Terms(fallback, min(budget_s, LONGEST_BUDGET_S))
+
+    def _fallback(self, candidate_id: str) -> Optional[Candidate]:
+        """Return a candidate of the bundle that only its name tells, None for an unknown one."""
+        if candidate_id and candidate_id not in self._known:
+            self._known.update((c.candidate_id, c) for c in self._bundle.candidates(ALL_THREADS)
+                               if c.candidate_id == candidate_id)
+        return self._known.get(candidate_id)
 
     def _learn(self, choice: object) -> Candidate:
         candidate = self._read(choice)

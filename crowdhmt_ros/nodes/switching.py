@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Iterable, Optional, Protocol, Tuple
+from typing import Callable, Deque, Dict, Iterable, List, Optional, Protocol, Tuple
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.pool import Pool
@@ -58,9 +58,11 @@ class PlanSwitcher:
         self._pool = pool
         self._lock = threading.Lock()
         self._wish: Tuple[Optional[Candidate], int] = (None, 0)
+        self._terms: Optional[Terms] = None
         self._in_force_id = in_force_id
         self._helped = helped
         self._ready: Optional[Ready] = None
+        self._leasing: Dict[str, str] = {}  # under way: candidate_id -> id of its fallback
         self.failure = ''
         self.preparing = ''
         self.switches = 0
@@ -80,7 +82,7 @@ class PlanSwitcher:
         :raises CrowdHMTError: it can never be brought into force; the old plan stays
         """
         with self._lock:
-            self._wish = (candidate, plan_seq)
+            self._wish, self._terms = (candidate, plan_seq), terms
         if terms is not None:
             return self._apply_helped(candidate, terms)
         executable = self._pool.get(candidate)
@@ -99,19 +101,23 @@ class PlanSwitcher:
         return False
 
     def drop_help(self) -> None:
-        """Give back what is reserved at a peer, at the end."""
-        self._keep_help(None)
+        """Give back what is reserved at a peer, at the end; nothing is brought in any more."""
+        with self._lock:
+            self._wish, self._terms = (None, 0), None
+            before, self._ready = self._ready, None
+        _retire(before)
 
     def _apply_helped(self, candidate: Candidate, terms: Terms) -> bool:
         ready = self._ready
         if ready is not None and ready.serves(candidate, terms):
             ready.hedge.budget_s = terms.budget_s
-            self._bring_in(ready)
-            return True
+            if self._bring_in(ready, resumed=True):
+                return True
         if self._helped is None:
             raise OffloadError('%s needs a peer, offloading is off here' % candidate.candidate_id)
         with self._lock:
-            asked_for = self.preparing == candidate.candidate_id
+            asked_for = candidate.candidate_id in self._leasing
+            self._leasing.setdefault(candidate.candidate_id, terms.fallback.candidate_id)
             self.preparing = candidate.candidate_id
         if not asked_for:
             self._helped.prepare_in_background(candidate, terms, self._help_prepared)
@@ -121,40 +127,59 @@ class PlanSwitcher:
                        error: Optional[CrowdHMTError]) -> None:
         """Take what was made ready, or not, in the background."""
         with self._lock:
+            self._leasing.pop(candidate.candidate_id, None)
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
             wanted, plan_seq = self._wanted(candidate), self._wish[1]
         if ready is not None:
-            self._bring_in(ready)
-        elif wanted:
+            try:
+                self._bring_in(ready)
+                return
+            except CrowdHMTError as refused:
+                _retire(ready)
+                error = refused
+        if wanted:
             self._fail(plan_seq, candidate, error)
 
-    def _bring_in(self, ready: Ready) -> None:
-        """Let a candidate with a peer answer, unless another plan has come in since."""
+    def _bring_in(self, ready: Ready, *, resumed: bool = False) -> bool:
+        """
+        Let a candidate with a peer answer, unless another plan has come in since.
+
+        :param resumed: it was ready before: it must not have been given back in between
+        :returns: whether it is in force; what is not, and was not before, is given back
+        :raises BackendError: it cannot answer frames; nothing has changed
+        """
+        changed = False
         with self._lock:
-            wanted, plan_seq = self._wanted(ready.candidate), self._wish[1]
-            changed = wanted and self._in_force_id != ready.candidate.candidate_id
+            before: Optional[Ready] = ready
+            wanted = self._is_best(ready) and (not resumed or ready is self._ready)
             if wanted:
+                candidate_id = ready.candidate.candidate_id
                 self._executor.switch_hedged(ready.candidate, ready.hedge, ready.terms.fallback,
-                                             ready.executable, plan_seq)
-                self._in_force_id, self.failure = ready.candidate.candidate_id, ''
+                                             ready.executable, self._wish[1])
+                changed = self._in_force_id != candidate_id
+                self._in_force_id, self.failure = candidate_id, ''
                 self.switches += changed
-        self._keep_help(ready if wanted else self._ready)
-        if not wanted and ready is not self._ready:
-            ready.hedge.retire()
+                before, self._ready = self._ready, ready
+            if before is self._ready:
+                before = None
+        _retire(before)
         if changed:
             self.switched()
+        return wanted
+
+    def _is_best(self, ready: Ready) -> bool:
+        """Whether the latest plan wants it, and what is ready serves no better; lock held."""
+        wanted, terms, present = self._wish[0], self._terms, self._ready
+        if wanted is None or terms is None or not self._wanted(ready.candidate):
+            return False
+        return (present is None or present is ready or ready.serves(wanted, terms)
+                or not present.serves(wanted, terms))
 
     def _wanted(self, candidate: Candidate) -> bool:
         """Whether the latest plan still names this candidate; the lock is held."""
         wanted = self._wish[0]
         return wanted is not None and wanted.candidate_id == candidate.candidate_id
-
-    def _keep_help(self, ready: Optional[Ready]) -> None:
-        """Give back what is reserved at a peer for anything but `ready`."""
-        before, self._ready = self._ready, ready
-        if before is not None and before is not ready:
-            before.hedge.retire()
 
     def keep_within(self, budget_bytes: Optional[float], extra: Iterable[str] = ()
                     ) -> Tuple[str, ...]:
@@ -168,14 +193,18 @@ class PlanSwitcher:
         """
         if budget_bytes is None:
             return ()
-        wanted = self._wish[0]
-        ready = self._ready
-        keep = {self._in_force_id, self.preparing, *extra}
+        with self._lock:
+            wanted, terms, ready = self._wish[0], self._terms, self._ready
+            keep = {self._in_force_id, self.preparing, *extra, *self._leasing,
+                    *self._leasing.values()}
+        coming: List[Candidate] = [] if wanted is None else [wanted]
+        if terms is not None:
+            coming.append(terms.fallback)
         if ready is not None:
             keep.add(ready.terms.fallback.candidate_id)
-        if wanted is not None:
-            keep.add(wanted.candidate_id)
-            budget_bytes -= self._pool.missing_bytes(wanted)
+        for candidate in coming:
+            keep.add(candidate.candidate_id)
+            budget_bytes -= self._pool.missing_bytes(candidate)
         return self._pool.evict_to(budget_bytes, keep)
 
     def _switch(self, candidate: Candidate, executable: Executable) -> Tuple[bool, bool]:
@@ -194,7 +223,8 @@ class PlanSwitcher:
                 self._in_force_id = candidate.candidate_id
                 self.switches += 1
             self.failure = ''
-        self._keep_help(None)
+            before, self._ready = self._ready, None
+        _retire(before)
         return True, changed
 
     def _prepared(self, candidate: Candidate, executable: Optional[Executable],
@@ -221,6 +251,12 @@ class PlanSwitcher:
         self.failure = (f'plan {plan_seq}: {candidate.candidate_id} cannot be prepared ({error}); '
                         'the plan before it stays')
         _log.error('%s', self.failure)
+
+
+def _retire(ready: Optional[Ready]) -> None:
+    """Give back what is reserved at a peer; never while the lock is held."""
+    if ready is not None:
+        ready.hedge.retire()
 
 
 def switch_percentile_s(times_s: Iterable[float], ratio: float = 0.99) -> Optional[float]:

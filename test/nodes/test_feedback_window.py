@@ -1,5 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,8 @@ from crowdhmt_ros.types import ESTIMATED, MEASURED, Inference, Reading
 BANDS = {'noon': (0.5, 1.0), 'afternoon': (0.3, 0.5), 'dusk': (0.0, 0.3)}
 
 
-def inference(plan_seq=1, candidate_id='a', degraded=False):
-    return Inference(candidate_id, plan_seq, (0.25, 0.75), 1, 0.001, 0.004, degraded)
+def inference(plan_seq=1, candidate_id='a', degraded=False, **changes):
+    return Inference(candidate_id, plan_seq, (0.25, 0.75), 1, 0.001, 0.004, degraded, **changes)
 
 
 class Ticking:
@@ -81,6 +82,15 @@ def test_unknown_energy_and_memory_stay_unknown():
     assert feedback.energy_j.value is None
     assert feedback.memory_bytes.value is None
     assert feedback.luminance_ratio.value is None
+
+
+@pytest.mark.parametrize(('known', 'joules'), [({'a': 0.5, 'b': 0.2}, 1.2), ({'a': 0.5}, None)])
+def test_a_fallback_takes_its_energy_beside_that_of_the_head(known, joules):
+    of, _ = window(energy_j_of=known.get)
+    of.answered(inference(), stamp_ns=1, capture_to_result_s=0.1, queue_s=0.0)
+    of.answered(inference(degraded=True, fallback_id='b'), stamp_ns=2, capture_to_result_s=0.1,
+                queue_s=0.0)
+    assert of.flush(0.0)[0].feedback.energy_j.value == joules
 
 
 def test_answers_of_a_fallback_are_counted():

@@ -264,6 +264,68 @@ def test_a_renewal_that_is_refused_is_tried_again(world):
     assert len(channel.wishes) == 2
 
 
+def test_two_parts_of_the_same_segment_share_a_lease_until_both_are_released(world):
+    """As while a plan changes its codec or its fallback: the peer prolongs the one lease."""
+    world.wait(1.0, DRONE)
+    first = world.links.remote_part('drone', TAIL, 'int8')
+    second = world.links.remote_part('drone', TAIL, 'fp16')
+    channel = world.opened[0]
+    first.release()
+    first.release()
+    assert channel.released == []
+    world.wait(0.6 * LEASE_S, DRONE)
+    assert len(channel.wishes) == 3, 'it is renewed still'
+    second.release()
+    assert channel.released == ['lease1']
+
+
+def test_a_lease_that_had_ended_is_granted_anew_for_all_who_have_it(world):
+    world.wait(1.0, DRONE)
+    world.links.remote_part('drone', TAIL, 'int8')
+    world.opened[0].next_id = 'lease2'
+    again = world.links.channel('drone').lease(
+        LeaseWish((TAIL.segment_id,), 5000.0, 20.0, LEASE_S), 1.0)
+    assert again.lease_id == 'lease1'
+    assert world.opened[0].renamed == [('lease1', 'lease2')]
+
+
+def test_a_second_part_that_is_refused_leaves_the_first_its_lease(world):
+    world.wait(1.0, DRONE)
+    first = world.links.remote_part('drone', TAIL, 'int8')
+    channel = world.opened[0]
+    channel.refusing = 'all are taken'
+    with pytest.raises(OffloadError, match='all are taken'):
+        world.links.remote_part('drone', TAIL, 'fp16')
+    assert channel.released == []
+    first.release()
+    assert channel.released == ['lease1']
+
+
+def test_a_lease_that_is_given_back_while_it_is_renewed_does_not_stay_at_the_peer(world):
+    world.wait(1.0, DRONE)
+    part = world.links.remote_part('drone', TAIL, 'int8')
+    channel = world.opened[0]
+    grant = channel.lease
+
+    def given_back_first(wish, timeout_s):
+        part.release()
+        channel.next_id = 'lease2'
+        return grant(wish, timeout_s)
+
+    channel.lease = given_back_first
+    world.wait(0.6 * LEASE_S, DRONE)
+    assert channel.released == ['lease1', 'lease2']
+
+
+def test_a_part_is_lost_when_its_channel_was_taken_down(world):
+    world.wait(1.0, DRONE)
+    part = world.links.remote_part('drone', TAIL, 'int8')
+    assert not part.lost
+    world.wait(1.0, replace(DRONE, boot_id='d2'))
+    assert part.lost
+    assert not world.links.remote_part('drone', TAIL, 'int8').lost
+
+
 def test_a_remote_part_at_nobody_is_refused_in_words(world):
     with pytest.raises(OffloadError, match='there is no channel to drone'):
         world.links.remote_part('drone', TAIL, 'int8')
