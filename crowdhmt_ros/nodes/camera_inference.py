@@ -201,9 +201,7 @@ class CameraInferenceNode(LifecycleNode):
         self.destroy_publisher(self.feedback.publisher)
         self.destroy_publisher(self._labels)
         self._problem = UNCONFIGURED
-        self.room.close()
-        if self.peers is not None:
-            self.peers.close()
+        self.room.close(self.peers)
         self.room = self.door = self.peers = None
 
     # What activate makes
