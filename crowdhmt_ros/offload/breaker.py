@@ -30,8 +30,9 @@ class Breaker:
     Closed: requests may be sent. Open: only pings, until the peer answers again.
 
     It opens after two requests in a row without an answer from a peer that is silent altogether,
-    after six from one that is only slow, after two pings, or with a lost connection. It closes when two pings in a row were answered and the back-off is over: 0.5 s,
-    doubled with each opening up to 1.5 s, of which a random share between half and all is waited.
+    after six from one that is only slow, after two pings, or with a lost connection. It closes
+    when two pings in a row were answered and the back-off is over: 0.5 s, doubled with each
+    opening up to 1.5 s, of which a random share between half and all is waited.
 
     :param monotonic: clock, s
     :param chance: a number in [0, 1)

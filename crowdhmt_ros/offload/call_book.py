@@ -231,6 +231,7 @@ class CallBook:
             if not isinstance(answer, (LeaseReply, RunReply, Pong, Refusal)):
                 self.refused += 1
                 return
+            self.breaker.heard()
             entry = self._entries.get(answer.request_seq)
             if entry is None or not entry.matches(answer):
                 self.refused += 1
@@ -291,12 +292,13 @@ class CallBook:
             entry.settle(answer, now_s)
         elif isinstance(answer, RunReply) and answer.ok and answer.codec == 'raw':
             self.breaker.answered()
-            self._active_s = now_s
+            self._active_s, self.problem = now_s, ''
             carried = len(getattr(entry.request, 'payload', b'')) + len(answer.payload)
             self.link.note(carried, taken_s - answer.queue_s - answer.run_s, now_s)
             entry.settle(answer, now_s)
         elif isinstance(answer, LeaseReply) and answer.granted:
             self.breaker.answered()
+            self.problem = ''
             entry.settle(answer, now_s)
         else:
             self._note_refusal(entry, answer, now_s)
