@@ -51,6 +51,10 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 TICK_S = 0.1
 """How soon a change is advertised."""
 ADVERT_S = 1.0
+WELCOME_S = 1.0
+"""So long after somebody new has come to listen, adverts come as often as below."""
+WELCOME_ADVERT_S = 0.25
+"""The first ones may be lost: a writer knows its reader before that one knows it."""
 LIFESPAN_S = 3.0
 CAPACITY_S = 5.0
 """How often the tables are looked at for a better figure."""
@@ -84,7 +88,8 @@ class OffloadServerNode(LifecycleNode):
         self._capacity: Optional[float] = None
         self._capacity_s = -float('inf')
         self._last: Optional[Advert] = None
-        self._advertised_s = -float('inf')
+        self._advertised_s = self._welcomed_s = -float('inf')
+        self._listeners = 0
         self._hostile = 0
         self._hostile_s = -float('inf')
         self._throttle = Throttle()
@@ -219,8 +224,16 @@ class OffloadServerNode(LifecycleNode):
                 or self._capacity
         advert = advert_of(self._offer(), self.serving, self._snapshot,
                            ros_door=self._ros_door is not None)
-        if differs(self._last, advert) or now_s - self._advertised_s >= ADVERT_S:
+        if differs(self._last, advert) or now_s - self._advertised_s >= self._period_s(now_s):
             self._publish(advert)
+
+    def _period_s(self, now_s: float) -> float:
+        """Return the time between two adverts: shorter while somebody may have heard none."""
+        listeners = self._adverts.get_subscription_count()
+        if listeners > self._listeners:
+            self._welcomed_s = now_s
+        self._listeners = listeners
+        return WELCOME_ADVERT_S if now_s - self._welcomed_s < WELCOME_S else ADVERT_S
 
     def _set_mood(self, serving: PeerServing) -> None:
         """Close to everybody while another robot bears this name, to new leases when low."""
