@@ -145,8 +145,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
                         help='one section; all when left out')
     parser.add_argument('--update', type=Path, metavar='FILE',
                         help='write all sections between their markers in FILE')
-    parser.add_argument('--figures', type=Path, metavar='JSON', help='with --update: write the '
-                        'figures of this bench too')
+    parser.add_argument('--figures', type=Path, action='append', default=[], metavar='JSON',
+                        help='with --update: write the figures of this bench too; may be '
+                        'repeated')
     return parser
 
 
@@ -156,8 +157,8 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             text = arguments.update.read_text(encoding='utf-8')
             text = updated(text)
-            if arguments.figures:
-                text = with_figures(text, arguments.figures)
+            for path in arguments.figures:
+                text = with_figures(text, path)
             arguments.update.write_text(text, encoding='utf-8')
         except OSError as error:
             raise ConfigError('%s cannot be updated: %s' % (arguments.update, error)) from error

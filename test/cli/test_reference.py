@@ -32,6 +32,22 @@ def test_sections_are_written_between_their_markers(tmp_path):
     assert document.read_text() == once
 
 
+def test_figures_of_several_benches_go_each_to_its_own_place(tmp_path):
+    document = tmp_path / 'README.md'
+    document.write_text(DOCUMENT + '<!-- figures:pair -->\nnone\n<!-- /figures:pair -->\n')
+    words = ['reference', '--update', str(document)]
+    for bench in ('robot', 'pair'):
+        content = dict(FIGURES, bench=bench)
+        content['figures'] = [dict(FIGURES['figures'][0], key=bench + '_lost')]
+        (tmp_path / bench).write_text(json.dumps(content))
+        words += ['--figures', str(tmp_path / bench)]
+    assert cli.main(words) == 0
+    robot, pair = document.read_text().split('<!-- figures:pair -->')
+    assert '`robot_lost`' in robot
+    assert '`pair_lost`' in pair
+    assert 'none' not in pair
+
+
 def test_missing_markers_are_named():
     with pytest.raises(ConfigError, match='reference:topics'):
         reference.updated('nothing here')
