@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import Any, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.cli.board import MB, View
+from crowdhmt_ros.report.page import short_text
 
 LINE_EVERY_S = 1.0
 BAR_CELLS = 24
+BRIEF_CELLS = 160
 UNKNOWN = '-'
 
 
@@ -49,8 +52,22 @@ def bar(value: Optional[float], limit: Optional[float]) -> str:
     return '#' * filled + '.' * (BAR_CELLS - filled)
 
 
-def rows_of(view: View) -> List[Tuple[str, str, str, str]]:
-    """Return (name, value, bar, style) of each row of the table."""
+def rows_of(view: View, *, brief: bool = False) -> List[Tuple[str, str, str, str]]:
+    """
+    Return (name, value, bar, style) of each row of the table.
+
+    :param brief: leave out what goes without saying, so that two tables fit on a terminal
+    """
+    rows = all_rows(view)
+    if not brief:
+        return rows
+    kept = [row for row in rows if row[0] != 'light' and row[:2] != ('cannot meet', 'nothing')]
+    return [(name, textwrap.shorten(value, BRIEF_CELLS, placeholder=' ...'), strip, style)
+            for name, value, strip, style in kept]
+
+
+def all_rows(view: View) -> List[Tuple[str, str, str, str]]:
+    """Return every row."""
     def judged(value: Optional[float], limit: Optional[float], *, above: bool = False) -> str:
         if value is None or limit is None:
             return ''
@@ -72,7 +89,7 @@ def rows_of(view: View) -> List[Tuple[str, str, str, str]]:
          bar(view.accuracy_ratio, 1.0),
          judged(view.accuracy_ratio, view.accuracy_floor, above=True)),
         ('plan', view.plan, '', 'bold'),
-        ('because', view.reason or UNKNOWN, '', ''),
+        ('because', short_text(view.reason) or UNKNOWN, '', ''),
         ('cannot meet', ', '.join(view.violated) or 'nothing', '',
          'red' if view.violated else ''),
         ('frames', '%s Hz, %d answered, %d lost, %d superseded, %d late, %d degraded' % (
@@ -157,16 +174,16 @@ class TableView:
     def show_all(self, views: Mapping[str, View]) -> None:
         """Redraw one table a robot, beneath each other."""
         from rich.console import Group
-        self._live.update(Group(*(self._table('%s %s' % (self._title, name), view)
+        self._live.update(Group(*(self._table('%s %s' % (self._title, name), view, brief=True)
                                   for name, view in views.items())))
 
     @staticmethod
-    def _table(title: str, view: View) -> Any:
+    def _table(title: str, view: View, *, brief: bool = False) -> Any:
         from rich.table import Table
         from rich.text import Text
         table = Table(title='%s   %.0f s' % (title, view.time_s), title_justify='left',
                       show_header=False, min_width=76)
-        for name, value, strip, style in rows_of(view):
+        for name, value, strip, style in rows_of(view, brief=brief):
             cell = Text(value, style=style)
             if strip:
                 cell.append('  ' + strip, style='dim')

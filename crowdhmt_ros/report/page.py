@@ -27,7 +27,8 @@ h2{font-size:15px;margin:26px 0 6px}p{margin:4px 0}.dim{color:var(--dim)}
 svg{display:block;width:100%;height:auto;margin:2px 0 6px}
 svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
 fill:var(--dim)}svg .title{font-size:12.5px;font-weight:600;fill:var(--fg)}
-svg .label{fill:var(--fg)}.grid{stroke:var(--grid);stroke-width:1}
+svg .label{fill:var(--fg)}svg .label.inside{fill:var(--bg);font-weight:600}
+.grid{stroke:var(--grid);stroke-width:1}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.line.a{stroke:var(--a)}
 .line.b{stroke:var(--b)}.line.limit{stroke:var(--limit);stroke-dasharray:5 3;stroke-width:1.5}
 .bar{fill:var(--bar)}.bar.peer{fill:var(--b)}.bar.near{fill:var(--limit)}

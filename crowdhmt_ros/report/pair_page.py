@@ -107,7 +107,8 @@ class Strips:
         rows = sorted({b[2] for b in bands})
         return step_chart('Obstacle near, %s' % name, bands, self._end_s, order=rows,
                           shades=self._shades,
-                          styles={row: 'bar near' for row in rows}) if bands else ''
+                          styles={row: 'bar near' for row in rows},
+                          in_margin=True) if bands else ''
 
 
 def plan_rows(chosen: Sequence[Mapping[str, Any]], order: Sequence[str]) -> List[str]:

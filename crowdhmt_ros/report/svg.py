@@ -185,13 +185,14 @@ class Panel:
 
 def step_chart(title: str, bands: Sequence[Tuple[float, float, str]], duration_s: float, *,
                order: Sequence[str], shades: Sequence[Shade] = (),
-               styles: Optional[Mapping[str, str]] = None) -> str:
+               styles: Optional[Mapping[str, str]] = None, in_margin: bool = False) -> str:
     """
     Draw which of several named things was in force when: one row a name, richest on top.
 
     :param bands: (start in s, stop in s, name)
     :param order: names from top to bottom
     :param styles: name -> class in the style sheet, 'bar' where there is none
+    :param in_margin: short names stand left of the chart instead of beside their bars
     """
     rows, row_height = list(order), 22
     axis = Axis(0.0, float(max(1, len(rows))), ())
@@ -212,6 +213,10 @@ def step_chart(title: str, bands: Sequence[Tuple[float, float, str]], duration_s
             panel.x(used[-1][1]) + 8 if used else LEFT + 8, 'start')
         if column > LEFT + INNER - 120 and anchor == 'start':
             column, anchor = LEFT + 8, 'start'
-        parts.append('<text class="label" x="%.1f" y="%d" text-anchor="%s">%s</text>' % (
-            column, TOP + i * row_height + 15, anchor, escape(name)))
+        if in_margin:
+            column, anchor = LEFT - 6, 'end'
+        covered = anchor == 'start' and any(
+            panel.x(start) <= column < panel.x(stop) for start, stop, _ in used)
+        parts.append('<text class="label%s" x="%.1f" y="%d" text-anchor="%s">%s</text>' % (
+            ' inside' if covered else '', column, TOP + i * row_height + 15, anchor, escape(name)))
     return ''.join([*parts, '</svg>'])
