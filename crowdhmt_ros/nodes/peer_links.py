@@ -26,6 +26,8 @@ KEPT_WITHOUT_ADVERT_S = 10.0
 """A channel outlives its peer's last advert so long: adverts are lost more easily than TCP."""
 LEASE_TIMEOUT_S = 5.0
 """The peer may have to compile the segment first."""
+LEASE_AGAIN_S = 10.0
+"""A peer that did not answer a request for a lease is asked for none so long."""
 LEASE_S = 30.0
 LEASE_RATE_HZ = 20.0
 _log = logging.getLogger(__name__)
@@ -144,7 +146,18 @@ class PeerLinks:
             raise OffloadError(f'there is no channel to {robot_id}: it is gone, or is not trusted')
         wish = LeaseWish((segment.segment_id,), float(segment.weight_bytes), LEASE_RATE_HZ,
                          LEASE_S)
-        return RemotePart(channel, channel.lease(wish, LEASE_TIMEOUT_S), segment, codec)
+        try:
+            lease = channel.lease(wish, LEASE_TIMEOUT_S)
+        except OffloadError:
+            self._hold(robot_id)
+            raise
+        return RemotePart(channel, lease, segment, codec)
+
+    def _hold(self, robot_id: str) -> None:
+        """Let a peer that grants nothing rest, so that plans do without it meanwhile."""
+        breaker = self._breakers.get(robot_id)
+        if breaker is not None and not breaker.is_open:  # open: it is known when to ask again
+            breaker.hold(LEASE_AGAIN_S)
 
     def status(self) -> Tuple[PeerStatus, ...]:
         """Return every peer that is there, with the way to it; unknown where there is none."""

@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from crowdhmt_ros.errors import OffloadError, TrustError
-from crowdhmt_ros.nodes.peer_links import AGAIN_S, KEPT_WITHOUT_ADVERT_S, LEASE_S, PeerLinks
+from crowdhmt_ros.nodes.kept_channel import AGAIN_S
+from crowdhmt_ros.nodes.peer_links import (
+    KEPT_WITHOUT_ADVERT_S,
+    LEASE_AGAIN_S,
+    LEASE_S,
+    PeerLinks,
+)
 from crowdhmt_ros.offload.channel import PROTOCOL_VERSION, ChannelHealth, Lease, LeaseWish
 from crowdhmt_ros.offload.fleet import GONE_AFTER_S, FleetView
 from crowdhmt_ros.types import Advert, Segment, TensorSpec
@@ -324,6 +330,27 @@ def test_a_part_is_lost_when_its_channel_was_taken_down(world):
     world.wait(1.0, replace(DRONE, boot_id='d2'))
     assert part.lost
     assert not world.links.remote_part('drone', TAIL, 'int8').lost
+
+
+def test_a_peer_that_does_not_answer_for_a_lease_is_left_alone_for_a_while(world):
+    """It may answer pings meanwhile, which alone would not tell the planner."""
+    world.wait(1.0, DRONE)
+    channel = world.opened[0]
+    channel.refusing = 'it did not answer the request for a lease within 5 s'
+    with pytest.raises(OffloadError, match='did not answer'):
+        world.links.remote_part('drone', TAIL, 'int8')
+    assert channel.breaker.is_open
+    assert channel.breaker.retry_in_s == pytest.approx(LEASE_AGAIN_S)
+
+
+def test_a_peer_that_said_when_to_ask_again_is_taken_at_its_word(world):
+    world.wait(1.0, DRONE)
+    channel = world.opened[0]
+    channel.refusing = 'all are taken'
+    channel.breaker.hold(2.0)  # as the channel does
+    with pytest.raises(OffloadError, match='all are taken'):
+        world.links.remote_part('drone', TAIL, 'int8')
+    assert channel.breaker.retry_in_s == pytest.approx(2.0)
 
 
 def test_a_remote_part_at_nobody_is_refused_in_words(world):
