@@ -12,7 +12,8 @@ FAST_START = {'adaptation_planner:calibrate_s': 10.0}
 
 
 def play(folder):
-    script = ('import json, sys; from pathlib import Path; from benchmarks._pair_fleet import play;'
+    script = ('import json, sys; from pathlib import Path\n'
+              'from benchmarks._pair_fleet import play\n'
               'print(json.dumps(play(Path(sys.argv[1]), json.loads(sys.argv[2]))))')
     done = subprocess.run(
         [sys.executable, '-c', script, str(folder), json.dumps(FAST_START)], text=True,
