@@ -19,7 +19,8 @@ from crowdhmt_ros.cli.prepare import prepare
 from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.report.page import ALL_EMITTED_RATIO
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
-from crowdhmt_ros.report.summary import LimitsAt, exceeds, origin_s
+from crowdhmt_ros.report.summary import origin_s
+from crowdhmt_ros.report.violations import LimitsAt, exceeds
 from crowdhmt_ros.types import FrontEntry
 
 SECONDS, QUICK_SECONDS = 60, 15

@@ -16,7 +16,8 @@ from crowdhmt_ros.campus.scenario import Scenario, load_scenario
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.report.page import ALL_EMITTED_RATIO
 from crowdhmt_ros.report.recording import NS, Recording, read_recording
-from crowdhmt_ros.report.summary import Limits, LimitsAt, summarise
+from crowdhmt_ros.report.summary import summarise
+from crowdhmt_ros.report.violations import Limits, LimitsAt
 from crowdhmt_ros.report.write import write_report
 
 COUNT_TIMEOUT_S = 120.0

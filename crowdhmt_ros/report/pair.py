@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from crowdhmt_ros.report.recording import NS, Recording
-from crowdhmt_ros.report.summary import LimitsAt, judged_answers, percentile
+from crowdhmt_ros.report.summary import percentile
+from crowdhmt_ros.report.violations import LimitsAt, judged_answers
 
 PhaseAt = Callable[[float], str]
 """Node clock in s -> name of the phase."""

@@ -1,11 +1,13 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import json
+from dataclasses import replace
 
 import pytest
 
 from crowdhmt_ros.cli.board import Board, Tail
 from crowdhmt_ros.cli.live import LineView, TableView, line_of, make_view, rows_of
+from crowdhmt_ros.report.recording import Link
 from test.report import synthetic as s
 
 
@@ -52,6 +54,37 @@ def test_an_empty_run_shows_dashes(tmp_path):
     view = Board(tmp_path / 'none').view()
     assert 'none yet' in line_of(view)
     assert all(len(row) == 4 for row in rows_of(view))
+
+
+def with_peer(view):
+    link = Link('drone', 0.4, 0.0012, 90e6, 0)
+    return replace(view, links=(link,), offloaded_ratio=0.5, degraded_ratio=0.3, near='car')
+
+
+def test_peers_and_what_is_near_have_rows_of_their_own_where_there_are_any(board):
+    assert not {'peers', 'near'} & {row[0] for row in rows_of(board.view())}
+    rows = {row[0]: row for row in rows_of(with_peer(board.view()))}
+    assert rows['peers'][1] == 'offloaded 50 %, degraded 30.0 % | peers: drone 1.2 ms, 90 MB/s'
+    assert rows['peers'][3] == 'red'
+    assert rows['near'][1] == 'car'
+
+
+def test_two_robots_fit_on_a_terminal(board, capsys):
+    wordy = replace(with_peer(board.view()), reason='because ' * 90)
+    with TableView('crowdhmt') as view:
+        view.show_all({'vehicle': wordy, 'drone': wordy})
+    shown = capsys.readouterr().out
+    assert 'crowdhmt drone' in shown
+    assert all(len(row[1]) <= 160 for row in rows_of(wordy, brief=True))
+    assert len(rows_of(wordy, brief=True)) <= 11
+
+
+def test_without_a_terminal_there_is_one_line_a_second_for_each_robot(board, capsys):
+    with make_view('x', live=False) as view:
+        for _ in range(3):
+            view.show_all({'vehicle': board.view(), 'drone': board.view()})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ['vehicle', 'drone']
 
 
 def test_without_a_terminal_there_is_one_line_a_second(board, capsys):

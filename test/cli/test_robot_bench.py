@@ -12,7 +12,8 @@ from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.cli.robot_run import RunSettings, write_scenario
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.report.recording import read_recording
-from crowdhmt_ros.report.summary import known_limits, summarise
+from crowdhmt_ros.report.summary import summarise
+from crowdhmt_ros.report.violations import known_limits
 from test.report import synthetic as s
 
 TABLE = {s.RICH: {'scenes/noon': 0.93, 'scenes/afternoon': 0.92, 'scenes/dusk': 0.9},

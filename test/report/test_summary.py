@@ -6,12 +6,12 @@ import pytest
 
 from crowdhmt_ros.report.recording import Recording, read_recording
 from crowdhmt_ros.report.summary import (
-    count_violations,
     merge_bands,
     percentile,
     rolling_accuracy,
     summarise,
 )
+from crowdhmt_ros.report.violations import count_violations
 
 from . import synthetic as s
 

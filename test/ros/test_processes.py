@@ -49,7 +49,7 @@ def test_sigterm_in_the_middle_tells_every_frame(processes, tmp_path):
                                'wait_for_listeners_s': 10.0})
     processes.wait_for('engine', 'frames from campus')
     processes.wait_for('recorder', '')
-    wait_for_lines(frames, 60)
+    wait_for_lines(frames, 61)  # the first one names the columns
     code, _ = processes.stop('engine', signal.SIGTERM)
     assert code == 0, processes.log('engine')
     wait_until_told(events, frames)
