@@ -203,3 +203,23 @@ def test_a_peer_that_fails_at_every_frame_is_logged_once_in_a_while(caplog):
     for _ in range(20):
         answer(hedge)
     assert len([r for r in caplog.records if 'does not help' in r.message]) == 1
+
+
+def test_one_hiccup_of_the_fallback_takes_the_peer_its_time_for_few_frames_only():
+    fallback = Engine(1.0)
+    hedge = Hedge(Remote(after_s=0.05), None, fallback, BUDGET_S)
+    hedge._fallback_s = 2.0 * BUDGET_S
+    degraded = 0
+    while answer(hedge).degraded:
+        degraded += 1
+        assert degraded <= 20
+    assert degraded >= 1
+
+
+def test_a_hiccup_while_it_is_tried_does_not_count():
+    class Stumbling(Engine):
+        def run(self, inputs, outputs):
+            self.takes_s = 0.05 if self.runs == 1 else 0.0
+            super().run(inputs, outputs)
+
+    assert Hedge(Remote(), None, Stumbling(1.0), BUDGET_S).fallback_s < 0.03
