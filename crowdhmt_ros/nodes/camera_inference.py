@@ -36,6 +36,7 @@ from crowdhmt_ros.nodes.feedback_window import ConditionRule, FeedbackWindow
 from crowdhmt_ros.nodes.frame_age import FrameAges
 from crowdhmt_ros.nodes.frame_sources import make_source
 from crowdhmt_ros.nodes.image_topics import ImageTopics
+from crowdhmt_ros.nodes.obstacle_watch import ObstacleWatch
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.nodes.peer_opening import NodeLinks, open_peer_links, peers_health
 from crowdhmt_ros.nodes.plan_door import PlanDoor
@@ -170,6 +171,7 @@ class CameraInferenceNode(LifecycleNode):
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
             boot_id=lambda: self.figures.boot_id,
             luminance=room.executor.luminance, report=self._report_qos)
+        self.obstacles = ObstacleWatch(self, room.bundle.classes, self.parameters)
         self.peers = self._open_peers(room)
         self.feedback = FeedbackTopic(
             self, self.window, robot_id=self.robot_id, boot_id=lambda: self.figures.boot_id,
@@ -198,6 +200,7 @@ class CameraInferenceNode(LifecycleNode):
         self.destroy_subscription(self._plans)
         wait_for_acknowledged(self.feedback.publisher)
         self.answers.destroy(self)
+        self.obstacles.destroy(self)
         self.destroy_publisher(self.feedback.publisher)
         self.destroy_publisher(self._labels)
         self._problem = UNCONFIGURED
@@ -208,8 +211,8 @@ class CameraInferenceNode(LifecycleNode):
 
     def _open_source(self) -> None:
         parameters = self.parameters
-        self.server = Server(self.room.executor, self.answers.publish, self.window.superseded,
-                             extras=self.answers.publish_extras)
+        self.server = Server(self.room.executor, self.obstacles.after(self.answers.publish),
+                             self.window.superseded, extras=self.answers.publish_extras)
         self._frames = FrameHealth()
         if parameters.source_log:
             self._source_log = SourceLog(parameters.source_log)

@@ -84,3 +84,14 @@ def test_a_missing_parameter_file_is_named():
 def test_a_parameter_without_a_value_is_refused():
     with pytest.raises(ConfigError, match='write NAME:=VALUE'):
         up.command_lines(parsed('vehicle', '-p', 'rate_hz=5'))
+
+
+def test_channel_and_keys_reach_every_process(tmp_path):
+    lines = up.command_lines(parsed('drone', '--channel', 'ros', '--keys-dir', str(tmp_path)))
+    for line in lines.values():
+        assert 'channel:=\'ros\'' in line
+        assert 'ros_door:=true' in line
+        assert 'data_door:=false' in line
+        assert "keys_dir:='%s'" % tmp_path in line
+    plain = up.command_lines(parsed('drone'))
+    assert not [word for line in plain.values() for word in line if word.startswith('channel')]

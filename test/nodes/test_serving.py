@@ -208,7 +208,8 @@ def test_the_source_log_lists_every_frame_with_what_is_known(tmp_path):
     log.note(8)
     log.close()
     log.write(frame(7))
-    assert path.read_text() == 'stamp_ns,label,light_band,area_ratio\n5,car,noon,0.0000\n6,,,\n8,,,\n'
+    assert path.read_text() == (
+        'stamp_ns,label,light_band,area_ratio\n5,car,noon,0.0000\n6,,,\n8,,,\n')
 
 
 def test_a_source_log_that_cannot_be_written_is_one_line(tmp_path):
