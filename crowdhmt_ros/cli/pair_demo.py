@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Set, Tuple
 
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
@@ -56,8 +56,12 @@ def watch(run: PairRun, view: Any) -> bool:
     :raises ProcessError: when a process crashed
     """
     said_s, said = 0.0, ''
+    told: Set[str] = set()
     try:
         while run.step():
+            for name in set(run.gone) - told:
+                told.add(name)
+                view.say('%s is gone: %s' % (name, run.gone[name]))
             if run.answering:
                 view.show_all({name: robot.board.view() for name, robot in run.robots.items()})
             elif time.monotonic() - said_s >= PHASE_EVERY_S:
@@ -104,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         ended = pair.stop()
     if failure and not pair.answering:
         raise ProcessError(failure)
+    failure = failure or '; '.join('%s: %s' % gone for gone in pair.gone.items())
     report = pair_report(pair, bundle=bundle, about=about_pair(settings, arguments))
     print('\n'.join(pair_lines(report, ended)))
     try:

@@ -15,7 +15,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.campus.scenario import robots_of
 from crowdhmt_ros.cli.interrupts import undisturbed
-from crowdhmt_ros.cli.processes import Ended, ros_environment
+from crowdhmt_ros.cli.processes import Ended, ProcessError, ros_environment
 from crowdhmt_ros.cli.robot_run import RobotRun, RunSettings, drain
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.offload.trust import throw_away
@@ -105,11 +105,13 @@ class PairRun:
     The processes of all robots of one run.
 
     :param settings: what to run
+    :ivar gone: robot that failed on the way -> what happened
     :raises CrowdHMTError: when the scenario, the folder or the channel cannot be used
     """
 
     def __init__(self, settings: PairSettings) -> None:
         self.settings = settings
+        self.gone: Dict[str, str] = {}
         keys = throw_away(settings.out / 'keys', settings.robots)
         self.robots: Dict[str, RobotRun] = {}
         for robot in robot_settings(settings, keys):
@@ -132,13 +134,23 @@ class PairRun:
 
     def step(self) -> bool:
         """
-        Look at every robot once.
+        Look at every robot once; one that helps may crash, the first one must do without it.
 
         :returns: whether the run goes on
-        :raises ProcessError: when a process crashed, or nothing was answered in time
+        :raises ProcessError: when a process of the first robot crashed, or nothing was answered
+            in time
         """
-        goes_on = [robot.step() for robot in self.robots.values()]
-        return all(goes_on)
+        answering = self.answering
+        goes_on = self.leader.step()
+        for name in self.settings.robots[1:]:
+            try:
+                if name not in self.gone:
+                    self.robots[name].step()
+            except ProcessError as error:
+                if not answering:
+                    raise
+                self.gone[name] = str(error)
+        return goes_on
 
     @property
     def answering(self) -> bool:

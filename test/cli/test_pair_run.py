@@ -8,7 +8,7 @@ import yaml
 
 from crowdhmt_ros.cli import demo, pair_demo
 from crowdhmt_ros.cli.pair_run import CHANNELS, PairRun, PairSettings, channel_parameters
-from crowdhmt_ros.cli.processes import Ended
+from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.errors import ConfigError, ScenarioError
 from crowdhmt_ros.nodes.launching import CHANNELS as LAUNCHED
 from crowdhmt_ros.nodes.params import PARAMETERS, problems
@@ -121,9 +121,12 @@ class Witness:
 
     def __init__(self, name, log):
         self.name, self.log, self.going = name, log, True
+        self.answering, self.problem = True, ''
         self.board = SimpleNamespace(update=lambda: None)
 
     def step(self):
+        if self.problem:
+            raise ProcessError(self.problem)
         return self.going
 
     def stop_sources(self):
@@ -132,6 +135,23 @@ class Witness:
     def stop_rest(self):
         self.log.append('rest of ' + self.name)
         return (Ended('engine', 0, True),)
+
+
+def test_a_helper_may_crash_and_the_first_robot_goes_on(pair):
+    pair.robots = {name: Witness(name, []) for name in pair.robots}
+    pair.robots['drone'].problem = 'process engine ended with exit code -9'
+    assert pair.step()
+    assert pair.step()
+    assert pair.gone == {'drone': 'process engine ended with exit code -9'}
+
+
+@pytest.mark.parametrize(('robot', 'answering'), [('vehicle', True), ('drone', False)])
+def test_a_crash_of_the_first_robot_or_before_the_start_ends_the_run(pair, robot, answering):
+    pair.robots = {name: Witness(name, []) for name in pair.robots}
+    pair.robots[robot].problem = 'process mind ended with exit code 1'
+    pair.robots['drone'].answering = answering
+    with pytest.raises(ProcessError, match='mind'):
+        pair.step()
 
 
 def test_frames_of_all_end_before_any_recorder_and_the_end_names_its_robot(pair):

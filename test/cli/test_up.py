@@ -89,7 +89,7 @@ def test_a_parameter_without_a_value_is_refused():
 def test_channel_and_keys_reach_every_process(tmp_path):
     lines = up.command_lines(parsed('drone', '--channel', 'ros', '--keys-dir', str(tmp_path)))
     for line in lines.values():
-        assert 'channel:=\'ros\'' in line
+        assert "channel:='ros'" in line
         assert 'ros_door:=true' in line
         assert 'data_door:=false' in line
         assert "keys_dir:='%s'" % tmp_path in line
