@@ -99,7 +99,8 @@ class Approach:
     """
     An obstacle that comes into a free view.
 
-    :param stamp_s: node clock of the first frame in which it is near
+    :param stamp_s: node clock of the first frame in which it is near, or of an earlier one that
+        it was told by
     :param told_s: from there to the arrival of `obstacle_near` at the recorder; None when the
         view was free again before anything was told
     """
@@ -113,27 +114,28 @@ def approaches(recording: Recording) -> Tuple[Approach, ...]:
     events = sorted(recording.obstacles, key=lambda e: e.stamp_ns)
     found = []
     for frames in obstacle_runs(recording.frames):
-        start_ns, end_ns = frames[0].stamp_ns, frames[-1].stamp_ns
-        before = [e for e in events if e.stamp_ns < start_ns]
-        if before and before[-1].near:
+        before = [e for e in events if e.stamp_ns < frames[0].stamp_ns]
+        near = next((f.stamp_ns for f in frames if (f.area_ratio or 0.0) >= NEAR_RATIO), None)
+        if near is None or (before and before[-1].near):
             continue
-        told = next((e.received_ns for e in events
-                     if e.near and start_ns <= e.stamp_ns <= end_ns), None)
-        found.append(Approach(start_ns / NS, None if told is None else (told - start_ns) / NS))
+        told = next((e for e in events if e.near
+                     and frames[0].stamp_ns <= e.stamp_ns <= frames[-1].stamp_ns), None)
+        start_ns = near if told is None else min(near, told.stamp_ns)
+        found.append(Approach(start_ns / NS, None if told is None
+                              else (told.received_ns - start_ns) / NS))
     return tuple(found)
 
 
 def obstacle_runs(frames: Sequence[SourceFrame]) -> List[List[SourceFrame]]:
-    """Return the frames of each obstacle from where it is near on, of one after the other."""
+    """Return the frames with obstacles, from each free view to the next."""
     runs: List[List[SourceFrame]] = []
-    current: List[SourceFrame] = []
+    free = True
     for frame in frames:
-        if frame.label not in OBSTACLES:
-            current = []
-        elif current or (frame.area_ratio or 0.0) >= NEAR_RATIO:
-            if not current:
-                runs.append(current)
-            current.append(frame)
+        if frame.label in OBSTACLES:
+            if free:
+                runs.append([])
+            runs[-1].append(frame)
+        free = frame.label not in OBSTACLES
     return runs
 
 
@@ -147,8 +149,9 @@ def obstacle_figures(runs: Sequence[PairRunDone]) -> List[Figure]:
     worst = rank(waits, 0.95)
     return [
         claim('obstacle_p95_s', worst, 0.3, better=LOWER, how='%d obstacles that came into a free '
-              'view in %d runs, from the first frame in which one fills %g %% of it to '
-              'obstacle_near at the recorder; never told %d' % (
+              'view in %d runs, from the first frame in which one fills %g %% of it, or '
+              'from an earlier one that told of it, to obstacle_near at the recorder; never told '
+              '%d' % (
                   len(waits), len(runs), 100 * NEAR_RATIO, missed)),
         inform('obstacle_told_p95_s', rank(told, 0.95),
                how='all %d obstacle_near events, from their own frame' % len(told))]

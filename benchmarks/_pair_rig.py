@@ -18,6 +18,8 @@ from crowdhmt_ros.report.recording import NS, Answer, Recording, parse_line, rea
 
 SCENARIO = Path(__file__).with_name('always_help.yaml')
 """A vehicle that wants help with every frame."""
+STEADY = {'camera_inference:condition': 'scenes/noon'}
+"""Dark pictures in a row would be taken for dusk, whose accuracy no plan brings to the floor."""
 HELPED, HELPER = 'vehicle', 'drone'
 POLL_S = 0.02
 START_TIMEOUT_S = 150.0
@@ -93,7 +95,8 @@ class Rig:
         self.folder = folder
         bundle = open_bundle('campus7')
         prepare(bundle, live=False)
-        self.pair = PairRun(PairSettings(**{'out': folder, 'scenario': str(SCENARIO), **settings}))
+        self.pair = PairRun(PairSettings(**{
+            'out': folder, 'scenario': str(SCENARIO), 'parameters': STEADY, **settings}))
         self.watch = Watch(self.pair.leader.settings.events)
 
     def __enter__(self) -> Rig:

@@ -59,14 +59,17 @@ def test_an_obstacle_is_timed_from_its_first_near_frame_to_the_event():
 
 
 def test_an_obstacle_never_told_of_and_a_run_without_any_do_not_hold():
-    for labels, events in ((PASSING, []), (PASSING, [event(1)][:0]), (['other'] * 5, []),
-                           (PASSING, [event(9)])):
+    for labels, events in ((PASSING, []), (['other'] * 5, []), (PASSING, [event(9)])):
         figure = obstacle_figure(run_of(labels, events))
         assert (figure.value, figure.holds) == (None, False)
 
 
 def test_an_obstacle_counts_once_it_is_near_and_only_into_a_free_view():
     assert obstacle_figure(run_of(PASSING, [event(3)], area=0.01)).value is None
+    recording = run_of(PASSING, [event(3)]).helped.recording
+    growing = tuple(replace(f, area_ratio=0.01 * i) for i, f in enumerate(recording.frames))
+    early = _pair_demo.approaches(replace(recording, frames=growing))
+    assert [a.told_s for a in early] == [pytest.approx(0.05)]  # near from frame 5 on
     warned = run_of(PASSING, [event(1)])
     assert _pair_demo.approaches(warned.helped.recording) == ()
     freed = run_of(PASSING, [event(0), event(2, near=False), event(4)])
