@@ -15,7 +15,7 @@ from crowdhmt_ros.cli.processes import wait_until
 SLOW_TO_END = ('import os, signal, sys, time\n'
                'def end(*_):\n    time.sleep(2.5)\n    sys.exit(0)\n'
                'signal.signal(signal.SIGINT, end)\n'
-               'print(os.getpid(), flush=True)\ntime.sleep(120)\n')
+               'os.write(1, b"%d\\n" % os.getpid())\ntime.sleep(120)\n')
 UP = ('import sys\nfrom crowdhmt_ros.cli import main, up\n'
       'up.command_lines = lambda _: {n: [sys.executable, "-c", %r] for n in ("mind", "engine")}\n'
       'raise SystemExit(main.main(["up", "vehicle"]))\n' % SLOW_TO_END)

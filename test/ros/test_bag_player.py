@@ -134,7 +134,7 @@ def test_a_damaged_message_ends_the_player_with_one_line_and_code_2(processes, t
     assert 'Traceback' not in said
     with open_bag(str(bag)) as opened:
         times = [m.time_ns for m in opened.messages(['/front/image'])]
-    assert log.read_text().splitlines()[1:] == [f'{time_ns},,' for time_ns in times[:4]]
+    assert log.read_text().splitlines()[1:] == [f'{time_ns},,,' for time_ns in times[:4]]
 
 
 def test_a_bag_cut_short_ends_the_player_with_one_line_and_code_2(processes, tmp_path, campus_bag):
