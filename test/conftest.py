@@ -16,9 +16,9 @@ NO_DATA = 'CROWDHMT_DATA names no folder: set it to a copy of the data sets'
 # What pytest-xdist tells a worker; absent where tests run one after another.
 WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
 # What takes longest goes first, so that no worker is left alone with it at the end.
-LONG = ('packaging/test_colcon', 'e2e/test_demo', 'e2e/test_bag', 'packaging/test_wheel',
-        'ros/test_bag_player', 'packaging/test_floor', 'ros/', 'cli/test_interrupts',
-        'cli/test_train')
+LONG = ('packaging/test_colcon', 'e2e/test_demo', 'e2e/test_pair', 'e2e/test_bag',
+        'packaging/test_wheel', 'ros/test_bag_player', 'ros/test_fleet', 'packaging/test_floor',
+        'ros/', 'cli/test_interrupts', 'cli/test_train')
 ALONE = {
     'test_executor.py': ('test_nine_of_ten_resident_switches_take_at_most_200_us',
                          'test_an_answer_costs_little_over_engine_and_preprocessing'),
