@@ -164,7 +164,7 @@ class PlanSwitcher:
             if before is self._ready:
                 before = None
         _retire(before)
-        if changed:
+        if changed or (wanted and before is not None):  # another fallback: the old one may go
             self.switched()
         return wanted
 

@@ -271,6 +271,19 @@ def test_head_and_fallback_stay_and_nothing_else_when_memory_is_tight(plans, poo
     assert peers.parts[0].released == 1
 
 
+def test_another_fallback_is_told_so_that_the_old_one_can_go_at_once(plans, pool):
+    frames, told = Frames(), []
+    switcher = PlanSwitcher(frames, pool, helped=plans)
+    switcher.switched = lambda: told.append(switcher.keep_within(100.0))
+    switcher.apply(SENT, 1, terms=TERMS)
+    wait_until(lambda: told)
+    assert pool.get(LEAN) is not None
+    switcher.apply(SENT, 2, terms=Terms(RICH, 0.2))
+    wait_until(lambda: len(told) == 2)
+    assert pool.get(LEAN) is None, 'both fallbacks stay in memory'
+    assert pool.get(RICH) is not None
+
+
 def test_a_figure_of_head_and_fallback_together_is_not_taken_for_the_head(backend):
     pool = Pool(backend, SEGMENTS)
     pool.prepare_all(CUT)
