@@ -22,7 +22,7 @@ import numpy as np
 
 from crowdhmt_ros.engine.turns import Turns
 from crowdhmt_ros.nodes.process import THREAD_TURN_S
-from crowdhmt_ros.offload.call_book import Asker, RequestSeq
+from crowdhmt_ros.offload.calls import Asker, RequestSeq
 from crowdhmt_ros.offload.channel import Call, LeaseWish
 from crowdhmt_ros.offload.served import Served, ServerSettings
 from crowdhmt_ros.offload.server import SegmentServer

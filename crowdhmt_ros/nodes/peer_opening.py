@@ -20,7 +20,7 @@ from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.nodes.ros_channel import RosChannel
 from crowdhmt_ros.nodes.topics import FLEET_ADVERT
 from crowdhmt_ros.offload.breaker import Breaker
-from crowdhmt_ros.offload.call_book import Asker, RequestSeq
+from crowdhmt_ros.offload.calls import Asker, RequestSeq
 from crowdhmt_ros.offload.channel import AUTO, ROS, ZEROMQ, Channel
 from crowdhmt_ros.offload.codec import FP16, INT8, JPEG, RAW, largest_payload
 from crowdhmt_ros.offload.fleet import FleetView

@@ -19,7 +19,8 @@ from rclpy.node import Node
 
 from crowdhmt_ros.errors import CodecError, OffloadError
 from crowdhmt_ros.offload.breaker import Breaker
-from crowdhmt_ros.offload.call_book import PING_TIMEOUT_S, Asker, CallBook, Entry
+from crowdhmt_ros.offload.call_book import PING_TIMEOUT_S, CallBook
+from crowdhmt_ros.offload.calls import Asker, Entry
 from crowdhmt_ros.offload.channel import (
     ROS,
     ROS_PAYLOAD_MAX_BYTES,

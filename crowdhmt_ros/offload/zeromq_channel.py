@@ -22,7 +22,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from crowdhmt_ros.errors import CodecError, OffloadError
 from crowdhmt_ros.offload.breaker import Breaker
-from crowdhmt_ros.offload.call_book import NOT_YET, Asker, CallBook, Entry
+from crowdhmt_ros.offload.call_book import NOT_YET, CallBook
+from crowdhmt_ros.offload.calls import Asker, Entry
 from crowdhmt_ros.offload.channel import (
     ZEROMQ,
     Call,

@@ -14,7 +14,7 @@ import pytest
 from test.offload.guests import BUNDLE, MAP, TAIL, until
 
 zmq = pytest.importorskip('zmq')
-from crowdhmt_ros.offload.call_book import Asker, RequestSeq  # noqa: E402
+from crowdhmt_ros.offload.calls import Asker, RequestSeq  # noqa: E402
 from crowdhmt_ros.offload.channel import Call, LeaseWish  # noqa: E402
 from crowdhmt_ros.offload.codec import encode  # noqa: E402
 from crowdhmt_ros.offload.messages import (  # noqa: E402

@@ -24,7 +24,7 @@ from crowdhmt_ros.nodes.ros_channel import RosChannel  # noqa: E402
 from crowdhmt_ros.nodes.ros_door import RosDoor  # noqa: E402
 from crowdhmt_ros.nodes.topics import FLEET_ADVERT  # noqa: E402
 from crowdhmt_ros.offload.breaker import FAILURES_TO_OPEN, SLOW_TO_OPEN  # noqa: E402
-from crowdhmt_ros.offload.call_book import Asker, RequestSeq  # noqa: E402
+from crowdhmt_ros.offload.calls import Asker, RequestSeq  # noqa: E402
 from crowdhmt_ros.offload.channel import (  # noqa: E402
     PROTOCOL_VERSION,
     ROS_PAYLOAD_MAX_BYTES,
