@@ -8,12 +8,14 @@ A process of its own plays it and prints what it measured as JSON.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from benchmarks import timing
 from crowdhmt_ros.bundle.reader import open_bundle
@@ -34,6 +36,13 @@ CLAIMS = {'fleet_found_s': (FOUND_BOUND_S, LOWER), 'fleet_clash_errors': (4, HIG
           'fleet_clash_offloaded': (0, LOWER)}
 
 
+def door_s(folder: Path, robot_id: str) -> float:
+    """Return the monotonic moment at which a robot said that it serves peers."""
+    log = (folder / 'logs' / ('%s-engine.log' % robot_id)).read_text(encoding='utf-8')
+    said = re.search(r'\[([0-9.]+)\] \[[^]]*\]: peers are served', log)
+    return float(said.group(1)) - time.time() + time.monotonic() if said else math.nan
+
+
 def found_s(witness: Any, robot_id: str, by: str, since_s: float) -> float:
     """
     Return how long after its first advert a robot had a measured link to another.
@@ -47,8 +56,13 @@ def found_s(witness: Any, robot_id: str, by: str, since_s: float) -> float:
     return 0.0 if heard_s is None else max(0.0, linked_s - heard_s)
 
 
-def meet(witness: Any, robots: Any) -> Dict[str, float]:
-    """Start two robots, then a third; who found whom, and how fast."""
+def meet(witness: Any, robots: Any, folder: Path) -> Tuple[Dict[str, float], float]:
+    """
+    Start two robots, then a third.
+
+    :returns: who found whom how fast after the first advert, and how long after the third one
+        had opened its door the first one had found it
+    """
     start_s = time.monotonic()
     robots.start(FIRST, wants_help=True)
     robots.start(RENAMED)
@@ -59,7 +73,7 @@ def meet(witness: Any, robots: Any) -> Dict[str, float]:
     robots.start(LATE)
     found['%s by %s, late' % (LATE, FIRST)] = found_s(witness, LATE, FIRST, late_s)
     found['%s by %s, late' % (LATE, RENAMED)] = found_s(witness, LATE, RENAMED, late_s)
-    return found
+    return found, witness.found[FIRST].get(LATE, math.nan) - door_s(folder, LATE)
 
 
 def clash(witness: Any, robots: Any) -> Dict[str, Any]:
@@ -97,7 +111,9 @@ def play(folder: Path, parameters: Optional[Mapping[str, object]] = None) -> Dic
     robots = Robots(fleet, throw_away(folder / 'keys', (FIRST, RENAMED, LATE)), folder,
                     parameters or {})
     try:
-        return {'found_s': meet(witness, robots), 'clash': clash(witness, robots)}
+        found, after_door_s = meet(witness, robots, folder)
+        return {'found_s': found, 'after_door_s': after_door_s,
+                'clash': clash(witness, robots)}
     finally:
         fleet.stop_all()
         witness.close()
@@ -115,6 +131,8 @@ def figures_of(found: Mapping[str, Any]) -> List[Figure]:
         claim('fleet_clash_offloaded', clashed['offloaded'], 0, better=LOWER,
               also=clashed['helped_before'] > 0, how='frames that a peer answered for either of '
               'them in %g s; before the clash it were %d' % (WATCH_S, clashed['helped_before'])),
+        inform('fleet_found_after_door_s', found['after_door_s'],
+               how='%s by %s, from its open door on: discovery by ROS is in it' % (LATE, FIRST)),
         inform('fleet_clash_told_s', clashed['took_s'],
                how='from the start of the second robot of that name to ERROR on both')]
 

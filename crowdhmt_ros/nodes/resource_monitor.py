@@ -37,6 +37,8 @@ from crowdhmt_ros.types import REPLAYED, ResourceSnapshot
 
 SHORTEST_S = 0.2
 """Between two publications, however sharp the changes: at most 5 Hz."""
+WELCOMES = 3
+"""One less publications follow when somebody new listens, who may know of us a little later."""
 MEMORY = 'memory_available_bytes'
 LONGEST_AHEAD_S = 0.5
 """A battery message so little ahead of a played clock waits for it."""
@@ -75,6 +77,7 @@ class ResourceMonitorNode(Node):
         self._sampling = self.create_guard_condition(self._sample)
         self._looking = self.create_guard_condition(self._look)
         self._due = False
+        self._listeners = self._welcomes = 0
         self.create_timer(1.0 / self.parameters.rate_hz, self._on_time)
         self.create_timer(SHORTEST_S, self._looking.trigger,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -163,6 +166,9 @@ class ResourceMonitorNode(Node):
         self._take_batteries()
         if self._last is None or time.monotonic() - self._published_s < SHORTEST_S:
             return
+        if self._is_welcoming():
+            self._on_time()
+            return
         now_s = self._now_s()
         told = {**self._allotment.sample(now_s), **self._battery.sample(now_s)}
         available = self._memory_watch.sample(now_s).get(MEMORY)
@@ -171,6 +177,15 @@ class ResourceMonitorNode(Node):
         current = replace(self._last, stamp_s=now_s, **told)
         if changed_sharply(self._last, current):
             self._publish(current)
+
+    def _is_welcoming(self) -> bool:
+        """Whether somebody new listens: no peer is served before boot_id is known."""
+        listeners = self._publisher.get_subscription_count()
+        if listeners > self._listeners and not self._ages.sim_time:
+            self._welcomes = WELCOMES
+        self._listeners = listeners
+        self._welcomes -= self._welcomes > 0
+        return self._welcomes > 0
 
     def _publish(self, snapshot: ResourceSnapshot) -> None:
         self._last, self._published_s = snapshot, time.monotonic()

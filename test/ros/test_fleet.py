@@ -34,7 +34,7 @@ def test_a_late_and_a_renamed_robot_are_found_and_a_double_name_ends_all_help(tm
 
 
 def test_figures_fall_short_when_help_goes_on_or_nobody_was_helped_before():
-    found = {'found_s': {'b by a': 0.4}, 'clash': {
+    found = {'found_s': {'b by a': 0.4}, 'after_door_s': 1.0, 'clash': {
         'errors': 4, 'took_s': 3.0, 'helped_before': 9, 'answers': 100, 'offloaded': 0}}
 
     def short(**changes):
