@@ -20,7 +20,7 @@ from rclpy.node import Node
 from crowdhmt_ros.errors import CodecError, OffloadError
 from crowdhmt_ros.offload.breaker import Breaker
 from crowdhmt_ros.offload.call_book import PING_TIMEOUT_S, CallBook
-from crowdhmt_ros.offload.calls import Asker, Entry
+from crowdhmt_ros.offload.calls import Asker, Entry, EntryPending
 from crowdhmt_ros.offload.channel import (
     ROS,
     ROS_PAYLOAD_MAX_BYTES,
@@ -28,7 +28,6 @@ from crowdhmt_ros.offload.channel import (
     ChannelHealth,
     Lease,
     LeaseWish,
-    Reply,
 )
 from crowdhmt_ros.offload.messages import (
     LeaseReply,
@@ -46,27 +45,6 @@ TICK_S = 0.05
 PING_SEGMENT = 'ping'
 NO_DIGEST = '0' * 64
 """A run of no segment under no lease: the door answers it at once, signed, with a refusal."""
-
-
-class RosPending:
-    """A call under way on this channel."""
-
-    def __init__(self, channel: RosChannel, entry: Entry) -> None:
-        self._channel = channel
-        self._entry = entry
-
-    def wait(self, timeout_s: float) -> Optional[Reply]:
-        """
-        Wait for the reply.
-
-        :returns: None when it is not there in time; it may be waited for again
-        :raises OffloadError: the peer refused, failed or is gone
-        """
-        return self._entry.reply() if self._entry.done.wait(timeout_s) else None
-
-    def cancel(self) -> None:
-        """Forget the call; a reply that comes later is dropped."""
-        self._channel.cancel(self._entry)
 
 
 class RosChannel:
@@ -118,7 +96,7 @@ class RosChannel:
                                    f'within {timeout_s:g} s')
         return self.book.lease_from(entry, wish)
 
-    def submit(self, call: Call) -> RosPending:
+    def submit(self, call: Call) -> EntryPending:
         """
         Send a call.
 
@@ -133,7 +111,7 @@ class RosChannel:
             raise OffloadError(f'no time is left to ask {self.robot_id}')
         entry = self.book.enter_call(call)
         self._send_run(entry, entry.request)
-        return RosPending(self, entry)
+        return EntryPending(entry, self.cancel)
 
     def cancel(self, entry: Entry) -> None:
         """Forget a call."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 from crowdhmt_ros.errors import OffloadError
 from crowdhmt_ros.offload.channel import Reply
@@ -96,3 +96,28 @@ class Entry:
             raise OffloadError(self.problem)
         return Reply(answer.payload, answer.queue_s, answer.run_s,
                      self.arrived_s - self.started_s)
+
+
+class EntryPending:
+    """
+    A call under way, whatever channel it went over.
+
+    :param cancel: of that channel
+    """
+
+    def __init__(self, entry: Entry, cancel: Callable[[Entry], None]) -> None:
+        self._entry = entry
+        self._cancel = cancel
+
+    def wait(self, timeout_s: float) -> Optional[Reply]:
+        """
+        Wait for the reply.
+
+        :returns: None when it is not there in time; it may be waited for again
+        :raises OffloadError: the peer refused, failed or is gone
+        """
+        return self._entry.reply() if self._entry.done.wait(timeout_s) else None
+
+    def cancel(self) -> None:
+        """Forget the call; a reply that comes later is dropped."""
+        self._cancel(self._entry)

@@ -23,14 +23,13 @@ from zmq.utils.monitor import recv_monitor_message
 from crowdhmt_ros.errors import CodecError, OffloadError
 from crowdhmt_ros.offload.breaker import Breaker
 from crowdhmt_ros.offload.call_book import NOT_YET, CallBook
-from crowdhmt_ros.offload.calls import Asker, Entry
+from crowdhmt_ros.offload.calls import Asker, Entry, EntryPending
 from crowdhmt_ros.offload.channel import (
     ZEROMQ,
     Call,
     ChannelHealth,
     Lease,
     LeaseWish,
-    Reply,
 )
 from crowdhmt_ros.offload.link import PROBE_BYTES
 from crowdhmt_ros.offload.messages import HEADER_MAX_BYTES, pack, unpack
@@ -69,27 +68,6 @@ class _Outgoing:
         self.frames = frames
         self.entry = entry
         self.until_s = until_s
-
-
-class ZeroMQPending:
-    """A call under way on this channel."""
-
-    def __init__(self, channel: ZeroMQChannel, entry: Entry) -> None:
-        self._channel = channel
-        self._entry = entry
-
-    def wait(self, timeout_s: float) -> Optional[Reply]:
-        """
-        Wait for the reply.
-
-        :returns: None when it is not there in time; it may be waited for again
-        :raises OffloadError: the peer refused, failed or is gone
-        """
-        return self._entry.reply() if self._entry.done.wait(timeout_s) else None
-
-    def cancel(self) -> None:
-        """Forget the call; a reply that comes later is dropped and the peer is told."""
-        self._channel.cancel(self._entry)
 
 
 class ZeroMQChannel:
@@ -160,7 +138,7 @@ class ZeroMQChannel:
                                    f'within {timeout_s:g} s')
         return self.book.lease_from(entry, wish)
 
-    def submit(self, call: Call) -> ZeroMQPending:
+    def submit(self, call: Call) -> EntryPending:
         """
         Send a call.
 
@@ -177,7 +155,7 @@ class ZeroMQChannel:
             entry = self.book.enter_call(call)
             self._put(_Outgoing(pack(entry.request), entry, entry.until_s))
         self._ring()
-        return ZeroMQPending(self, entry)
+        return EntryPending(entry, self.cancel)
 
     def cancel(self, entry: Entry) -> None:
         """Forget a call; one that was not sent yet never is."""
