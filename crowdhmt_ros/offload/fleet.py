@@ -220,7 +220,7 @@ class FleetView:
                     f'{PROTOCOL_VERSION}: give both one version of crowdhmt_ros')
         if advert.ros_distro != self._ros_distro:
             return (f'it runs ROS 2 {advert.ros_distro or "of an unknown distribution"}, this '
-                    f'robot {self._ros_distro}: messages between them are not sure to agree')
+                    f'robot {self._ros_distro}: give both one distribution')
         if advert.bundle_sha256 != self._bundle_sha256:
             return (f'it has bundle {advert.bundle_sha256[:12] or "unknown"}, this robot '
                     f'{self._bundle_sha256[:12] or "none yet"}: give both the same bundle')
