@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Tuple
+from typing import Mapping, Tuple
 
 NAME = 'crowdhmt_ros'
 PACKAGE = Path(__file__).resolve().parent
+PROFILES = 'FASTDDS_DEFAULT_PROFILES_FILE'
+PROFILES_ON_HUMBLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
 
 def share_folders(package: Path = PACKAGE) -> Tuple[Path, ...]:
@@ -38,3 +40,16 @@ def config_folders(name: str) -> Tuple[Path, ...]:
     """
     folders = (share / 'config' / name for share in share_folders())
     return tuple(folder for folder in folders if folder.is_dir())
+
+
+def dds_profile(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """
+    Return the variable that makes Fast DDS find robots sooner, none where the user has set it.
+
+    :param environment: of the processes to start; ROS_DISTRO is read
+    """
+    name = PROFILES_ON_HUMBLE if environment.get('ROS_DISTRO') == 'humble' else PROFILES
+    found = [folder / 'discovery.xml' for folder in config_folders('fastdds')]
+    if name in environment or not found:
+        return {}
+    return {name: str(found[0])}

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The share folder is found wherever the package was installed."""
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from crowdhmt_ros.share import config_folders, share_folders
+from crowdhmt_ros.share import config_folders, dds_profile, share_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,3 +49,12 @@ def test_a_checkout_takes_its_own():
     assert share_folders()[0] == ROOT
     assert config_folders('devices')[0] == ROOT / 'config' / 'devices'
     assert (config_folders('.')[0] / 'vehicle.yaml').is_file()
+
+
+def test_robots_are_found_sooner_unless_the_user_has_a_profile_of_his_own():
+    mine = {'FASTDDS_DEFAULT_PROFILES_FILE': 'mine.xml'}
+    assert dds_profile(mine) == {}
+    assert dds_profile({'ROS_DISTRO': 'humble', **mine}) == {
+        'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds' / 'discovery.xml')}
+    (path,) = dds_profile({}).values()
+    assert ET.parse(path).getroot().tag == 'dds'

@@ -21,6 +21,7 @@ from typing import IO, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from crowdhmt_ros.cli.domains import draw_domain
 from crowdhmt_ros.cli.interrupts import undisturbed
 from crowdhmt_ros.errors import CrowdHMTError
+from crowdhmt_ros.share import dds_profile
 
 GRACE_S = (6.0, 2.0, 2.0)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -38,8 +39,8 @@ def ros_environment(base: Optional[Mapping[str, str]] = None, *,
     """
     Return an environment in which a robot's processes find each other and nobody else.
 
-    What the user has set stays: ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE, and on Humble
-    ROS_LOCALHOST_ONLY.
+    What the user has set stays: ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE, on Humble
+    ROS_LOCALHOST_ONLY, and a profile for Fast DDS.
 
     :param base: environment to start from; this process's when None
     :param domain: used where none is set; one that no other run has drawn when None
@@ -50,6 +51,7 @@ def ros_environment(base: Optional[Mapping[str, str]] = None, *,
     if 'ROS_AUTOMATIC_DISCOVERY_RANGE' not in found:
         found['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         found.setdefault('ROS_LOCALHOST_ONLY', '1' if found.get('ROS_DISTRO') == 'humble' else '0')
+    found.update(dds_profile(found))
     found['PYTHONUNBUFFERED'] = '1'
     # One robot's engine threads are chosen by its plan: numerical libraries must not add theirs.
     found.setdefault('OMP_NUM_THREADS', '1')

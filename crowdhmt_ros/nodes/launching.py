@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Tuple
 
 from crowdhmt_ros.nodes.table import GROUPED, GROUPINGS, PACKAGE, processes
+from crowdhmt_ros.share import dds_profile
 
 if TYPE_CHECKING:
     from launch import LaunchContext, LaunchDescription
@@ -219,8 +220,8 @@ def node_options(given: Mapping[str, str], environment: Mapping[str, str]) -> Di
         'remappings': image_remappings(given['image_topic']),
         'arguments': ['--ros-args', '--log-level', given['log_level']],
         'additional_env': {
-            name: value for name, value in DISCOVERY_ENVIRONMENT[given['discovery']].items()
-            if humble or name != ONLY_ON_HUMBLE},
+            **{name: value for name, value in DISCOVERY_ENVIRONMENT[given['discovery']].items()
+               if humble or name != ONLY_ON_HUMBLE}, **dds_profile(environment)},
         'output': 'screen',
         'respawn': given['respawn'] == 'true',
         'respawn_delay': RESPAWN_DELAY_S,

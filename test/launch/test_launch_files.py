@@ -16,6 +16,8 @@ from crowdhmt_ros.nodes.table import PROCESSES, ROBOT
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 ROBOT_PROCESSES = [process for process in PROCESSES if process.kind == ROBOT]
+PROFILE_OF = {'humble': 'FASTRTPS_DEFAULT_PROFILES_FILE',
+              'kilted': 'FASTDDS_DEFAULT_PROFILES_FILE'}
 
 
 def load(path):
@@ -92,6 +94,8 @@ def test_a_compressed_topic_may_be_named_with_its_suffix():
 ])
 def test_discovery_is_closed_unless_opened(started, given, distro, expected):
     for node in started(environment={'ROS_DISTRO': distro}, **given):
+        profile = node['additional_env'].pop(PROFILE_OF[distro])
+        assert profile.endswith('config/fastdds/discovery.xml')
         assert node['additional_env'] == expected
 
 
