@@ -115,6 +115,8 @@ class CampusSource:
 
     def _skip_missed(self, start_ns: int) -> None:
         due = (self._clock() - start_ns) // self._step_ns
+        if not self._loop:  # the scenario has no frames after its last
+            due = min(due, self._length)
         if due > self._tick:
             self._skipped += due - self._tick
             self._tick = due

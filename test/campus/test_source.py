@@ -61,6 +61,16 @@ def test_stamps_lie_on_the_frame_times_of_the_given_start() -> None:
     assert all(frame.stamp_ns <= time.monotonic_ns() for frame in frames)
 
 
+def test_frame_times_after_the_last_one_are_not_counted_as_skipped() -> None:
+    now_ns = [0]
+    source = CampusSource(_world(), clock=lambda: now_ns[0], rate_hz=50.0)
+    source.open()
+    assert source.read() is not None
+    now_ns[0] = 10**12
+    assert source.read() is None
+    assert source.skipped_frames == 24
+
+
 def test_frame_times_that_nobody_read_are_left_out_and_counted() -> None:
     now_ns = [0]
     source = CampusSource(_world(), clock=lambda: now_ns[0], rate_hz=10.0)
