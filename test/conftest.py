@@ -26,6 +26,11 @@ ALONE = {
                      'test_a_step_over_a_usual_front_takes_less_than_five_milliseconds'),
     'campus/test_scene.py': ('test_thousands_of_scenes_are_affordable',),
     'engine/test_onnxruntime.py': ('test_a_run_costs_little_over_the_bare_session',),
+    # Four playbacks at once compare what was decided at a recorded moment: they fill the machine.
+    'ros/test_bag_player.py': ('test_in_lockstep_every_frame_is_answered_once',
+                               'test_each_plan_knows_the_battery_that_was_recorded_last',
+                               'test_a_battery_that_falls_brings_a_cheaper_plan',
+                               'test_neither_rate_nor_pace_nor_repetition_changes_a_plan'),
 }
 """Tests that hold a time to a limit: they are marked `alone`, and nothing runs beside them."""
 
