@@ -24,7 +24,7 @@ from crowdhmt_ros.bundle.reopen import description_of, family_of
 from crowdhmt_ros.bundle.writer import Description, write_bundle
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
 from crowdhmt_ros.cli.crossings import measure_crossings, prepared, thin
-from crowdhmt_ros.elastic.backbones import Backbone, residual_backbone
+from crowdhmt_ros.elastic.stage_shapes import Backbone, residual_backbone
 from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES, Images
 from crowdhmt_ros.elastic.training import Cycle, Normalisation, Recipe, uniform
 from crowdhmt_ros.graph.family import Family, FamilyGraph

@@ -12,7 +12,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from crowdhmt_ros.elastic.backbones import ConvShape
+from crowdhmt_ros.elastic.stage_shapes import ConvShape
 from crowdhmt_ros.elastic.exits import exit_name
 from crowdhmt_ros.elastic.supernet import (
     NORM_EPSILON,

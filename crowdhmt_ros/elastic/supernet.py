@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from crowdhmt_ros.elastic.backbones import (
+from crowdhmt_ros.elastic.stage_shapes import (
     Backbone,
     BlockShape,
     ConvShape,

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from crowdhmt_ros.elastic.backbones import Backbone
+from crowdhmt_ros.elastic.stage_shapes import Backbone
 from crowdhmt_ros.elastic.data import Mixture, augmented_batch, batches
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth

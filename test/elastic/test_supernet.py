@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crowdhmt_ros.elastic.backbones import residual_backbone
+from crowdhmt_ros.elastic.stage_shapes import residual_backbone
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.supernet import Supernet, stages_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crowdhmt_ros.elastic.backbones import residual_backbone
+from crowdhmt_ros.elastic.stage_shapes import residual_backbone
 from crowdhmt_ros.elastic.data import Images, Mixture
 from crowdhmt_ros.elastic.training import Cycle, Recipe, Space, Trainer, step_variants
 from crowdhmt_ros.errors import DataError

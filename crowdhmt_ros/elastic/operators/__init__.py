@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Protocol, Tuple
 
-from crowdhmt_ros.elastic.backbones import StageShape
+from crowdhmt_ros.elastic.stage_shapes import StageShape
 from crowdhmt_ros.elastic.operators.channel import Channel
 from crowdhmt_ros.elastic.operators.depth import Depth
 from crowdhmt_ros.errors import ExportError

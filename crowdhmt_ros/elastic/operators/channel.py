@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Mapping
 
-from crowdhmt_ros.elastic.backbones import StageShape
+from crowdhmt_ros.elastic.stage_shapes import StageShape
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, ParameterValue
 
