@@ -10,20 +10,19 @@ from torch import nn
 from crowdhmt_ros.errors import ConfigError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
 
 
 def draw_for_relu(network: nn.Module) -> None:
-    """Draw convolutions and linear layers for rectified outputs, in place (He et al. 2015)."""
+    """
+    Draw the weights, in place (He et al. 2015).
+
+    Convolutions keep the spread of rectified features, depthwise ones too (by their inputs, which
+    are few, and not by their outputs). Linear layers keep what torch drew; biases become 0.
+    """
     for layer in network.modules():
         if isinstance(layer, CONVOLUTIONS):
-            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-        elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.kaiming_normal_(layer.weight, mode='fan_in', nonlinearity='relu')
         if isinstance(layer, (*CONVOLUTIONS, nn.Linear)) and layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-        if isinstance(layer, NORMS):
-            nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
 
 
