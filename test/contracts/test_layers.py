@@ -13,7 +13,7 @@ GENERATED = {'msg', 'srv', '_lib'}
 RANKS = (
     {'types', 'errors', 'machine_lock', 'share'},
     {'graph'},
-    {'resources', 'profiling', 'elastic', 'tta', 'offload', 'engine', 'vision'},
+    {'resources', 'profiling', 'elastic', 'datasets', 'tta', 'offload', 'engine', 'vision'},
     {'planner', 'bundle'},
     {'hedge'},
     {'executor'},
