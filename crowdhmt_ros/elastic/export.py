@@ -12,9 +12,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from crowdhmt_ros.elastic.stage_shapes import ConvShape
-from crowdhmt_ros.elastic.exits import exit_name
-from crowdhmt_ros.elastic.supernet import (
+from crowdhmt_ros.elastic.slim_exits import exit_name
+from crowdhmt_ros.elastic.slim_net import (
     NORM_EPSILON,
     StaticNet,
     Statistics,
@@ -22,6 +21,7 @@ from crowdhmt_ros.elastic.supernet import (
     stages_of,
     statistics_key,
 )
+from crowdhmt_ros.elastic.stage_shapes import ConvShape
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe, realise
 from crowdhmt_ros.types import Variant

@@ -8,8 +8,13 @@ all walk the same list, so they cannot disagree.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Tuple
+
+from crowdhmt_ros.errors import ExportError
+from crowdhmt_ros.types import OperatorChoice
+
+CHANNEL_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -123,3 +128,31 @@ def residual_backbone(
     """
     stages = tuple(StageShape(w, blocks, 1 if i == 0 else 2) for i, w in enumerate(widths))
     return Backbone(stages, (len(stages) - 1, len(stages)), classes)
+
+
+def apply_operators(stage: StageShape, choices: Tuple[OperatorChoice, ...]) -> StageShape:
+    """
+    Apply the operators of one stage in order.
+
+    :param stage: the full stage
+    :param choices: as in `Variant.stages`
+    :raises ExportError: unknown operator or unfit parameters
+    """
+    for choice in choices:
+        parameters = dict(choice.parameters)
+        if choice.operator == 'channel':
+            ratio = float(parameters.get('ratio', 1.0))
+            if not 0.0 < ratio <= 1.0:
+                raise ExportError('channel ratio is %g; give a ratio above 0 and up to 1' % ratio)
+            steps = max(1, round(stage.width * ratio / CHANNEL_MULTIPLE))
+            stage = replace(stage, width=min(stage.width, steps * CHANNEL_MULTIPLE))
+        elif choice.operator == 'depth':
+            blocks = int(parameters.get('blocks', stage.blocks))
+            if not 1 <= blocks <= stage.blocks:
+                raise ExportError('depth keeps %d blocks; this stage has 1 to %d'
+                                  % (blocks, stage.blocks))
+            stage = replace(stage, blocks=blocks)
+        else:
+            raise ExportError('operator %r is not known; choose one of channel, depth'
+                              % choice.operator)
+    return stage

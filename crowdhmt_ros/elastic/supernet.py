@@ -1,256 +1,255 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The supernet: shared weights from which each sub-network takes slices (P III-A1).
+The supernet: shared tensors from which each variant takes parts (E1, E4, P III-A1).
 
-A sub-network is named by a `Variant`, which is passed along with each call: no layer remembers
-which part of it is in use.
+A variant is passed along with each call; no layer remembers which part of it is in use. What a
+layer does is a program (`steps`), which training runs here and `extraction` turns into layers.
 """
 from __future__ import annotations
 
-import math
-from typing import Dict, List, Mapping, Optional, Tuple
+import copy
+from collections import OrderedDict
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
-from crowdhmt_ros.elastic.stage_shapes import (
-    Backbone,
-    BlockShape,
-    ConvShape,
-    StageShape,
-    blocks_of,
-    stem_of,
-)
-from crowdhmt_ros.elastic.exits import EXIT_DROPOUT, ExitHead, exit_name
-from crowdhmt_ros.elastic.operators import apply_operators
-from crowdhmt_ros.errors import ExportError
+from crowdhmt_ros.elastic.exits import EXIT_DROPOUT, exit_name, pooled
+from crowdhmt_ros.elastic.norms import BatchNorms, Norms
+from crowdhmt_ros.elastic.plan import NetPlan, resolve
+from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program
+from crowdhmt_ros.elastic.structure import Stage, Structure, Unit
+from crowdhmt_ros.elastic.trace import Traced
 from crowdhmt_ros.types import Variant
 
-Statistics = Dict[str, Tuple[torch.Tensor, torch.Tensor]]
-"""'convolution@context' -> mean and variance of its output, float64."""
-
-NORM_EPSILON = 1e-5
-
-
-def statistics_key(conv: ConvShape) -> str:
-    """Name the statistics of one convolution in its context."""
-    return '%s@%s' % (conv.name, conv.context)
-
-
-def stages_of(backbone: Backbone, variant: Variant) -> Tuple[StageShape, ...]:
-    """
-    Shapes of the stages that a variant runs.
-
-    :raises ExportError: the variant does not fit the backbone
-    """
-    if not 0 <= variant.exit_index < len(backbone.exits):
-        raise ExportError('variant asks for exit %d; this backbone has exits 0 to %d'
-                          % (variant.exit_index, len(backbone.exits) - 1))
-    used = backbone.exits[variant.exit_index]
-    if len(variant.stages) != used:
-        raise ExportError('variant describes %d stages; exit %d runs %d'
-                          % (len(variant.stages), variant.exit_index, used))
-    return tuple(apply_operators(s, c) for s, c in zip(backbone.stages, variant.stages))
-
-
-class ConvNorm(nn.Module):
-    """A convolution and its normalisation, or the two folded into one convolution."""
-
-    def __init__(self, shape: ConvShape, *, folded: bool) -> None:
-        """
-        Build an untrained layer.
-
-        :param shape: channels, kernel and stride
-        :param folded: True for one convolution with bias
-        """
-        super().__init__()
-        self.conv = nn.Conv2d(shape.inputs, shape.outputs, shape.kernel, shape.stride,
-                              shape.kernel // 2, bias=folded)
-        self.norm: nn.Module = (
-            nn.Identity() if folded else nn.BatchNorm2d(shape.outputs, NORM_EPSILON))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the normalised features."""
-        y: torch.Tensor = self.norm(self.conv(x))
-        return y
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
-
-    def __init__(self, shape: BlockShape, *, folded: bool) -> None:
-        """Build an untrained block."""
-        super().__init__()
-        self.first = ConvNorm(shape.first, folded=folded)
-        self.second = ConvNorm(shape.second, folded=folded)
-        self.projection: nn.Module = nn.Identity()
-        for projection in shape.projection:
-            self.projection = ConvNorm(projection, folded=folded)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the block's features."""
-        return F.relu(self.second(F.relu(self.first(x))) + self.projection(x))
-
-
-class StaticNet(nn.Module):
-    """One sub-network as a plain module with weights of its own."""
-
-    def __init__(
-            self, backbone: Backbone, stages: Tuple[StageShape, ...], *, folded: bool) -> None:
-        """
-        Build an untrained network.
-
-        :param backbone: the full network
-        :param stages: shapes of the stages that run
-        :param folded: True for convolutions with bias instead of normalisations
-        """
-        super().__init__()
-        self.shapes: Dict[str, ConvShape] = {}
-        stem = stem_of(backbone, stages)
-        self.stem = ConvNorm(stem, folded=folded)
-        self.shapes['stem'] = stem
-        self.stages = nn.ModuleList(nn.ModuleList() for _ in stages)
-        for block in blocks_of(stages):
-            self.stages[block.stage].append(  # type: ignore[operator]
-                ResidualBlock(block, folded=folded))
-            for conv in (block.first, block.second, *block.projection):
-                self.shapes[conv.name] = conv
-        self.head = ExitHead(stages[-1].width, backbone.classes)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the logits, shape (n, classes), of images of shape (n, 3, h, w)."""
-        x = F.relu(self.stem(image))
-        for stage in self.stages:
-            for block in stage:  # type: ignore[attr-defined]
-                x = block(x)
-        logits: torch.Tensor = self.head(x)
-        return logits
+PLANS_KEPT = 256
+"""Resolved variants that are kept; a plan is a pure function of the variant."""
+_CONVS = {1: F.conv1d, 2: F.conv2d}
 
 
 class Supernet(nn.Module):
-    """The shared weights of a family of sub-networks."""
+    """The shared tensors of a family, and how its variants compute."""
 
-    def __init__(self, backbone: Backbone, *, seed: int = 0) -> None:
+    def __init__(self, traced: Traced, structure: Structure, *, seed: int = 0) -> None:
         """
-        Draw the initial weights.
+        Take over the backbone's parameters; exits start at random.
 
-        :param backbone: the largest network
-        :param seed: of the initial weights
+        :param traced: the backbone
+        :param structure: of it
+        :param seed: of the exits' weights
         """
         super().__init__()
-        self.backbone = backbone
-        generator = torch.Generator().manual_seed(seed)
+        self.structure = structure
+        self.graph = traced.module.graph
+        self.method = traced.method
         self.weights = nn.ParameterDict()
-        blocks = blocks_of(backbone.stages)
-        convs = [stem_of(backbone, backbone.stages)]
-        for block in blocks:
-            convs += [block.first, block.second, *block.projection]
-        for conv in convs:
-            self._add_conv(conv, generator)
-        for index, used in enumerate(backbone.exits):
-            self._add_exit(index, backbone.stages[used - 1].width, generator)
+        self.kept = nn.ModuleDict()
+        self._plans: OrderedDict[Variant, NetPlan] = OrderedDict()
+        self.axes = {s.border: _channel_axis(traced.shapes[s.border], s)
+                     for s in structure.stages}
+        self.epsilons = {c.node: c.epsilon for c in structure.cuttables}
+        self._nodes = {node.name: node for node in self.graph.nodes}
+        self._take_over(traced)
+        self._add_exits(seed)
 
-    def _add(self, name: str, value: torch.Tensor) -> None:
-        self.weights[name.replace('.', '/')] = nn.Parameter(value)
+    def _take_over(self, traced: Traced) -> None:
+        for unit in self.structure.units:
+            self._add_layer(traced, unit)
+        taken = {u.node for u in self.structure.units} | {
+            u.norm_node for u in self.structure.units}
+        for cuttable in self.structure.cuttables:
+            taken.add(cuttable.node)
+            for name in cuttable.names:
+                owner, _, leaf = name.rpartition('.')
+                self.add(name, getattr(traced.module.get_submodule(owner), leaf))
+        for node in self.graph.nodes:
+            layer = traced.layer(node)
+            if layer is not None and node.name not in taken:
+                self.kept[_key(str(node.target))] = copy.deepcopy(layer)
 
-    def _add_conv(self, conv: ConvShape, generator: torch.Generator) -> None:
-        shape = (conv.outputs, conv.inputs, conv.kernel, conv.kernel)
-        spread = math.sqrt(2.0 / (conv.outputs * conv.kernel ** 2))
-        self._add(conv.name + '.weight', torch.randn(shape, generator=generator) * spread)
-        self._add(conv.name + '.gain', torch.ones(conv.outputs))
-        self._add(conv.name + '.shift', torch.zeros(conv.outputs))
+    def _add_layer(self, traced: Traced, unit: Unit) -> None:
+        paths = [p for p in (unit.name if unit.kind != 'norm' else '', unit.norm) if p]
+        for path in paths:
+            for name, value in traced.module.get_submodule(path).named_parameters():
+                self.add('%s.%s' % (path, name), value)
 
-    def _add_exit(self, index: int, features: int, generator: torch.Generator) -> None:
-        shape = (self.backbone.classes, features)
-        spread = 1.0 / math.sqrt(features)
-        self._add(exit_name(index) + '.weight',
-                  torch.randn(shape, generator=generator) * spread)
-        self._add(exit_name(index) + '.bias', torch.zeros(self.backbone.classes))
+    def _add_exits(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for index, stages in enumerate(self.structure.exits[:-1]):
+            features = self.structure.stages[stages - 1].channels
+            weight = torch.randn(self.structure.classes, features, generator=generator)
+            self.add(exit_name(index) + '.weight', weight * features ** -0.5)
+            self.add(exit_name(index) + '.bias', torch.zeros(self.structure.classes))
 
-    def weight(self, name: str) -> torch.Tensor:
-        """Return a shared tensor by name, for example 'stages.0.1.first.weight'."""
-        weight: torch.Tensor = self.weights[name.replace('.', '/')]
-        return weight
+    def add(self, name: str, value: torch.Tensor) -> None:
+        """Add a shared tensor, or replace the one of that name."""
+        self.weights[_key(name)] = nn.Parameter(value.detach().clone().float().contiguous())
+
+    def tensor(self, name: str) -> nn.Parameter:
+        """Return a shared tensor by its name."""
+        found: nn.Parameter = self.weights[_key(name)]
+        return found
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a shared tensor of that name."""
+        return _key(name) in self.weights
 
     def names(self) -> List[str]:
         """Names of all shared tensors."""
-        return [n.replace('/', '.') for n in self.weights]
+        return [name.replace('/', '.') for name in self.weights]
 
-    def _conv(self, x: torch.Tensor, conv: ConvShape) -> torch.Tensor:
-        weight = self.weight(conv.name + '.weight')[:conv.outputs, :conv.inputs]
-        y = F.conv2d(x, weight, stride=conv.stride, padding=conv.kernel // 2)
-        gain = self.weight(conv.name + '.gain')[:conv.outputs]
-        shift = self.weight(conv.name + '.shift')[:conv.outputs]
-        return F.batch_norm(y, None, None, gain, shift, True, 0.0, NORM_EPSILON)
+    def whole(self) -> Variant:
+        """Describe the backbone itself."""
+        return Variant(((),) * len(self.structure.stages), len(self.structure.exits) - 1)
 
-    def _block(self, x: torch.Tensor, block: BlockShape) -> torch.Tensor:
-        y = self._conv(F.relu(self._conv(x, block.first)), block.second)
-        for projection in block.projection:
-            x = self._conv(x, projection)
-        return F.relu(y + x)
-
-    def _exit(self, x: torch.Tensor, index: int) -> torch.Tensor:
-        pooled = F.dropout(x.mean((2, 3)), EXIT_DROPOUT, self.training)
-        weight = self.weight(exit_name(index) + '.weight')[:, :pooled.shape[1]]
-        return F.linear(pooled, weight, self.weight(exit_name(index) + '.bias'))
-
-    def forward(self, image: torch.Tensor, variant: Variant) -> List[torch.Tensor]:
+    def plan(self, variant: Variant) -> NetPlan:
         """
-        Run a sub-network on batch statistics, as training needs it.
+        Resolve a variant.
 
-        :param image: shape (n, 3, h, w)
-        :param variant: the sub-network
-        :returns: logits, shape (n, classes), of every exit up to the variant's
+        :raises ExportError: it does not fit the network
         """
-        stages = stages_of(self.backbone, variant)
-        x = F.relu(self._conv(image, stem_of(self.backbone, stages)))
-        blocks, logits = blocks_of(stages), []
-        for i, block in enumerate(blocks):
-            x = self._block(x, block)
-            stage_ends = i + 1 == len(blocks) or blocks[i + 1].stage != block.stage
-            if stage_ends and block.stage + 1 in self.backbone.exits:
-                logits.append(self._exit(x, self.backbone.exits.index(block.stage + 1)))
-        return logits
+        if variant not in self._plans:
+            self._plans[variant] = resolve(self.structure, self.graph, variant)
+            while len(self._plans) > PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return self._plans[variant]
 
-    @torch.no_grad()
-    def extract(
-            self, variant: Variant, statistics: Optional[Mapping[
-                str, Tuple[torch.Tensor, torch.Tensor]]] = None) -> StaticNet:
+    def forward(self, x: torch.Tensor, variant: Variant, norms: Optional[Norms] = None, *,
+                every_exit: bool = True) -> List[Any]:
         """
-        Copy one sub-network out.
+        Run a variant.
 
-        :param variant: the sub-network
-        :param statistics: for its normalisations; None leaves mean 0 and variance 1
-        :returns: a plain module in evaluation mode, independent of the supernet
-        :raises ExportError: unfit variant or missing statistics
+        :param x: (n, ...), as the example that the network was traced with
+        :param variant: which part of the family
+        :param norms: where normalisations get their statistics; None for the batch
+        :param every_exit: also answer at the earlier exits
+        :returns: what each exit gives, (n, classes), the variant's own last
         """
-        net = StaticNet(self.backbone, stages_of(self.backbone, variant), folded=False)
-        for name, shape in net.shapes.items():
-            self._fill(net.get_submodule(name), shape, statistics)
-        head = exit_name(variant.exit_index)
-        features = net.head.linear.in_features
-        net.head.linear.weight.copy_(self.weight(head + '.weight')[:, :features])
-        net.head.linear.bias.copy_(self.weight(head + '.bias'))
-        return net.eval()
+        return self.run(x, self.plan(variant), norms, every_exit=every_exit)
 
-    def _fill(
-            self, layer: nn.Module, shape: ConvShape,
-            statistics: Optional[Mapping[str, Tuple[torch.Tensor, torch.Tensor]]]) -> None:
-        assert isinstance(layer, ConvNorm)
-        assert isinstance(layer.norm, nn.BatchNorm2d)
-        weight = self.weight(shape.name + '.weight')[:shape.outputs, :shape.inputs]
-        layer.conv.weight.copy_(weight)
-        layer.norm.weight.copy_(self.weight(shape.name + '.gain')[:shape.outputs])
-        layer.norm.bias.copy_(self.weight(shape.name + '.shift')[:shape.outputs])
-        if statistics is None:
-            return
-        key = statistics_key(shape)
-        if key not in statistics:
-            raise ExportError('statistics of %s are missing; recalibrate this variant' % key)
-        mean, variance = statistics[key]
-        assert layer.norm.running_mean is not None
-        assert layer.norm.running_var is not None
-        layer.norm.running_mean.copy_(mean)
-        layer.norm.running_var.copy_(variance)
+    def run(self, x: torch.Tensor, plan: NetPlan, norms: Optional[Norms] = None, *,
+            every_exit: bool = True) -> List[Any]:
+        """Run a plan, as `forward` does a variant."""
+        return _Run(self, plan, norms or BatchNorms()).run(x, every_exit)
+
+    def part(self, part: Part) -> torch.Tensor:
+        """Return a slice of a shared tensor."""
+        return self.tensor(part.tensor)[tuple(slice(a, b) for a, b in part.slices)]
+
+
+def _key(name: str) -> str:
+    return name.replace('.', '/')
+
+
+def _channel_axis(shape: Tuple[int, ...], stage: Stage) -> int:
+    """Channels lie along axis 1 unless the extent says that places do."""
+    rest = tuple(shape[1:])
+    return 1 if rest[1:] == stage.extent and rest[0] == stage.channels else len(shape) - 1
+
+
+class _Run:
+    """One pass through the graph; lives for one call."""
+
+    def __init__(self, net: Supernet, plan: NetPlan, norms: Norms) -> None:
+        self.net, self.plan, self.norms = net, plan, norms
+        self.values: Dict[str, Any] = {}
+
+    def run(self, x: torch.Tensor, every_exit: bool) -> List[Any]:
+        borders = {border: (number, width) for number, border, width in self.plan.exits}
+        last = self.plan.exits[-1][0] if self.plan.exits and not self.plan.is_whole else -1
+        answers = []
+        for name in self.plan.nodes:
+            self.values[name] = self._value(self.net._nodes[name], x)
+        for border, (number, width) in borders.items():
+            if every_exit or number == last:
+                answers.append(self._exit(border, number, width))
+        if self.plan.is_whole:
+            answers.append(self._end())
+        return answers
+
+    def _end(self) -> Any:
+        end = next(n for n in self.net.graph.nodes if n.op == 'output')
+        return fx.node.map_arg(end.args[0], self._read)
+
+    def _alias(self, name: str) -> str:
+        while name in self.plan.aliases:
+            name = self.plan.aliases[name]
+        return name
+
+    def _read(self, node: fx.Node) -> Any:
+        return self.values[self._alias(node.name)]
+
+    def _exit(self, border: str, number: int, width: int) -> torch.Tensor:
+        x = pooled(self.values[self._alias(border)], self.net.axes[border])
+        x = F.dropout(x, EXIT_DROPOUT, self.net.training)
+        weight = self.net.tensor(exit_name(number) + '.weight')[:, :width]
+        return F.linear(x, weight, self.net.tensor(exit_name(number) + '.bias'))
+
+    def _value(self, node: fx.Node, x: torch.Tensor) -> Any:
+        name = node.name
+        if node.op == 'placeholder':
+            return x
+        factor = self.plan.subsampled.get(name, 1)
+        program = self.plan.programs.get(name)
+        if program is not None:
+            return self._unit(name, program, self._read(node.all_input_nodes[0]))
+        if name in self.plan.cuttables:
+            return self._cuttable(node)
+        args = fx.node.map_arg(node.args, self._read)
+        kwargs = fx.node.map_arg(node.kwargs, self._read)
+        if factor > 1:
+            args = fx.node.map_aggregate(args, lambda a: _subsampled(a, factor))
+        if node.op == 'call_module':
+            return self.net.kept[_key(str(node.target))](*args, **kwargs)
+        if node.op == 'call_function':
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+        assert node.op == 'call_method', node.op
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+
+    def _cuttable(self, node: fx.Node) -> torch.Tensor:
+        parts = [self.net.part(p) for p in self.plan.cuttables[node.name]]
+        if node.op == 'get_attr':
+            return parts[0]
+        x = self._read(node.all_input_nodes[0])
+        weight, bias = (*parts, None, None)[:2]
+        return F.layer_norm(x, (x.shape[-1],), weight, bias, self.net.epsilons[node.name])
+
+    def _unit(self, node: str, program: Program, x: torch.Tensor) -> torch.Tensor:
+        values = [x]
+        for step in program:
+            if isinstance(step, Concat):
+                values.append(torch.cat([values[i] for i in step.sources], 1))
+                continue
+            y = values[step.source]
+            if isinstance(step, Apply):
+                y = self._apply(step, y)
+            if step.norm is not None:
+                key = self.plan.key(node, step.norm.key)
+                gain, shift = (None if p is None else self.net.part(p)
+                               for p in (step.norm.gain, step.norm.shift))
+                y = self.norms(y, step.norm, key, gain, shift)
+            values.append(y)
+        return values[-1]
+
+    def _apply(self, step: Apply, x: torch.Tensor) -> torch.Tensor:
+        weight = self.net.part(step.weight)
+        bias = None if step.bias is None else self.net.part(step.bias)
+        if not step.stride:
+            return F.linear(x, weight, bias)
+        conv = _CONVS[len(step.stride)]
+        return conv(x, weight, bias, step.stride, step.padding, step.dilation, step.groups)
+
+
+def _subsampled(value: Any, factor: int) -> Any:
+    """Divide the resolution of a feature map; other values pass."""
+    if not isinstance(value, torch.Tensor) or value.ndim < 3:
+        return value
+    pool = F.max_pool1d if value.ndim == 3 else F.max_pool2d
+    return pool(value, 1, factor)
+
+
+def tensors_by_name(net: Supernet) -> Mapping[str, torch.Tensor]:
+    """Return copies of all shared tensors by name."""
+    return {name: net.tensor(name).detach().clone() for name in net.names()}

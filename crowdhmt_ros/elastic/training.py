@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from crowdhmt_ros.elastic.stage_shapes import Backbone
 from crowdhmt_ros.elastic.data import Mixture, augmented_batch, batches
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
-from crowdhmt_ros.elastic.supernet import Statistics, Supernet
+from crowdhmt_ros.elastic.slim_net import Statistics, Supernet
+from crowdhmt_ros.elastic.stage_shapes import Backbone
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.types import OperatorChoice, Variant
 

@@ -12,7 +12,7 @@ from crowdhmt_ros.campus.scene import CLASSES  # noqa: E402
 from crowdhmt_ros.cli import campus7  # noqa: E402
 from crowdhmt_ros.cli.main import main  # noqa: E402
 from crowdhmt_ros.elastic.data import Images  # noqa: E402
-from crowdhmt_ros.elastic.supernet import stages_of  # noqa: E402
+from crowdhmt_ros.elastic.slim_net import stages_of  # noqa: E402
 
 
 def _grey(value: int, count: int = 4) -> Images:

@@ -8,7 +8,7 @@ import torch
 from crowdhmt_ros.elastic.stage_shapes import residual_backbone
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
-from crowdhmt_ros.elastic.supernet import Supernet, stages_of
+from crowdhmt_ros.elastic.slim_net import Supernet, stages_of
 from crowdhmt_ros.elastic.training import recalibrate, uniform
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, Variant
