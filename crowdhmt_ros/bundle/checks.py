@@ -207,7 +207,7 @@ def _segments(manifest: Manifest) -> Iterator[str]:
             yield '%s: it needs inputs and outputs' % place
         if segment.cut_id and segment.cut_id not in manifest.cuts:
             yield '%s: cut %.80r does not exist' % (place, segment.cut_id)
-        elif segment.role in ('head', 'tail'):
+        elif segment.role in ('head', 'tail', 'piece'):
             yield from _part(manifest, segment)
         if segment.role == 'whole' and manifest.task == IMAGE_CLASSIFICATION:
             yield from _whole(manifest, segment)
@@ -231,25 +231,43 @@ def _whole(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
 
 
 def _part(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
-    """A head ends and a tail begins with what crosses the cut, in the same order."""
+    """
+    A head ends and a tail begins with what crosses the cut, in the same order.
+
+    Behind what crosses, a head gives the outputs of the whole that its tail does not give.
+    """
     place = 'segment %s' % segment.segment_id
     if not segment.cut_id:
         yield '%s: a %s needs a cut_id' % (place, segment.role)
         return
-    crossing, side = ((segment.outputs, 'gives') if segment.role == 'head'
-                      else (segment.inputs, 'takes'))
-    if crossing != manifest.cuts[segment.cut_id].tensors:
+    crossing = manifest.cuts[segment.cut_id].tensors
+    if segment.role == 'piece':
+        if not set(segment.inputs) <= set(crossing):
+            yield '%s: the piece takes other tensors than cut %s holds' % (place, segment.cut_id)
+        return
+    found, side = ((segment.outputs[:len(crossing)], 'gives') if segment.role == 'head'
+                   else (segment.inputs, 'takes'))
+    if found != crossing:
         yield '%s: the %s %s other tensors than cut %s holds' % (
             place, segment.role, side, segment.cut_id)
-    other = 'tail' if segment.role == 'head' else 'head'
-    if not any(s.key == (segment.variant_id, other, segment.fusion_set, segment.cut_id)
-               for s in manifest.segments.values()):
-        yield '%s: it has no %s' % (place, other)
+    role = 'tail' if segment.role == 'head' else 'head'
+    other = [s for s in manifest.segments.values()
+             if s.key == (segment.variant_id, role, segment.fusion_set, segment.cut_id)]
+    if not other:
+        yield '%s: it has no %s' % (place, role)
     for whole in manifest.segments.values():
-        wanted, found = ((whole.inputs, segment.inputs) if segment.role == 'head'
-                         else (whole.outputs, segment.outputs))
-        if whole.key == (segment.variant_id, 'whole', segment.fusion_set, '') and wanted != found:
+        if other and whole.key == (segment.variant_id, 'whole', segment.fusion_set, '') and (
+                not _has_outer_tensors(segment, other[0], whole)):
             yield '%s: its outer tensors are not those of %s' % (place, whole.segment_id)
+
+
+def _has_outer_tensors(segment: SegmentEntry, other: SegmentEntry, whole: SegmentEntry) -> bool:
+    """Tell whether head and tail take and give together what the whole does, nothing twice."""
+    if segment.role == 'head':
+        return segment.inputs == whole.inputs and set(
+            segment.outputs[len(other.inputs):]) <= set(whole.outputs)
+    given = set(other.outputs)
+    return segment.outputs == tuple(o for o in whole.outputs if o not in given)
 
 
 def _crossings(manifest: Manifest) -> Iterator[str]:

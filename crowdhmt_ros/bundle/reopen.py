@@ -63,7 +63,10 @@ def _graph(bundle: Bundle, variant_id: str, tensors: Dict[str, NDArray[np.generi
         s.cut_id: tuple(t.name for t in bundle.manifest.cuts[s.cut_id].tensors)
         for s in bundle.manifest.segments.values()
         if s.variant_id == variant_id and s.role == 'head'}
-    return FamilyGraph(variant_id, bundle.variant(variant_id).variant, model, recipes, cuts)
+    pieces = any(s.variant_id == variant_id and s.role == 'piece'
+                 for s in bundle.manifest.segments.values())
+    return FamilyGraph(variant_id, bundle.variant(variant_id).variant, model, recipes, cuts,
+                       pieces)
 
 
 def _recipe(bundle: Bundle, segment: SegmentEntry, tensor: onnx.TensorProto) -> Recipe:
@@ -71,5 +74,5 @@ def _recipe(bundle: Bundle, segment: SegmentEntry, tensor: onnx.TensorProto) -> 
     for index in segment.recipes:
         found = bundle.manifest.recipes[index]
         if str(found.offset) == place.get('offset'):
-            return Recipe(found.tensor, found.slices, found.scale, found.scale_axis)
+            return Recipe(found.tensor, found.slices, found.scale, found.scale_axis, found.dtype)
     raise ExportError('initialiser %s of %s has no recipe' % (tensor.name, segment.segment_id))

@@ -9,7 +9,7 @@ channel. So a tensor is stored once, however many sub-networks use it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -27,12 +27,14 @@ class Recipe:
     :param slices: (start, stop) per axis
     :param scale: name of a one-dimensional float32 tensor to multiply with, or None
     :param scale_axis: axis along which the scale runs
+    :param dtype: of the initialiser: a float, or the type of a shared tensor without scale
     """
 
     tensor: str
     slices: Tuple[Tuple[int, int], ...]
     scale: Optional[str] = None
     scale_axis: int = 0
+    dtype: str = 'float32'
 
     @property
     def shape(self) -> Tuple[int, ...]:
@@ -40,20 +42,21 @@ class Recipe:
         return tuple(stop - start for start, stop in self.slices)
 
 
-def realise(recipe: Recipe, tensors: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+def realise(recipe: Recipe, tensors: Mapping[str, NDArray[np.generic]]) -> NDArray[Any]:
     """
     Compute one initialiser; robots compute the same, bit for bit.
 
     :param recipe: what to compute
     :param tensors: the shared tensors
     """
-    part = tensors[recipe.tensor][tuple(slice(a, b) for a, b in recipe.slices)]
-    value = part.astype(np.float32)
+    value: NDArray[Any] = tensors[recipe.tensor][tuple(
+        slice(a, b) for a, b in recipe.slices)]
     if recipe.scale is not None:
         axes = [1] * value.ndim
         axes[recipe.scale_axis] = -1
-        value = value * tensors[recipe.scale].astype(np.float32).reshape(axes)
-    return np.ascontiguousarray(value, np.float32)
+        value = (value.astype(np.float32)
+                 * tensors[recipe.scale].astype(np.float32).reshape(axes))
+    return np.ascontiguousarray(value, np.dtype(recipe.dtype)).reshape(recipe.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +67,10 @@ class FamilyGraph:
     :param variant_id: short unique name
     :param variant: what it is
     :param model: ONNX graph whose initialisers hold their values
-    :param recipes: initialiser name -> recipe, for all float32 initialisers
+    :param recipes: initialiser name -> recipe, for all float32 initialisers but tiny ones
     :param cuts: cut_id -> tensors at which the model may be split, see `graph.split`
+    :param pieces: write what lies between neighbouring cuts too; each cut then lies behind the
+        one before
     """
 
     variant_id: str
@@ -73,6 +78,7 @@ class FamilyGraph:
     model: onnx.ModelProto
     recipes: Mapping[str, Recipe]
     cuts: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    pieces: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +86,7 @@ class Family:
     """
     All variants of a front and what they share.
 
-    :param tensors: name -> float16 or float32 array
+    :param tensors: name -> array, float16, float32, int8, uint8 or int32
     :param graphs: one per variant, richest first
     """
 
