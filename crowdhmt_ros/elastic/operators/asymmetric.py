@@ -52,17 +52,12 @@ class Asymmetric(FormBase):
             return _filters(unit, lines)
         lines = _separate(_common_filters(unit, weight), unit)
         kernels = _product(lines)
-        near = kernels.flatten(1) @ likeness(unit)
-        products = near @ kernels.flatten(1).T
-        together = products if moment is None else products * moment
-        if moment is None:
-            together = torch.diag(products.diagonal())
-        # E[y z^T] of the outputs y and the filtered channels z, then y ~ mix z
-        answers = torch.einsum('nct,ct->nc', seen(unit, weight, moment).flatten(2),
-                               kernels.flatten(1))
-        ridge = together.diagonal().mean() * 1e-6 + 1e-12
-        mix = torch.linalg.solve(together + ridge * torch.eye(len(together)).to(together),
-                                 answers.T).T
+        one = torch.eye(len(kernels), dtype=torch.float64)
+        # Of the filtered channels z and the outputs y: E[z z^T], E[y z^T], then y ~ mix z.
+        products = kernels @ likeness(unit) @ kernels.T * (one if moment is None else moment)
+        answers = torch.einsum('nct,ct->nc', seen(unit, weight, moment).flatten(2), kernels)
+        ridge = products.diagonal().mean() * 1e-6 + 1e-12
+        mix = torch.linalg.solve(products + ridge * one, answers.T).T
         ones = (1,) * len(unit.kernel)
         return {**_filters(unit, lines), unit.name + '.asymmetric.mix':
                 mix.reshape(*mix.shape, *ones)}
@@ -111,7 +106,7 @@ def _common_filters(unit: Unit, weight: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(likeness(unit))
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     _, found = torch.linalg.eigh(root @ taps.transpose(1, 2) @ taps @ root)
-    filters = torch.linalg.solve(root, found[:, :, -1].T).T
+    filters: torch.Tensor = torch.linalg.solve(root, found[:, :, -1].T).T
     return filters.reshape(weight.shape[1], *unit.kernel)
 
 
@@ -131,9 +126,10 @@ def _separate(filters: torch.Tensor, unit: Unit) -> List[torch.Tensor]:
 
 
 def _product(lines: List[torch.Tensor]) -> torch.Tensor:
+    """Multiply the filters of all axes again, (channels, taps)."""
     if len(lines) == 1:
         return lines[0]
-    return lines[0][:, :, None] * lines[1][:, None, :]
+    return (lines[0][:, :, None] * lines[1][:, None, :]).flatten(1)
 
 
 def _filters(unit: Unit, lines: List[torch.Tensor]) -> Dict[str, torch.Tensor]:

@@ -73,9 +73,8 @@ class Fire(FormBase):
         wide = expand.transpose(1, 2).reshape(unit.outputs, -1, *unit.kernel)
         ones = (1,) * len(unit.kernel)
         if math.prod(unit.kernel) == 1:
-            grown = wide.new_zeros(*wide.shape[:2], *(POINTWISE_KERNEL,) * len(ones))
-            grown[(..., *(slice(1, 2),) * len(ones))] = wide
-            wide = grown
+            margin = POINTWISE_KERNEL // 2
+            wide = torch.nn.functional.pad(wide, (margin,) * (2 * len(ones)))
         squeeze = (back @ basis).T
         return {unit.name + '.fire.squeeze': squeeze.reshape(*squeeze.shape, *ones),
                 unit.name + '.fire.near': centre.reshape(*centre.shape, *ones),

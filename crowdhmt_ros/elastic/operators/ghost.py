@@ -23,7 +23,7 @@ from crowdhmt_ros.elastic.operators.operator import (
     Parameters,
     UnitShape,
 )
-from crowdhmt_ros.elastic.operators.smooth import seen
+from crowdhmt_ros.elastic.operators.smooth import mixed, seen
 from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program, Span
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.types import OperatorChoice
@@ -58,27 +58,25 @@ class Ghost(FormBase):
     def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
                 ) -> Dict[str, torch.Tensor]:
         """Fit each ghost to the output that it stands for, by least squares over its taps."""
-        half = _half(unit.outputs)
-        shifts = list(itertools.product(range(1 - KERNEL, KERNEL), repeat=len(unit.kernel)))
-        flat = weight.flatten(1)
-        moved = {s: seen(unit, weight[:half], moment, s).flatten(1) for s in shifts}
-        own = {s: (flat[:half] * moved[s]).sum(1) for s in shifts}
-        reach = KERNEL // 2
-        taps = [s for s in shifts if max(map(abs, s)) <= reach]
-        normal = torch.stack([torch.stack([own[_minus(v, u)] for v in taps], 1)
-                              for u in taps], 1)
-        ridge = own[(0,) * len(unit.kernel)].clamp_min(1e-12) * 1e-6
-        normal = normal + ridge[:, None, None] * torch.eye(len(taps)).to(normal)
+        half, axes = _half(unit.outputs), len(unit.kernel)
+        near = list(itertools.product(range(-(KERNEL // 2), KERNEL // 2 + 1), repeat=axes))
+        far = list(itertools.product(range(1 - KERNEL, KERNEL), repeat=axes))
+        rows, sources = weight.flatten(1), mixed(weight[:half], moment)
+        moved = {u: seen(unit, sources, None, u).flatten(1) for u in near}
+        own = {u: (rows[:half] * seen(unit, sources, None, u).flatten(1)).sum(1) for u in far}
+        normal = torch.stack([torch.stack([own[_minus(v, u)] for v in near], 1)
+                              for u in near], 1)
+        ridge = own[(0,) * axes] * 1e-6 + 1e-12
+        normal = normal + ridge[:, None, None] * torch.eye(len(near), dtype=torch.float64)
         found = []
         for width in _widths(unit.outputs):
             start = _half(width)
             count = width - start
-            answers = torch.stack([(flat[start:width] * moved[u][:count]).sum(1)
-                                   for u in taps], 1)
+            answers = torch.stack([(rows[start:width] * moved[u][:count]).sum(1)
+                                   for u in near], 1)
             found.append(torch.linalg.solve(normal[:count], answers))
-        rows = torch.cat(found)
-        return {unit.name + '.ghost.cheap':
-                rows.reshape(len(rows), 1, *(KERNEL,) * len(unit.kernel))}
+        cheap = torch.cat(found)
+        return {unit.name + '.ghost.cheap': cheap.reshape(-1, 1, *(KERNEL,) * axes)}
 
     def program(self, shape: UnitShape, parameters: Parameters) -> Program:
         """

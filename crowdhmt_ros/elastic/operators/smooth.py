@@ -35,6 +35,11 @@ def likeness(unit: Unit, shift: Tuple[int, ...] = ()) -> torch.Tensor:
     return torch.as_tensor(SMOOTHNESS, dtype=torch.float64) ** apart
 
 
+def mixed(weight: torch.Tensor, moment: Optional[torch.Tensor]) -> torch.Tensor:
+    """Multiply weights by the second moment of the channels alone; see `seen`."""
+    return weight if moment is None else torch.einsum('cd,nd...->nc...', moment, weight)
+
+
 def seen(unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor],
          shift: Tuple[int, ...] = ()) -> torch.Tensor:
     """
@@ -47,8 +52,4 @@ def seen(unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor],
     :param shift: see `likeness`: the other weights lie so many outputs before
     :returns: as `weight`
     """
-    flat = weight.flatten(2) if unit.kernel else weight[:, :, None]
-    product = flat @ likeness(unit, shift).T
-    if moment is not None:
-        product = torch.einsum('cd,ndt->nct', moment, product)
-    return product.reshape(weight.shape)
+    return (mixed(weight, moment).flatten(2) @ likeness(unit, shift).T).reshape(weight.shape)

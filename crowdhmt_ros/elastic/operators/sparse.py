@@ -46,7 +46,7 @@ class Sparse(FormBase):
             return 'codes are a grouped convolution, and it is none'
         if not unit.is_dense:
             return 'its channels are not mixed: there is nothing to code'
-        if unit.outputs % BLOCK or unit.outputs < 2 * BLOCK:
+        if unit.outputs % BLOCK:
             return 'its %d outputs do not fall into blocks of %d' % (unit.outputs, BLOCK)
         return cost_refusal(unit, self.program(whole(unit), {}))
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from typing import Dict
 
+from crowdhmt_ros.elastic.operators.asymmetric import Asymmetric
 from crowdhmt_ros.elastic.operators.channel import Channel
 from crowdhmt_ros.elastic.operators.depth import Depth
+from crowdhmt_ros.elastic.operators.fire import Fire
+from crowdhmt_ros.elastic.operators.ghost import Ghost
 from crowdhmt_ros.elastic.operators.operator import Form, Operator
 from crowdhmt_ros.elastic.operators.scale import Scale
+from crowdhmt_ros.elastic.operators.sparse import Sparse
 from crowdhmt_ros.elastic.operators.svd import Svd
 
-FORMS: Dict[str, Form] = {f.name: f for f in (Svd(),)}
+FORMS: Dict[str, Form] = {f.name: f for f in (
+    Svd(), Sparse(), Asymmetric(), Fire(), Ghost())}
 OPERATORS: Dict[str, Operator] = {**FORMS, **{o.name: o for o in (Scale(), Depth(), Channel())}}
 
 
