@@ -1,0 +1,61 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crowdhmt_ros.datasets import tables
+from crowdhmt_ros.errors import DataError
+
+from . import trees
+
+
+def test_rows_come_with_their_lines(tmp_path):
+    path = trees.put(tmp_path / 'x.csv', '\ufeffa, b\r\n1,2\r\n"3, 4",5\r\n')
+    assert tables.read_table(path, ('a', 'b')) == [
+        (2, {'a': '1', 'b': '2'}), (3, {'a': '3, 4', 'b': '5'})]
+
+
+@pytest.mark.parametrize(('text', 'told'), [
+    ('', 'has no column a; its columns are none'),
+    ('b,c\n1,2\n', 'has no column a; its columns are b, c'),
+    ('a,b\n1\n', None),
+    ('b,a\n1\n', 'line 2 has no value for a'),
+    ('b,a\n1,\n', 'line 2 has no value for a'),
+])
+def test_columns_and_values_are_checked(tmp_path, text, told):
+    path = trees.put(tmp_path / 'x.csv', text)
+    if told is None:
+        assert tables.read_table(path, ('a',)) == [(2, {'a': '1'})]
+    else:
+        with pytest.raises(DataError, match=told):
+            tables.read_table(path, ('a',))
+
+
+def test_a_folder_is_no_text(tmp_path):
+    with pytest.raises(DataError, match=r'cannot be read \(Is a directory\)'):
+        tables.read_lines(tmp_path)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_archive_or_a_data_error(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp('x') / 'x.npz'
+    path.write_bytes(data)
+    assert tables.array_names(path) == ()
+    with pytest.raises(DataError):
+        tables.read_archive(path, ('y',))
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    path = tmp_path / 'x.npz'
+    np.savez(path, y=np.array([{}], object))
+    with pytest.raises(DataError, match='is no readable npz file'):
+        tables.read_archive(path, ('y',))
+
+
+@pytest.mark.parametrize(('name', 'split'), [
+    ('cifar10_train5k.npz', 'train'), ('Test.npz', 'test'), ('train_and_test.npz', ''),
+    ('x.npz', '')])
+def test_a_file_name_says_its_split(tmp_path, name, split):
+    assert tables.split_in_name(tmp_path / name) == split
