@@ -59,6 +59,10 @@ from crowdhmt_ros.types.resources import (
     Reading,
     ResourceSnapshot,
 )
+from crowdhmt_ros.types.variant_json import (
+    variant_from_json,
+    variant_to_json,
+)
 
 __all__ = [
     'ABSENT',
@@ -100,4 +104,6 @@ __all__ = [
     'TensorSpec',
     'Variant',
     'Violation',
+    'variant_from_json',
+    'variant_to_json',
 ]
