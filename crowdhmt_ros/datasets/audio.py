@@ -53,6 +53,8 @@ def _read_wav(data: bytes) -> Sound:
     with wave.open(io.BytesIO(data)) as reader:
         channels, width, rate_hz = reader.getnchannels(), reader.getsampwidth(), \
             reader.getframerate()
+        if width > 4:
+            raise wave.Error('%d bytes a sample' % width)
         declared = reader.getnframes()
         samples = _pcm(reader.readframes(declared), width)
     if len(samples) < declared * channels and declared < STREAMED:
@@ -79,7 +81,7 @@ def read_sound(data: bytes) -> Sound:
     """
     try:
         samples, rate_hz = _read_wav(data)
-    except (wave.Error, EOFError):
+    except (wave.Error, EOFError, RuntimeError):  # the last for chunks that end beyond the file
         samples, rate_hz = _read_other(data)
     if not len(samples) or rate_hz < 1:
         raise DataError('has no samples')

@@ -162,7 +162,8 @@ def read_npz(path: Path, options: OpenOptions) -> LabelledSet:
     archive = read_archive(path, NPZ_ARRAYS, ('name',))
     check_blob(archive, findings)
     folds, labels = archive['fold'], archive['y']
-    names = [str(n) for n in archive.get('name', np.arange(len(labels)))]
+    names = [str(n) for n in archive['name'].ravel()] if 'name' in archive else [
+        'clip %d' % k for k in range(len(labels))]
     if folds.shape != labels.shape or len(names) != len(labels):
         findings.problem('%d labels, %d folds and %d names' % (
             len(labels), folds.size, len(names)))

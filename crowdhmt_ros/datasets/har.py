@@ -176,21 +176,24 @@ def read_npz(path: Path, options: OpenOptions) -> LabelledSet:
     part = part_to_read(options, (), True, findings)
     archive = read_archive(path, NPZ_ARRAYS)
     windows, labels, subjects = archive['X'], archive['y'], archive['subject']
-    scale = np.asarray(archive['scale'], np.float64)
+    scale = archive['scale']
     if windows.ndim != 3 or windows.dtype.kind not in 'iuf':
         findings.problem('X is no array of numbers, (n, samples, channels)')
     elif windows.shape[1] != options.window_samples:
         findings.problem('windows of %d samples, %d are expected (window_samples)' % (
             windows.shape[1], options.window_samples))
     if labels.shape != subjects.shape or labels.shape != windows.shape[:1]:
-        findings.problem('%d windows, %d labels and %d subjects' % (
-            len(windows), labels.size, subjects.size))
-    if labels.dtype.kind not in 'iu':
-        findings.problem('the labels are no integers')
-    if scale.size != 1 or not np.isfinite(scale).all():
+        findings.problem('windows of shape %s, %d labels and %d subjects' % (
+            windows.shape, labels.size, subjects.size))
+    if labels.ndim != 1 or labels.dtype.kind not in 'iu':
+        findings.problem('the labels are no row of integers')
+    if archive['labels'].ndim != 1:
+        findings.problem('the names of the labels are no row')
+    if scale.size != 1 or scale.dtype.kind not in 'iuf' or not np.isfinite(
+            scale.astype(np.float64)).all():
         findings.problem('the scale is no number')
     findings.stop_if_any()
-    items = ArrayItems(windows, float(scale.ravel()[0]), word='window')
+    items = ArrayItems(windows, float(scale.astype(np.float64).ravel()[0]), word='window')
     return finish(Found(NPZ_NAME, part, InputKind.WINDOW, tuple(windows.shape[1:]),
                         tuple(str(c) for c in archive['labels']), items, labels.tolist(),
                         [str(s) for s in subjects], 'subject'), options, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -74,7 +75,8 @@ def read_archive(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
                     path, ', '.join(absent), ', '.join(archive.files)))
             return {name: archive[name] for name in (*needed, *optional)
                     if name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile,
+            zlib.error) as e:
         raise DataError('%s is no readable npz file (%s); copy it again' % (
             path, str(e).splitlines()[0] if str(e) else 'it ends early')) from e
 
@@ -108,6 +110,8 @@ def check_blob(archive: Archive, findings: Findings) -> None:
         findings.problem('the offsets do not ascend within the blob')
     if labels.ndim != 1 or labels.dtype.kind not in 'iu':
         findings.problem('the labels are no row of integers')
+    if archive['classes'].ndim != 1:
+        findings.problem('the classes are no row of names')
     findings.stop_if_any()
 
 

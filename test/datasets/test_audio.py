@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdhmt_ros.datasets import LogMel
@@ -41,6 +41,20 @@ def test_what_is_no_sound_is_said(data, told):
     assert '\n' not in str(caught.value)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 300), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255))))
+def test_any_damage_to_a_header_is_sound_or_a_data_error(keep, changes):
+    data = bytearray(trees.wav(np.zeros(128)))
+    for place, value in changes:
+        data[place] = value
+    told = None
+    try:
+        samples, rate_hz = read_sound(bytes(data[:keep]))
+    except DataError as e:
+        told = str(e)
+    assert '\n' not in told if told else len(samples) and rate_hz > 0
+
+
 def test_flac_and_float_wav_are_read_by_soundfile(tmp_path):
     soundfile = pytest.importorskip('soundfile', reason='soundfile is not installed (extra train)')
     samples = trees.tone(440.0, seconds=0.1)
@@ -65,6 +79,7 @@ def test_a_tone_keeps_pitch_and_loudness():
     assert np.allclose(clip, trees.tone(1000.0, 16000, 1.0), atol=1e-3)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 40000), st.sampled_from([8000, 11025, 16000, 44100]))
 def test_every_clip_has_the_one_length(count, rate_hz):
     clip = fit_clip(np.full(count, 0.5, np.float32), rate_hz, SPEC)

@@ -100,6 +100,7 @@ def test_an_unreadable_image_of_an_archive_is_skipped(tmp_path):
     ({'offsets': np.array([0, *range(12, 0, -1)])}, 'do not ascend'),
     ({'offsets': np.arange(13) * 10 ** 6}, 'do not ascend within the blob'),
     ({'offsets': np.arange(13) / 2}, 'no row of integers'),
+    ({'classes': np.array('a')}, 'the classes are no row of names'),
     ({'blob': np.zeros((4, 4))}, 'not bytes in a row'),
     ({'y': np.full(12, 2, np.uint8)}, 'label 2 of image 0 is out of range, there are 2 classes'),
     ({'y': np.zeros(12, np.uint8)}, 'no item of class b'),
@@ -114,7 +115,7 @@ def test_a_malformed_archive_is_one_clear_error(tmp_path, changed, told):
 
 
 def test_an_archive_without_an_array_says_what_it_has(tmp_path):
-    path = trees.images_npz(tmp_path / 'x.npz', classes=('a', 'b'), offsets=None)
+    path = trees.images_npz(tmp_path / 'x.npz', offsets=None)
     with pytest.raises(DataError, match='lacks the array offsets; it has blob, y, classes'):
         open_dataset(path, 'images_npz', split='all')
 

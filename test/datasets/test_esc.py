@@ -147,7 +147,7 @@ def test_an_archive_of_flac_clips_opens_by_fold(tmp_path):
 @pytest.mark.parametrize(('changed', 'told'), [
     ({'fold': np.ones(9)}, '10 labels, 9 folds and 10 names'),
     ({'name': np.array(['x'])}, '10 labels, 10 folds and 1 names'),
-    ({'y': np.full(10, 5)}, 'label 5 of 0 is out of range'),
+    ({'y': np.full(10, 5)}, 'label 5 of clip 0 is out of range'),
     ({'offsets': np.arange(5)}, '5 offsets for 10 labels'),
     ({'fold': np.ones(10, int)}, 'leaves one part empty'),
 ])

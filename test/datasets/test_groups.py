@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdhmt_ros.datasets import InputKind, LabelledSet, hold_out, leave_out
@@ -26,6 +26,7 @@ GROUPED = st.lists(
     ).filter(lambda rows: len({g for _, g in rows}) > 1)
 
 
+@settings(deadline=None, max_examples=50)
 @given(GROUPED, st.floats(0.05, 0.95), st.integers(0, 9))
 def test_no_group_is_ever_divided(rows, ratio, seed):
     labels, groups = zip(*rows)
@@ -34,6 +35,7 @@ def test_no_group_is_ever_divided(rows, ratio, seed):
     assert sorted([*rest.rows, *out.rows]) == list(range(len(rows)))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=12, max_size=80), st.integers(0, 9))
 def test_without_groups_each_class_gives_its_share(labels, seed):
     if not any(labels.count(c) >= 2 for c in set(labels)):

@@ -122,8 +122,11 @@ def test_an_archive_is_scaled_and_split_by_subject(tmp_path):
 @pytest.mark.parametrize(('changed', 'told'), [
     ({'X': np.zeros((20, 64, 9), np.int16)}, 'windows of 64 samples, 128 are expected'),
     ({'X': np.zeros((20, 128), np.int16)}, 'X is no array of numbers'),
-    ({'y': np.zeros(19, np.uint8)}, '20 windows, 19 labels and 20 subjects'),
-    ({'y': np.zeros(20)}, 'the labels are no integers'),
+    ({'y': np.zeros(19, np.uint8)}, '19 labels and 20 subjects'),
+    ({'y': np.zeros(20)}, 'the labels are no row of integers'),
+    ({'X': np.float32(1.0)}, 'X is no array of numbers.*windows of shape'),
+    ({'labels': np.array('A')}, 'the names of the labels are no row'),
+    ({'scale': np.array('one')}, 'the scale is no number'),
     ({'y': np.full(20, 7, np.uint8)}, 'label 7 of window 0 is out of range'),
     ({'scale': np.array([1.0, 2.0])}, 'the scale is no number'),
     ({'X': np.full((20, 128, 9), np.nan, np.float32)}, '20 of 20 items cannot be read'),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdhmt_ros.datasets import LogMel
@@ -18,6 +18,7 @@ def test_a_thousand_hertz_are_a_thousand_mel():
     assert hz_to_mel(np.array([0.0, 1000.0])) == pytest.approx([0.0, 1000.0], abs=0.1)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(0.0, 24000.0))
 def test_mel_and_back(frequency_hz):
     assert mel_to_hz(hz_to_mel(np.array([frequency_hz])))[0] == pytest.approx(
@@ -68,6 +69,7 @@ def test_frames_follow_the_sound_in_time():
     assert loud[16000 // spec.hop:].all()
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 128), st.sampled_from([256, 400, 512]), st.integers(1, 600),
        st.floats(0.1, 0.5))
 def test_the_stated_shape_is_the_shape(bands, window, hop, clip_s):

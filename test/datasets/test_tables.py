@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdhmt_ros.datasets import tables
@@ -38,6 +38,7 @@ def test_a_folder_is_no_text(tmp_path):
         tables.read_lines(tmp_path)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_archive_or_a_data_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp('x') / 'x.npz'
@@ -45,6 +46,30 @@ def test_any_bytes_are_an_archive_or_a_data_error(tmp_path_factory, data):
     assert tables.array_names(path) == ()
     with pytest.raises(DataError):
         tables.read_archive(path, ('y',))
+
+
+ARCHIVES = {}
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10 ** 6), st.integers(1, 40))
+def test_a_damaged_archive_is_read_or_a_data_error(tmp_path_factory, save, place, count):
+    if save not in ARCHIVES:
+        path = tmp_path_factory.mktemp('x') / 'x.npz'
+        save(path, y=np.arange(200), blob=np.arange(90, dtype=np.uint8))
+        ARCHIVES[save] = path, path.read_bytes()
+    path, whole = ARCHIVES[save]
+    data = bytearray(whole)
+    place %= len(data)
+    data[place:place + count] = bytes(b ^ 0x5a for b in data[place:place + count])
+    path.write_bytes(data)
+    told = None
+    try:
+        archive = tables.read_archive(path, ('y', 'blob'))
+    except DataError as e:
+        told = str(e)
+    assert '\n' not in told if told else set(archive) == {'y', 'blob'}
 
 
 def test_pickled_objects_are_refused(tmp_path):
