@@ -1,0 +1,204 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The transformation of a network from any framework before it is deployed, in two stages. Offline.
+
+P III-B2: first duplicate and redundant operators are fused or removed, then the operators are
+classified as dynamic or constant and the constant ones are computed. What the second stage finds
+makes more of the first one's rules fit, so both run in turn to a fixed point. Which rules is
+*reconstructed*. The result is compared with the original on random inputs.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import onnx
+
+from crowdhmt_ros.errors import ExportError
+from crowdhmt_ros.graph.compare import Arrays, largest_difference, random_inputs, run_model
+from crowdhmt_ros.graph.model import Graph, read_graph
+from crowdhmt_ros.graph.passes import (
+    affine,
+    branches,
+    casts,
+    chains,
+    clamps,
+    concats,
+    constant_nodes,
+    dead_code,
+    duplicates,
+    fold,
+    gemm,
+    identity,
+    inference,
+    pads,
+    products,
+    push_transposes,
+    reductions,
+    shapes,
+    slices,
+    transposes,
+    views,
+)
+from crowdhmt_ros.graph.passes.contract import Pass, PassResult, Refusal
+from crowdhmt_ros.graph.transform_report import TransformReport, removed_in
+
+BEFORE: Tuple[Pass, ...] = (constant_nodes.PASS, inference.PASS)
+STAGE_ONE: Tuple[Pass, ...] = (
+    constant_nodes.PASS, dead_code.PASS, identity.PASS, duplicates.CONSTANTS, duplicates.PASS,
+    transposes.PASS, views.PASS, affine.PASS, chains.PASS, pads.PASS, clamps.PASS, casts.PASS,
+    slices.PASS, concats.PASS, reductions.PASS, push_transposes.PASS, gemm.PASS, products.PASS,
+    dead_code.PASS)
+STAGE_TWO: Tuple[Pass, ...] = (shapes.PASS, fold.PASS, branches.PASS, dead_code.PASS)
+
+ROUNDS = 50
+TOLERANCE = 1e-5
+SEEDS = (0, 1)
+LENGTHS = (2, 3, 1, 32, 224)  # tried for extents that vary
+
+
+class Transformed(NamedTuple):
+    """
+    A model and what was done to it.
+
+    :param reference: the original set to inference: what the model computes
+    """
+
+    model: onnx.ModelProto
+    report: TransformReport
+    reference: onnx.ModelProto
+
+
+class _History:
+    """The graph as it goes through the passes, and what they did."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.results: List[Tuple[int, PassResult]] = []
+        self.last: Dict[str, PassResult] = {}
+
+    @property
+    def refused(self) -> List[Refusal]:
+        """What the last run of each pass refused."""
+        return [r for result in self.last.values() for r in result.refused]
+
+    def run(self, passes: Sequence[Pass], stage: int) -> bool:
+        """Run passes once each; return whether one changed something."""
+        modified = False
+        for one in passes:
+            result = one(self.graph)
+            self.graph = result.model
+            self.results.append((stage, result))
+            self.last[one.name] = result
+            modified |= result.modified
+        return modified
+
+    def settle(self, passes: Sequence[Pass], stage: int) -> bool:
+        """Run passes until none changes anything."""
+        modified = False
+        for _ in range(ROUNDS):
+            if not self.run(passes, stage):
+                return modified
+            modified = True
+        raise ExportError('stage %d of the transformation does not come to rest in %d rounds; '
+                          'report this as a defect' % (stage, ROUNDS))
+
+
+def transform(model: onnx.ModelProto, *, keep: Container[str] = (), verify: bool = True,
+              tolerance: float = TOLERANCE) -> Transformed:
+    """
+    Simplify a model; it computes the same under the same input and output names.
+
+    A network exported while it trains is set to inference first.
+
+    :param model: opset 7 to 17; stays as it is
+    :param keep: initialisers whose value must stay as it is under its name, such as weights that
+        other graphs share
+    :param verify: compare the results on random inputs, ONNX Runtime's optimisations off
+    :param tolerance: largest difference, on the scale of each output's largest value, or of 1
+    :raises ExportError: the model is malformed, a constant is too large, or the results differ
+    """
+    original = read_graph(model, keep=keep)
+    history = _History(original)
+    history.settle(BEFORE, 0)
+    reference = history.graph
+    constant, dynamic = fold.counts(reference)
+    for _ in range(ROUNDS):
+        first = history.settle(STAGE_ONE, 1)
+        second = history.settle(STAGE_TWO, 2)
+        if not first and not second:
+            break
+    result = checked(history.graph.to_model())
+    difference = difference_of(reference.to_model(), result) if verify else None
+    if difference is not None and not difference <= tolerance:
+        raise ExportError('the transformed model differs from the original by %g, more than %g; '
+                          'report this as a defect' % (difference, tolerance))
+    report = TransformReport(
+        nodes_before=len(model.graph.node), nodes_after=len(result.graph.node),
+        operators=dict(Counter(n.op_type for n in result.graph.node)),
+        removed=tuple(r for stage, one in history.results for r in removed_in(stage, one)),
+        added=tuple(a for _, one in history.results for a in one.added),
+        rewritten=tuple(r for _, one in history.results for r in one.rewritten),
+        refused=tuple(history.refused), constant=constant, dynamic=dynamic,
+        max_abs_diff=difference)
+    return Transformed(result, report, reference.to_model())
+
+
+def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """
+    Return a model that ONNX's own checker accepts.
+
+    :raises ExportError: it does not
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError('the transformed model is not valid (%s); report this as a defect'
+                          % ' '.join(str(error).split())[:200]) from error
+    return model
+
+
+def difference_of(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
+    """
+    Return the largest difference of two models on random inputs.
+
+    :returns: on the scale of each output's largest value, or of 1
+    :raises ExportError: ONNX Runtime refuses one of them
+    """
+    pairs = (results_of(one, other, seed) for seed in SEEDS)
+    return max(largest_difference(wanted, found) for wanted, found in pairs)
+
+
+def results_of(one: onnx.ModelProto, other: onnx.ModelProto, seed: int) -> Tuple[Arrays, Arrays]:
+    """
+    Run two models on the same random input, ONNX Runtime's optimisations off.
+
+    Extents that vary get the first length with which the first model runs.
+
+    :returns: output name -> values of each
+    :raises ExportError: ONNX Runtime refuses one of them
+    """
+    refusal: Optional[ExportError] = None
+    for extent in LENGTHS:
+        try:
+            given = random_inputs(with_fixed_inputs(one, extent), seed)
+            wanted = run_model(one, given, optimise=False)
+        except ExportError as error:
+            refusal = error
+            continue
+        return wanted, run_model(other, given, optimise=False)
+    assert refusal is not None
+    raise refusal
+
+
+def with_fixed_inputs(model: onnx.ModelProto, extent: int) -> onnx.ModelProto:
+    """Return the inputs of a model, extents that vary set to a number."""
+    fixed = onnx.ModelProto()
+    constants = {t.name for t in model.graph.initializer}
+    fixed.graph.input.extend(v for v in model.graph.input if v.name not in constants)
+    for value in fixed.graph.input:
+        for axis in value.type.tensor_type.shape.dim:
+            if not axis.HasField('dim_value'):
+                axis.dim_value = extent
+    return fixed
