@@ -17,7 +17,8 @@ UNREADABLE_RATIO = 0.1
 
 def _shown(findings: Sequence[str]) -> str:
     more = len(findings) - SHOWN
-    return all_problems([*findings[:SHOWN], *(['and %d more' % more] if more > 0 else [])])
+    told = all_problems([*findings[:SHOWN], *(['and %d more' % more] if more > 0 else [])])
+    return ' '.join(told.splitlines())  # a file name may hold a line break
 
 
 class Findings:

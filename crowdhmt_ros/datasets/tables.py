@@ -71,10 +71,16 @@ def read_archive(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
         with np.load(path, allow_pickle=False) as archive:
             absent = [name for name in needed if name not in archive.files]
             if absent:
+                there = (name if name.isprintable() else repr(name) for name in archive.files)
                 raise DataError('%s lacks the array %s; it has %s' % (
-                    path, ', '.join(absent), ', '.join(archive.files)))
-            return {name: archive[name] for name in (*needed, *optional)
-                    if name in archive.files}
+                    path, ', '.join(absent), ', '.join(there)))
+            arrays = {name: archive[name] for name in (*needed, *optional)
+                      if name in archive.files}
+            # numpy hands out the bytes of a member that does not begin like an array.
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise ValueError('%s is no array' % name)
+            return arrays
     except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile,
             zlib.error) as e:
         raise DataError('%s is no readable npz file (%s); copy it again' % (

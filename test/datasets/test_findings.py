@@ -49,5 +49,12 @@ def test_problems_and_unreadable_items_come_together():
         findings.settle(2, False)
 
 
+def test_a_name_with_a_line_break_stays_in_one_line():
+    findings = Findings(PLACE)
+    findings.skip('a\nb.png', 'is empty')
+    with pytest.raises(DataError, match=r'\(a b.png is empty\)$'):
+        findings.settle(1, False)
+
+
 def test_no_problem_does_not_stop():
     Findings(PLACE).stop_if_any()

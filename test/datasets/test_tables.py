@@ -1,5 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import zipfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +72,19 @@ def test_a_damaged_archive_is_read_or_a_data_error(tmp_path_factory, save, place
     except DataError as e:
         told = str(e)
     assert '\n' not in told if told else set(archive) == {'y', 'blob'}
+
+
+def test_a_member_that_is_no_array_is_one_clear_error(tmp_path):
+    path = tmp_path / 'x.npz'
+    np.savez(path, y=np.arange(3))
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('blob.npy', b'no array')
+        archive.writestr('a\nb.npy', b'no array')
+    with pytest.raises(DataError, match='blob is no array'):
+        tables.read_archive(path, ('y', 'blob'))
+    with pytest.raises(DataError, match='lacks the array z; it has') as caught:
+        tables.read_archive(path, ('z',))
+    assert '\n' not in str(caught.value)
 
 
 def test_pickled_objects_are_refused(tmp_path):
