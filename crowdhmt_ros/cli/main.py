@@ -26,10 +26,13 @@ COMMANDS = {
     'doctor': 'what this machine has and lacks',
     'keys': 'make and show the key of this robot, trust those of its peers',
     'bench': 'one claim: figures beside their targets',
+    'import': 'write a bundle from an ONNX model (needs the extra train)',
     'train': 'train the model family and write the bundle (needs the extra train)',
     'loss': 'count the frames of a recorded run',
     'reference': 'print the reference sections of the README',
 }
+MODULES = {'import': 'import_model'}
+"""Commands whose module has another name: a keyword of Python cannot be imported."""
 DONE, FELL_SHORT, BAD_INPUT = 0, 1, 2
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -46,7 +49,7 @@ def build_parser(chosen: Optional[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name, summary in COMMANDS.items():
         if name == chosen:
-            module = importlib.import_module('crowdhmt_ros.cli.' + name)
+            module = importlib.import_module('crowdhmt_ros.cli.' + MODULES.get(name, name))
             module.add_parser(commands)
             parser.set_defaults(run=module.run)
         else:

@@ -9,6 +9,7 @@ from typing import Dict, Mapping, Tuple
 import onnx
 
 from crowdhmt_ros.errors import ExportError
+from crowdhmt_ros.graph.inference import inferred
 from crowdhmt_ros.types import LayerCost
 
 Shape = Tuple[int, ...]
@@ -30,7 +31,7 @@ def shapes_of(model: onnx.ModelProto) -> Dict[str, Shape]:
     :param model: with fixed input extents
     :raises ExportError: a shape is not fixed
     """
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    graph = inferred(model)
     shapes = {v.name: _shape(v) for v in (*graph.input, *graph.value_info, *graph.output)}
     shapes.update({t.name: tuple(t.dims) for t in graph.initializer})
     return shapes

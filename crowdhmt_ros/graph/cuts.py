@@ -18,6 +18,8 @@ from crowdhmt_ros.graph.dataflow import Dataflow, Flow, Position
 
 MAX_TENSORS = 3
 """Tensors that may cross at one cut, unless said otherwise."""
+LEAST_SHARE = 0.02
+"""Of the work, on either side of a cut that is offered; less is not worth a way."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def cut_sets(model: onnx.ModelProto, max_tensors: int = MAX_TENSORS) -> Tuple[Cu
 def offer(model: onnx.ModelProto, limit: int = 4, *, max_tensors: int = MAX_TENSORS,
           carrying: bool = True) -> Tuple[CutSet, ...]:
     """
-    Choose a few cuts that leave something to compute on both sides.
+    Choose a few cuts that leave at least `LEAST_SHARE` of the work on both sides.
 
     The work is divided into `limit` equal bands; of each band the cut that crosses the fewest
     bytes is taken, then the cheapest of what is left until there are `limit`.
@@ -142,7 +144,8 @@ def offer(model: onnx.ModelProto, limit: int = 4, *, max_tensors: int = MAX_TENS
     :raises ExportError: the graph is malformed
     """
     found = partition(model, max_tensors)
-    useful = [c for c in found.cuts if 0 < c.work_before < found.work
+    least = max(1.0, LEAST_SHARE * found.work)
+    useful = [c for c in found.cuts if least <= c.work_before <= found.work - least
               and (carrying or not c.carried)]
     return spread(useful, limit, work=found.work)
 

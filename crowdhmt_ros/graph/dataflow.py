@@ -16,6 +16,7 @@ import onnx
 
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.counts import node_macs
+from crowdhmt_ros.graph.inference import inferred
 from crowdhmt_ros.graph.split import reads
 
 Shape = Tuple[int, ...]
@@ -273,11 +274,7 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
 
 def _infos(model: onnx.ModelProto) -> Dict[str, Tuple[str, Optional[Shape]]]:
     """Return type and fixed shape of every tensor, None for a shape that is not known."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ExportError('the shapes of the graph do not fit together: %s'
-                          % ' '.join(str(error).split())[:200]) from error
+    graph = inferred(model, strict=False)
     found: Dict[str, Tuple[str, Optional[Shape]]] = {
         t.name: (_dtype(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):

@@ -17,6 +17,7 @@ import onnx
 
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model
+from crowdhmt_ros.graph.inference import inferred, skeleton
 
 TOLERANCE = 1e-6
 """Largest difference between the whole graph and its parts, of the largest value or of 1."""
@@ -138,7 +139,7 @@ class _Graph:
             ir_version=self.model.ir_version, opset_imports=self.model.opset_import,
             producer_name='onnx.utils.extract_model', functions=self.model.functions)
         try:
-            onnx.checker.check_model(part, full_check=True)
+            onnx.checker.check_model(skeleton(part), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ExportError('the part from %s to %s is no valid graph: %s' % (
                 ', '.join(inputs), ', '.join(outputs), ' '.join(str(error).split()))) from error
@@ -146,8 +147,7 @@ class _Graph:
 
     def _value(self, name: str) -> onnx.ValueInfoProto:
         if not self._values:
-            graph = onnx.shape_inference.infer_shapes(
-                self.model, strict_mode=True, data_prop=True).graph
+            graph = inferred(self.model)
             self._values = {v.name: v for v in (*graph.value_info, *graph.input, *graph.output)}
         if name not in self._values:
             raise ExportError('the type of tensor %s is not known' % name)

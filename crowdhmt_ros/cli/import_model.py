@@ -1,0 +1,200 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`crowdhmt import`: a bundle from any user's ONNX model, without variants (P III-B1, III-B2)."""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from crowdhmt_ros.errors import DataError
+
+IMAGENET = ('0.485,0.456,0.406', '0.229,0.224,0.225')
+TASKS = ('image_classification', 'other')
+MAX_CLASSES_BYTES = 16 << 20
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Describe the command's arguments."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        'import', help='write a bundle from an ONNX model (needs the extra train)',
+        description='Writes a bundle of one variant: the model, simplified, and its halves at '
+        'places where robots may share it.')
+    parser.add_argument('model', type=Path, metavar='MODEL.onnx')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the new bundle')
+    parser.add_argument('--name', default='', help='of the bundle (default: of the file)')
+    parser.add_argument('--task', choices=TASKS, default=TASKS[0])
+    parser.add_argument('--classes', type=Path, metavar='FILE',
+                        help='names of the classes, one a line, in the order of the scores')
+    parser.add_argument('--scale', default='1/255',
+                        help='x = (rgb * scale - mean) / std (default: 1/255)')
+    parser.add_argument('--mean', default=IMAGENET[0], metavar='R,G,B',
+                        help='default: that of ImageNet, %s' % IMAGENET[0])
+    parser.add_argument('--std', default=IMAGENET[1], metavar='R,G,B',
+                        help='default: that of ImageNet, %s' % IMAGENET[1])
+    parser.add_argument('--input-shape', action='append', default=[], metavar='NAME:1,3,224,224',
+                        help='extents of an input that the model leaves open; once an input')
+    parser.add_argument('--accuracy', default=None, metavar='RATIO:IMAGES',
+                        help='right answers on photos and how many were tried, for example '
+                        '0.76:50000; without it robots know no accuracy and keep no floor of it')
+    parser.add_argument('--cuts', type=int, default=4, help='places to cut, at most (default: 4)')
+    parser.add_argument('--pieces', action='store_true',
+                        help='write what lies between neighbouring cuts too')
+    parser.add_argument('--half', nargs='?', const='0.01', default=None, metavar='TOLERANCE',
+                        help='store weights as float16 when no output moves by more than this '
+                        'share of its largest value (default: 0.01), else as they are')
+    parser.add_argument('--drop-softmax', action='store_true',
+                        help='leave out a Softmax that ends the model: robots apply their own')
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Read, transform, cut and write the model.
+
+    :returns: 0
+    :raises DataError: the file cannot be read
+    :raises ExportError: robots cannot run the model
+    """
+    try:
+        from crowdhmt_ros.bundle.adopt import Wishes, adopt
+        from crowdhmt_ros.bundle.writer import check_free, write_bundle
+        from crowdhmt_ros.graph.foreign import read_foreign
+    except ImportError as error:
+        raise DataError('importing needs %s; install the extra train' % error.name) from error
+    check_free(args.out)
+    wishes = Wishes(
+        args.name or args.model.stem, args.task,
+        _classes(args.classes) if args.classes else (), _number(args.scale, '--scale'),
+        _colours(args.mean, '--mean'), _colours(args.std, '--std'), _accuracy(args.accuracy),
+        _count(args.cuts), args.pieces,
+        None if args.half is None else _number(args.half, '--half'), args.drop_softmax)
+    model = read_foreign(args.model, _shapes(args.input_shape))
+    adopted = adopt(model, wishes, _origin(args.model))
+    write_bundle(adopted.family, adopted.description, args.out, tolerance=TOLERANCE)
+    _tell(args, adopted)
+    return 0
+
+
+TOLERANCE = 1e-5
+"""By which head and tail may differ from the whole."""
+
+
+def _origin(path: Path) -> Dict[str, Any]:
+    """Say where the bundle comes from, without this machine's paths."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError('%s cannot be read (%s)' % (path, error.strerror or error)) from error
+    return {'command': 'crowdhmt import %s --out DIR' % path.name, 'source': path.name,
+            'source_sha256': digest}
+
+
+def _classes(path: Path) -> Tuple[str, ...]:
+    try:
+        if path.stat().st_size > MAX_CLASSES_BYTES:
+            raise DataError('%s is no list of classes: it has %d bytes'
+                            % (path, path.stat().st_size))
+        lines = [line.strip() for line in path.read_text('utf-8').splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError('%s cannot be read (%s): name a text file with a class on each line'
+                        % (path, ' '.join(str(error).split()))) from error
+    names = tuple(line for line in lines if line)
+    twice = sorted({name for name in names if names.count(name) > 1}
+                   if len(set(names)) != len(names) else ())
+    if twice or not names:
+        raise DataError('%s %s' % (path, 'names %s more than once' % ', '.join(twice[:5])
+                                   if twice else 'names no class'))
+    return names
+
+
+def _number(text: str, option: str) -> float:
+    above, _, below = text.partition('/')
+    try:
+        value = float(above) / float(below) if below else float(above)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0.0 < value < 1e9:
+        raise DataError('%s %s is no number above 0, such as 1/255' % (option, text))
+    return value
+
+
+def _colours(text: str, option: str) -> Tuple[float, ...]:
+    words = text.split(',')
+    try:
+        values = tuple(float(word) for word in words)
+    except ValueError:
+        values = ()
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3 or not all(map(math.isfinite, values)) or (
+            option == '--std' and min(values) <= 0.0):
+        raise DataError('%s %s is not three numbers%s: say for example %s %s' % (
+            option, text, ' above 0' if option == '--std' else '', option,
+            IMAGENET[option == '--std']))
+    return values
+
+
+def _accuracy(text: Optional[str]) -> Optional[Tuple[float, int]]:
+    if text is None:
+        return None
+    ratio, _, count = text.partition(':')
+    try:
+        found = float(ratio), int(count)
+    except ValueError:
+        found = math.nan, 0
+    if not 0.0 <= found[0] <= 1.0 or found[1] < 1:
+        raise DataError('--accuracy %s is no ratio 0..1 with a count of images behind a colon, '
+                        'such as 0.76:50000' % text)
+    return found
+
+
+def _count(value: int) -> int:
+    if not 0 <= value <= 64:
+        raise DataError('--cuts %d: say 0 to 64' % value)
+    return value
+
+
+def _shapes(texts: Tuple[str, ...]) -> Dict[str, Tuple[int, ...]]:
+    found: Dict[str, Tuple[int, ...]] = {}
+    for text in texts:
+        name, _, extents = text.rpartition(':')
+        try:
+            shape = tuple(int(word) for word in extents.split(','))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1 or name in found:
+            raise DataError('--input-shape %s: say NAME:1,3,224,224, once for each input' % text)
+        found[name] = shape
+    return found
+
+
+def _tell(args: argparse.Namespace, adopted: Any) -> None:
+    """Print what was written."""
+    from crowdhmt_ros.bundle.reader import open_bundle
+    bundle = open_bundle(args.out)
+    (variant_id,) = bundle.manifest.front
+    size_bytes = sum(f.size_bytes for f in bundle.manifest.files)
+    print('%s: %d operators (%d before), %.1f M multiply-accumulates, %.1f M weights, %.1f MB'
+          % (args.out, adopted.nodes[1], adopted.nodes[0], bundle.macs(variant_id) / 1e6,
+             bundle.variant(variant_id).parameters / 1e6, size_bytes / 1e6))
+    if args.task == TASKS[0]:
+        spec = bundle.input
+        print('input %d x %d pixels, x = (rgb * %.6g - mean) / std, mean %s, std %s' % (
+            spec.shape[3], spec.shape[2], spec.scale, _listed(spec.mean), _listed(spec.std)))
+    for cut in bundle.manifest.cuts.values():
+        head = bundle.segment(bundle.segment_for(variant_id, 'head', cut_id=cut.cut_id))
+        work = sum(c.macs for c in head.layers) / max(bundle.macs(variant_id), 1)
+        print('cut %s: %d %% of the work before it, %s cross' % (
+            cut.cut_id, round(100 * work), ' + '.join(
+                '%s %s' % (t.dtype, 'x'.join(map(str, t.shape))) for t in cut.tensors)))
+    for note in adopted.notes:
+        print('note: %s' % note)
+    if args.task == TASKS[0] and args.accuracy is None:
+        print('note: the accuracy is not known, so no accuracy floor will hold; say --accuracy')
+
+
+def _listed(values: Tuple[float, ...]) -> str:
+    return ' '.join('%g' % value for value in values)
