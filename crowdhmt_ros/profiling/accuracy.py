@@ -8,6 +8,7 @@ from training. On the robot there is no truth, so the condition picks the figure
 """
 from __future__ import annotations
 
+import math
 from typing import Mapping
 
 from crowdhmt_ros.errors import ConfigError
@@ -21,12 +22,15 @@ def accuracy_now(accuracy: Mapping[str, float], condition: str) -> Estimate:
     """
     Return the ratio of right answers to expect.
 
-    :param accuracy: condition -> ratio 0..1, not empty
+    :param accuracy: condition -> ratio 0..1, empty where nobody counted
     :param condition: condition of the images, '' while unknown
     :returns: the figure of that condition; without one that of real photos; without that the
-        mean over all conditions. The last two are marked as estimated.
+        mean over all conditions. The last two are marked as estimated. Where nobody counted,
+        not a number: it breaks no floor and weighs nothing.
     """
-    if condition in accuracy:
+    if not accuracy:
+        value, source = math.nan, ESTIMATED
+    elif condition in accuracy:
         value, source = accuracy[condition], MEASURED
     elif PHOTOS in accuracy:
         value, source = accuracy[PHOTOS], ESTIMATED

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -47,6 +48,12 @@ def test_without_photos_the_mean_over_conditions_stands():
     assert (found.mean, found.source) == (pytest.approx(0.75), ESTIMATED)
     with pytest.raises(ConfigError, match='no accuracy'):
         mean_accuracy({})
+
+
+def test_an_accuracy_that_nobody_counted_is_no_number():
+    found = accuracy_now({}, 'photos')
+    assert math.isnan(found.mean)
+    assert found.source == ESTIMATED
 
 
 def test_memory_and_latency_come_from_the_table_on_an_idle_machine(entry):
