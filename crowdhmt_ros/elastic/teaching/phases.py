@@ -1,0 +1,154 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The phases of a training, in the paper's order (E3, P III-A1): what a step trains, and its loss.
+
+Each one says which tensors it trains, which variants a step takes beside the whole network, and
+how these lose. The whole network is the teacher of every step.
+"""
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Sequence, Set
+
+import numpy as np
+import torch
+
+from crowdhmt_ros.elastic.exits import exit_name
+from crowdhmt_ros.elastic.plan import part_names
+from crowdhmt_ros.elastic.supernet import Supernet
+from crowdhmt_ros.elastic.teaching import losses
+from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe
+from crowdhmt_ros.elastic.teaching.sampling import Sampler
+from crowdhmt_ros.types import Variant
+
+
+class Phase:
+    """What phases have in common."""
+
+    teaches_backbone = True
+    """Whether the whole network learns too, from the labels."""
+    transforms = False
+    """Whether the forms are derived from the backbone at the start."""
+
+    def __init__(self, net: Supernet, plan: PhaseRecipe, recipe: Recipe) -> None:
+        """
+        Prepare a phase.
+
+        :param net: the family
+        :param plan: of this phase
+        :param recipe: of the whole training
+        """
+        self.net, self.plan, self.recipe = net, plan, recipe
+        self.sampler = Sampler(net, plan.categories)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the network offers none of the phase's operators: there is nothing to do."""
+        return not self.sampler.operators
+
+    def trained(self) -> Set[str]:
+        """Name the shared tensors that learn."""
+        return set(self.net.names())
+
+    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
+        """
+        Choose the variants of a step, beside the whole network.
+
+        :param step: counted over the phase; every operator gets its turn as the focus
+        :param rng: of this step
+        """
+        names, count = self.sampler.operators, self.plan.variants
+        return [self.sampler.draw(rng, names[(step * count + k) % len(names)])
+                for k in range(count)]
+
+    def backbone_loss(self, answers: Sequence[torch.Tensor], labels: torch.Tensor
+                      ) -> torch.Tensor:
+        """Return the whole network's loss: see `losses.of_backbone`."""
+        return losses.of_backbone(
+            answers, labels, smoothing=self.recipe.label_smoothing,
+            early_exit_weight=self.plan.early_exit_weight, hard_share=self.plan.hard_share)
+
+    def variant_loss(self, answers: Sequence[torch.Tensor], teacher: torch.Tensor,
+                     labels: torch.Tensor) -> torch.Tensor:
+        """Return a variant's loss: see `losses.of_variant`."""
+        return losses.of_variant(
+            answers, teacher, labels, early_exit_weight=self.plan.early_exit_weight,
+            hard_share=self.plan.hard_share)
+
+
+class BackbonePhase(Phase):
+    """The largest network alone, to high accuracy, with its exits."""
+
+    @property
+    def is_idle(self) -> bool:
+        """There is always a backbone."""
+        return False
+
+    def trained(self) -> Set[str]:
+        """Name the backbone's tensors and the exits'."""
+        return own_tensors(self.net)
+
+    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
+        """Choose none."""
+        return []
+
+
+class TransformationPhase(Phase):
+    """
+    Forms of layers (eta1, eta2): derived from the backbone's tensors, then fitted.
+
+    Only what the forms do not share learns, and it learns the backbone's answers: labels
+    would pull the form away from what it stands for.
+    """
+
+    teaches_backbone = False
+    transforms = True
+
+    def trained(self) -> Set[str]:
+        """Name the forms' own tensors."""
+        return set(self.net.names()) - own_tensors(self.net)
+
+    def variant_loss(self, answers: Sequence[torch.Tensor], teacher: torch.Tensor,
+                     labels: torch.Tensor) -> torch.Tensor:
+        """Return the distance from the backbone's answers alone."""
+        return losses.of_variant(
+            answers, teacher, labels, early_exit_weight=self.plan.early_exit_weight,
+            hard_share=0.0)
+
+
+class DistillationPhase(Phase):
+    """Variants of other kernels, strides, depths and cheap maps learn soft answers (eta3..5)."""
+
+
+class MutationPhase(Phase):
+    """Channel-wise mutation (eta6): narrower and randomised variants beside the narrowest one."""
+
+    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
+        """Choose the narrowest variant, then drawn ones."""
+        return [self.sampler.leanest(), *super().variants(step, rng)]
+
+
+class JointPhase(Phase):
+    """All operators in combination: largest, leanest and drawn ones (sandwich)."""
+
+    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
+        """Choose the leanest variant, then drawn ones."""
+        return [self.sampler.leanest(), *super().variants(step, rng)]
+
+
+PHASES: Dict[str, Callable[[Supernet, PhaseRecipe, Recipe], Phase]] = {
+    'backbone': BackbonePhase,
+    'transformation': TransformationPhase,
+    'distillation': DistillationPhase,
+    'mutation': MutationPhase,
+    'joint': JointPhase,
+}
+"""By name, as `recipe.ETAS`."""
+
+
+def own_tensors(net: Supernet) -> Set[str]:
+    """Name the tensors of the whole network and of the exits: everything but the forms'."""
+    names = part_names(net.plan(net.whole()))
+    for index in range(len(net.structure.exits) - 1):
+        names |= {exit_name(index) + '.weight', exit_name(index) + '.bias'}
+    return names & set(net.names())

@@ -1,0 +1,101 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One step of a phase: the gradients of the whole network and of its variants, joined."""
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from crowdhmt_ros.elastic.supernet import Supernet
+from crowdhmt_ros.elastic.teaching.phases import Phase
+from crowdhmt_ros.elastic.teaching.place import Place
+from crowdhmt_ros.elastic.teaching.protection import Gradient, merge
+from crowdhmt_ros.elastic.teaching.ranks import Ranks
+from crowdhmt_ros.types import Variant
+
+
+class Taught(NamedTuple):
+    """
+    What a step found, as scalar tensors; reading one waits for the device.
+
+    :param losses: 'backbone', 'variants' (their mean), where there are some
+    :param conflict_ratio: see `protection.Merged`
+    """
+
+    losses: Dict[str, torch.Tensor]
+    conflict_ratio: Optional[torch.Tensor]
+
+
+class Teacher:
+    """Runs the networks of a step and leaves its gradient in the parameters."""
+
+    def __init__(self, net: Supernet, place: Place, ranks: Ranks) -> None:
+        """
+        Prepare.
+
+        :param place: where, and how precisely
+        :param ranks: who else takes part
+        """
+        self._net, self._place, self._ranks = net, place, ranks
+        self._norms = ranks.norms()
+
+    def teach(self, phase: Phase, parameters: Sequence[nn.Parameter],
+              variants: Sequence[Variant], inputs: torch.Tensor, labels: torch.Tensor) -> Taught:
+        """
+        Set the gradients of one step.
+
+        :param phase: says the losses
+        :param parameters: that learn
+        :param variants: beside the whole network
+        """
+        losses: Dict[str, torch.Tensor] = {}
+        for parameter in parameters:
+            parameter.grad = None
+        with self._ranks.drawing():
+            teacher = self._whole(phase, inputs, labels, losses)
+            own = self._taken(parameters)
+            shares = []
+            for variant in variants:
+                loss = phase.variant_loss(self._answers(inputs, variant), teacher, labels)
+                loss.backward()  # type: ignore[no-untyped-call]
+                shares.append(loss.detach())
+        if shares:
+            losses['variants'] = torch.stack(shares).mean()
+        merged = merge(own, self._taken(parameters), phase.plan.protection,
+                       weight=phase.plan.variants_weight)
+        for parameter, gradient in zip(parameters, merged.gradients):
+            parameter.grad = gradient
+        self._ranks.average(list(losses.values()))
+        return Taught(losses, merged.conflict_ratio)
+
+    def _whole(self, phase: Phase, inputs: torch.Tensor, labels: torch.Tensor,
+               losses: Dict[str, torch.Tensor]) -> torch.Tensor:
+        """Run the whole network, let it learn where the phase says so, return its answer."""
+        whole = self._net.whole()
+        if not phase.teaches_backbone:
+            with torch.no_grad():
+                last = self._answers(inputs, whole, every_exit=False)[-1]
+            return F.softmax(last.float(), 1)
+        answers = self._answers(inputs, whole)
+        loss = phase.backbone_loss(answers, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses['backbone'] = loss.detach()
+        return F.softmax(answers[-1].detach().float(), 1)
+
+    def _answers(self, inputs: torch.Tensor, variant: Variant, *, every_exit: bool = True
+                 ) -> List[torch.Tensor]:
+        with self._place.computing():
+            answers: List[torch.Tensor] = self._net(
+                inputs, variant, self._norms, every_exit=every_exit)
+        return answers
+
+    def _taken(self, parameters: Sequence[nn.Parameter]) -> List[Gradient]:
+        """Take the gradients out of the parameters, averaged over the ranks."""
+        taken = [p.grad for p in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        self._ranks.average(taken)
+        return taken
