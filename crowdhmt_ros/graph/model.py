@@ -342,6 +342,8 @@ def read_graph(model: onnx.ModelProto, *, keep: Container[str] = ()) -> Graph:
     except (onnx.checker.ValidationError, ValueError, TypeError, OSError) as error:
         raise ExportError('the ONNX model is malformed (%s); export it again'
                           % _one_line(error)) from error
+    if not graph.outputs:
+        raise ExportError('the ONNX model has no output; export it with its outputs')
     graph.refresh()
     return graph
 

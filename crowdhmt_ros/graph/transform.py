@@ -32,6 +32,7 @@ from crowdhmt_ros.graph.passes import (
     gemm,
     identity,
     inference,
+    layer_norm,
     pads,
     products,
     push_transposes,
@@ -49,7 +50,7 @@ STAGE_ONE: Tuple[Pass, ...] = (
     constant_nodes.PASS, dead_code.PASS, identity.PASS, duplicates.CONSTANTS, duplicates.PASS,
     transposes.PASS, views.PASS, affine.PASS, chains.PASS, pads.PASS, clamps.PASS, casts.PASS,
     slices.PASS, concats.PASS, reductions.PASS, push_transposes.PASS, gemm.PASS, products.PASS,
-    dead_code.PASS)
+    layer_norm.PASS, dead_code.PASS)
 STAGE_TWO: Tuple[Pass, ...] = (shapes.PASS, fold.PASS, branches.PASS, dead_code.PASS)
 
 ROUNDS = 50

@@ -48,9 +48,9 @@ class MatMulAdd(Rule):
         """Return the Add and the MatMul of two axes."""
         for tensor in operator.inputs:
             maker = graph.producer(tensor)
-            if maker is not None and maker.op_type == 'MatMul' and maker.standard:
-                if [graph.rank(t) for t in maker.inputs] == [2, 2]:
-                    return operator, maker
+            if (maker is not None and maker.op_type == 'MatMul' and maker.standard
+                    and [graph.rank(t) for t in maker.inputs] == [2, 2]):
+                return operator, maker
         return None
 
     def check(self, graph: Graph, match: Match) -> Optional[str]:
