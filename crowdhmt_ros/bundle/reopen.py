@@ -25,9 +25,11 @@ def description_of(bundle: Bundle) -> Description:
     manifest = bundle.manifest
     accuracy = {v: {c: (a.value, a.count) for c, a in entry.accuracy.items()}
                 for v, entry in manifest.variants.items()}
+    thresholds = {v: entry.exit_thresholds for v, entry in manifest.variants.items()
+                  if entry.exit_thresholds}
     return Description(manifest.name, manifest.task, manifest.classes, manifest.input,
                        manifest.luminance_bands, accuracy, manifest.provenance,
-                       manifest.crossings)
+                       manifest.crossings, thresholds)
 
 
 def family_of(bundle: Bundle) -> Family:

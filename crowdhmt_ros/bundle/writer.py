@@ -54,6 +54,7 @@ class Description:
     :param accuracy: variant_id -> condition -> (value, count)
     :param provenance: how to make the bundle again
     :param crossings: what was measured of the ways to a peer
+    :param exit_thresholds: variant_id -> confidence per exit before the last that ends there
     """
 
     name: str
@@ -64,6 +65,7 @@ class Description:
     accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     crossings: Tuple[CrossingFigure, ...] = ()
+    exit_thresholds: Mapping[str, Tuple[float, ...]] = field(default_factory=dict)
 
 
 def _used_tensors(family: Family) -> List[str]:
@@ -106,14 +108,17 @@ def _stages(variant: Variant) -> List[List[Dict[str, Any]]]:
             for stage in variant.stages]
 
 
-def _variant(graph: FamilyGraph, costs: Sequence[LayerCost], accuracy: Accuracy
+def _variant(graph: FamilyGraph, costs: Sequence[LayerCost], description: Description
              ) -> Dict[str, Any]:
+    accuracy = description.accuracy.get(graph.variant_id, {})
+    thresholds = description.exit_thresholds.get(graph.variant_id, ())
     parameters = sum(int(np.prod(r.shape)) for r in graph.recipes.values())
-    return {'variant_id': graph.variant_id, 'stages': _stages(graph.variant),
-            'exit_index': graph.variant.exit_index, 'precision': graph.variant.precision,
-            'macs': sum(c.macs for c in costs), 'parameters': parameters,
-            'accuracy': {k: {'value': round(v, 6), 'count': n}
-                         for k, (v, n) in accuracy.items()}}
+    entry = {'variant_id': graph.variant_id, 'stages': _stages(graph.variant),
+             'exit_index': graph.variant.exit_index, 'precision': graph.variant.precision,
+             'macs': sum(c.macs for c in costs), 'parameters': parameters,
+             'accuracy': {k: {'value': round(v, 6), 'count': n}
+                          for k, (v, n) in accuracy.items()}}
+    return {**entry, 'exit_thresholds': list(thresholds)} if thresholds else entry
 
 
 def _crossing(figure: CrossingFigure) -> Dict[str, Any]:
@@ -137,8 +142,7 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
         _check_values(graph, family)
         for part in parts(graph, tolerance):
             graphs.add(graph, part)
-        variants.append(_variant(graph, layer_costs(graph.model),
-                                 description.accuracy.get(graph.variant_id, {})))
+        variants.append(_variant(graph, layer_costs(graph.model), description))
     return {
         'format': 'crowdhmt-bundle', 'format_version': FORMAT_VERSION,
         'name': description.name, 'task': description.task,

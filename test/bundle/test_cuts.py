@@ -109,3 +109,50 @@ def test_malformed_cut_or_crossing_is_named(copy, case):
     with pytest.raises(BundleError, match=match) as caught:
         load_manifest(copy.directory)
     assert '\n' not in str(caught.value)
+
+
+def with_an_early_output(manifest):
+    """Let the whole give one more output, which the head computes."""
+    with_a_cut(manifest)
+    early = {'name': 'early', 'dtype': 'int64', 'shape': [1, 3]}
+    whole = manifest['segments'][0]
+    whole['outputs'] = [*whole['outputs'], early]
+    part(manifest, 'head')['outputs'] = [*manifest['cuts'][0]['tensors'], early]
+
+
+def test_a_head_may_give_outputs_of_the_whole_behind_what_crosses(copy):
+    copy.edit(with_an_early_output)
+    head = load_manifest(copy.directory).segments['wide/head']
+    assert [(o.name, o.dtype) for o in head.outputs] == [('r', 'float16'), ('early', 'int64')]
+
+
+@pytest.mark.parametrize(('role', 'extra'), [
+    ('head', {'name': 'strange', 'dtype': 'int64', 'shape': [1, 3]}),
+    ('tail', {'name': 'early', 'dtype': 'int64', 'shape': [1, 3]}),
+])
+def test_head_and_tail_give_each_output_of_the_whole_once(copy, role, extra):
+    copy.edit(with_an_early_output)
+    copy.edit(lambda m: part(m, role)['outputs'].append(extra))
+    with pytest.raises(BundleError, match='not those of wide/whole'):
+        load_manifest(copy.directory)
+
+
+def test_an_output_that_neither_half_gives_is_missed(copy):
+    copy.edit(with_an_early_output)
+    copy.edit(lambda m: part(m, 'head')['outputs'].pop())
+    with pytest.raises(BundleError, match='not those of wide/whole'):
+        load_manifest(copy.directory)
+
+
+def test_a_piece_takes_what_crosses_its_cut(copy):
+    def with_a_piece(manifest):
+        with_a_cut(manifest)
+        manifest['files'].append(dict(manifest['files'][0], path='graphs/piece.onnx'))
+        manifest['segments'].append({
+            **part(manifest, 'tail'), 'segment_id': 'wide/piece', 'role': 'piece',
+            'file': 'graphs/piece.onnx', 'outputs': OTHER})
+    copy.edit(with_a_piece)
+    assert load_manifest(copy.directory).segments['wide/piece'].cut_id == 'c1'
+    copy.edit(lambda m: part(m, 'piece').update(inputs=OTHER))
+    with pytest.raises(BundleError, match='the piece takes other tensors than cut c1'):
+        load_manifest(copy.directory)

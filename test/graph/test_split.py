@@ -12,7 +12,14 @@ ort = pytest.importorskip('onnxruntime')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from crowdhmt_ros.errors import ExportError  # noqa: E402
-from crowdhmt_ros.graph.split import check_split, last_output, split  # noqa: E402
+from crowdhmt_ros.graph.compare import largest_difference  # noqa: E402
+from crowdhmt_ros.graph.split import (  # noqa: E402
+    check_pieces,
+    check_split,
+    last_output,
+    pieces,
+    split,
+)
 
 CHANNELS, EDGE = 4, 8
 
@@ -95,3 +102,30 @@ def test_a_border_is_found_by_the_name_of_its_nodes(residual):
     assert last_output(residual, '/stages.0.') == 'e'
     with pytest.raises(ExportError, match='no node named /stages.7'):
         last_output(residual, '/stages.7.')
+
+
+def test_pieces_between_cuts_pass_by_what_crosses_both(residual):
+    parts = pieces(residual, (('b', 's'), ('s', 'c'), ('e',)))
+    assert [names(p.graph.input) for p in parts] == [['image'], ['b'], ['s', 'c'], ['e']]
+    assert [names(p.graph.output) for p in parts] == [['b', 's'], ['c'], ['e'], ['scores']]
+    assert check_pieces(residual, parts) <= 1e-6
+
+
+def test_cuts_out_of_order_are_refused(residual):
+    with pytest.raises(ExportError, match='lies before one that was named earlier'):
+        pieces(residual, (('e',), ('s',)))
+
+
+def test_a_piece_that_is_missing_is_found_out(residual):
+    first, _, last = pieces(residual, (('s',), ('e',)))
+    with pytest.raises(ExportError, match='do not'):
+        check_pieces(residual, (first,))
+    assert last.graph.input[0].name == 'e'
+
+
+def test_differences_count_on_the_scale_of_an_output():
+    wanted = {'y': np.array([1000.0, np.inf, np.nan], np.float32)}
+    found = {'y': np.array([1001.0, np.inf, np.nan], np.float32), 'more': np.zeros(1)}
+    assert largest_difference(wanted, found) == pytest.approx(1e-3)
+    assert largest_difference(wanted, {'y': np.array([1000, 1, 1], np.float32)}) == np.inf
+    assert largest_difference(wanted, {'y': wanted['y'].astype(np.float64)}) == np.inf
