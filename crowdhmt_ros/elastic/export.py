@@ -1,27 +1,21 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From trained shared weights to a family of ONNX graphs with folded normalisations."""
+"""From a trained supernet to a family of ONNX graphs over shared tensors (P III-B2)."""
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Mapping, Sequence
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 
-from crowdhmt_ros.elastic.slim_exits import exit_name
-from crowdhmt_ros.elastic.slim_net import (
-    NORM_EPSILON,
-    StaticNet,
-    Statistics,
-    Supernet,
-    stages_of,
-    statistics_key,
-)
-from crowdhmt_ros.elastic.stage_shapes import ConvShape
+from crowdhmt_ros.elastic.extraction import Extracted, extract
+from crowdhmt_ros.elastic.norms import Statistics
+from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe, realise
 from crowdhmt_ros.types import Variant
@@ -32,136 +26,80 @@ INPUT_NAME = 'image'
 OUTPUT_NAME = 'logits'
 
 
-def folded_tensors(net: Supernet, shape: ConvShape, statistics: Statistics
-                   ) -> Tuple[NDArray[np.float32], NDArray[np.float32]]:
+def to_onnx(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     """
-    Fold a normalisation into a scale per output channel and a bias.
+    Export a network for single inputs.
 
-    :raises ExportError: its statistics are missing
-    """
-    key = statistics_key(shape)
-    if key not in statistics:
-        raise ExportError('statistics of %s are missing; recalibrate this variant' % key)
-    mean, variance = (v.double() for v in statistics[key])
-    gain, shift = (net.weight('%s.%s' % (shape.name, part)).detach().double()[:shape.outputs]
-                   for part in ('gain', 'shift'))
-    scale = gain / torch.sqrt(variance + NORM_EPSILON)
-    return scale.float().numpy(), (shift - mean * scale).float().numpy()
-
-
-def _conv_recipes(shape: ConvShape) -> Dict[str, Recipe]:
-    key = statistics_key(shape)
-    kernel = (0, shape.kernel)
-    return {
-        shape.name + '.conv.weight': Recipe(
-            shape.name + '.weight', ((0, shape.outputs), (0, shape.inputs), kernel, kernel),
-            key + '.scale', 0),
-        shape.name + '.conv.bias': Recipe(key + '.bias', ((0, shape.outputs),)),
-    }
-
-
-def recipes_of(net: Supernet, variant: Variant) -> Dict[str, Recipe]:
-    """Return the recipe of every parameter of a variant's folded network."""
-    folded = StaticNet(net.backbone, stages_of(net.backbone, variant), folded=True)
-    recipes: Dict[str, Recipe] = {}
-    for shape in folded.shapes.values():
-        recipes.update(_conv_recipes(shape))
-    head, classes = exit_name(variant.exit_index), net.backbone.classes
-    recipes['head.linear.weight'] = Recipe(
-        head + '.weight', ((0, classes), (0, folded.head.linear.in_features)))
-    recipes['head.linear.bias'] = Recipe(head + '.bias', ((0, classes),))
-    return recipes
-
-
-def shared_tensors(net: Supernet, variants: Mapping[str, Variant], statistics: Statistics
-                   ) -> Dict[str, NDArray[np.generic]]:
-    """
-    Collect the tensors that the variants' recipes name: weights in float16, the rest float32.
-
-    :raises ExportError: statistics are missing
-    """
-    tensors: Dict[str, NDArray[np.generic]] = {}
-    for name in net.names():
-        value = net.weight(name).detach().numpy()
-        if name.endswith('.weight'):
-            tensors[name] = value.astype(np.float16)
-        elif name.endswith('.bias'):
-            tensors[name] = value.astype(np.float32)
-    for variant in variants.values():
-        shapes = StaticNet(
-            net.backbone, stages_of(net.backbone, variant), folded=True).shapes
-        for shape in shapes.values():
-            key = statistics_key(shape)
-            if key + '.scale' not in tensors:
-                scale, bias = folded_tensors(net, shape, statistics)
-                tensors[key + '.scale'], tensors[key + '.bias'] = scale, bias
-    return tensors
-
-
-def folded_net(
-        net: Supernet, variant: Variant, tensors: Mapping[str, NDArray[np.generic]]
-        ) -> StaticNet:
-    """Build a variant's folded network with the weights that its recipes give."""
-    folded = StaticNet(net.backbone, stages_of(net.backbone, variant), folded=True)
-    state = {name: torch.from_numpy(realise(recipe, tensors))
-             for name, recipe in recipes_of(net, variant).items()}
-    folded.load_state_dict(state, strict=True)
-    return folded.eval()
-
-
-def to_onnx(net: torch.nn.Module, edge: int) -> onnx.ModelProto:
-    """
-    Export a network for single images.
-
-    :param net: takes (1, 3, edge, edge), gives (1, classes)
-    :param edge: pixels
+    :param module: takes one tensor
+    :param example: one input, (1, ...)
     :raises ExportError: the exporter wrote a newer operator set or file version than robots read
     """
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         # The exporter's tracing engine is deprecated; the new one writes opset 18 and up.
-        warnings.simplefilter('ignore', DeprecationWarning)
-        torch.onnx.export(
-            net, (torch.zeros(1, 3, edge, edge),), buffer,  # type: ignore[arg-type]
-            dynamo=False, opset_version=OPSET,
-            input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
+        warnings.simplefilter('ignore')
+        torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET,
+                          input_names=[INPUT_NAME], output_names=_outputs(module, example))
     model = onnx.load_model_from_string(buffer.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)
     opset = max(o.version for o in model.opset_import if o.domain in ('', 'ai.onnx'))
-    if opset > OPSET or model.ir_version > IR_VERSION:
-        raise ExportError('the exporter wrote opset %d and file version %d; robots read up to '
-                          '%d and %d' % (opset, model.ir_version, OPSET, IR_VERSION))
+    if opset > OPSET:
+        raise ExportError('the exporter wrote opset %d; robots read up to %d' % (opset, OPSET))
     return model
 
 
-def export_family(
-        net: Supernet, variants: Mapping[str, Variant], statistics: Statistics, *, edge: int = 64
-        ) -> Family:
+def _outputs(module: torch.nn.Module, example: torch.Tensor) -> Sequence[str]:
+    value = module(example)
+    if isinstance(value, torch.Tensor):
+        return [OUTPUT_NAME]
+    return []  # the exporter names several outputs itself
+
+
+def export_family(net: Supernet, variants: Mapping[str, Variant], statistics: Statistics,
+                  example: torch.Tensor, *, half: bool = True) -> Family:
     """
     Export variants as graphs over shared tensors.
 
-    :param net: trained, weights rounded to float16
-    :param variants: name -> sub-network, richest first
+    :param net: trained; weights rounded to float16 where `half` holds
+    :param variants: name -> variant, richest first
     :param statistics: of all of them
-    :param edge: of the input, pixels
+    :param example: one input, (1, ...)
+    :param half: store weights of several axes in float16
     :raises ExportError: statistics are missing, or a graph cannot be expressed
     """
-    tensors = shared_tensors(net, variants, statistics)
+    tensors: Dict[str, NDArray[np.generic]] = {}
     graphs = []
     for variant_id, variant in variants.items():
-        # The exporter merges equal parameters; fresh random ones are all different.
-        fresh = StaticNet(net.backbone, stages_of(net.backbone, variant), folded=True).eval()
-        model, recipes = to_onnx(fresh, edge), recipes_of(net, variant)
-        _set_values(model, {n: realise(r, tensors) for n, r in recipes.items()})
-        graphs.append(FamilyGraph(variant_id, variant, model, recipes))
+        taken = extract(net, variant, statistics, half=half)
+        tensors.update(taken.tensors)
+        graphs.append(_graph(variant_id, variant, taken, tensors, example))
     return Family(tensors, tuple(graphs))
 
 
-def _set_values(model: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]]) -> None:
-    """Give each initialiser its value by name."""
-    names = {t.name for t in model.graph.initializer}
-    if names != set(values):
-        raise ExportError('the exporter renamed parameters: %s'
-                          % ', '.join(sorted(names ^ set(values))))
+def _graph(variant_id: str, variant: Variant, taken: Extracted,
+           tensors: Dict[str, NDArray[np.generic]], example: torch.Tensor) -> FamilyGraph:
+    """Export one variant; initialisers without a recipe become tensors named by their content."""
+    with torch.no_grad():
+        for name in taken.recipes:  # the exporter merges parameters of equal value
+            owner, _, leaf = name.rpartition('.')
+            getattr(taken.module.get_submodule(owner), leaf).uniform_()
+    model = to_onnx(taken.module, example)
+    recipes: Dict[str, Recipe] = {}
     for tensor in model.graph.initializer:
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name], tensor.name))
+        recipe = taken.recipes.get(tensor.name)
+        if recipe is not None:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(
+                realise(recipe, tensors), tensor.name))
+            recipes[tensor.name] = recipe
+        elif tensor.data_type == onnx.TensorProto.FLOAT:
+            recipes[tensor.name] = _constant(onnx.numpy_helper.to_array(tensor), tensors)
+    lost = sorted(set(taken.recipes) - set(recipes))
+    if lost:
+        raise ExportError('the exporter renamed parameters: %s' % ', '.join(lost))
+    return FamilyGraph(variant_id, variant, model, recipes)
+
+
+def _constant(value: NDArray[np.generic], tensors: Dict[str, NDArray[np.generic]]) -> Recipe:
+    name = 'constant.' + hashlib.sha256(value.tobytes()).hexdigest()[:16]
+    tensors[name] = np.ascontiguousarray(value, np.float32)
+    return Recipe(name, tuple((0, extent) for extent in value.shape))

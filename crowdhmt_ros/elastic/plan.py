@@ -53,6 +53,12 @@ class NetPlan:
     is_whole: bool
     macs: int
 
+    def alias(self, name: str) -> str:
+        """Return the node whose value stands for a node's."""
+        while name in self.aliases:
+            name = self.aliases[name]
+        return name
+
     def key(self, node: str, name: str) -> str:
         """Name the statistics of a normalisation within a unit."""
         return '%s@%s' % (name, self.contexts[node])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from crowdhmt_ros.types import Variant
 
 PLANS_KEPT = 256
 """Resolved variants that are kept; a plan is a pure function of the variant."""
+Observer = Callable[[str, torch.Tensor], None]
+"""Called with a unit's node and the value that it reads."""
 _CONVS = {1: F.conv1d, 2: F.conv2d}
 
 
@@ -46,6 +48,7 @@ class Supernet(nn.Module):
         self.method = traced.method
         self.weights = nn.ParameterDict()
         self.kept = nn.ModuleDict()
+        self.running: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
         self._plans: OrderedDict[Variant, NetPlan] = OrderedDict()
         self.axes = {s.border: _channel_axis(traced.shapes[s.border], s)
                      for s in structure.stages}
@@ -74,6 +77,10 @@ class Supernet(nn.Module):
         for path in paths:
             for name, value in traced.module.get_submodule(path).named_parameters():
                 self.add('%s.%s' % (path, name), value)
+            buffers = dict(traced.module.get_submodule(path).named_buffers())
+            if 'running_mean' in buffers:
+                self.running[path] = (buffers['running_mean'].clone(),
+                                      buffers['running_var'].clone())
 
     def _add_exits(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -130,9 +137,21 @@ class Supernet(nn.Module):
         return self.run(x, self.plan(variant), norms, every_exit=every_exit)
 
     def run(self, x: torch.Tensor, plan: NetPlan, norms: Optional[Norms] = None, *,
-            every_exit: bool = True) -> List[Any]:
-        """Run a plan, as `forward` does a variant."""
-        return _Run(self, plan, norms or BatchNorms()).run(x, every_exit)
+            every_exit: bool = True, observe: Optional[Observer] = None) -> List[Any]:
+        """
+        Run a plan, as `forward` does a variant.
+
+        :param observe: told what each unit reads
+        """
+        return _Run(self, plan, norms or BatchNorms(), observe).run(x, every_exit)
+
+    def node(self, name: str) -> fx.Node:
+        """Return a node of the graph by its name."""
+        return self._nodes[name]
+
+    def kept_layer(self, path: str) -> nn.Module:
+        """Return a layer that is kept whole, by its path in the backbone."""
+        return self.kept[_key(path)]
 
     def part(self, part: Part) -> torch.Tensor:
         """Return a slice of a shared tensor."""
@@ -152,8 +171,9 @@ def _channel_axis(shape: Tuple[int, ...], stage: Stage) -> int:
 class _Run:
     """One pass through the graph; lives for one call."""
 
-    def __init__(self, net: Supernet, plan: NetPlan, norms: Norms) -> None:
-        self.net, self.plan, self.norms = net, plan, norms
+    def __init__(self, net: Supernet, plan: NetPlan, norms: Norms,
+                 observe: Optional[Observer]) -> None:
+        self.net, self.plan, self.norms, self.observe = net, plan, norms, observe
         self.values: Dict[str, Any] = {}
 
     def run(self, x: torch.Tensor, every_exit: bool) -> List[Any]:
@@ -161,7 +181,7 @@ class _Run:
         last = self.plan.exits[-1][0] if self.plan.exits and not self.plan.is_whole else -1
         answers = []
         for name in self.plan.nodes:
-            self.values[name] = self._value(self.net._nodes[name], x)
+            self.values[name] = self._value(self.net.node(name), x)
         for border, (number, width) in borders.items():
             if every_exit or number == last:
                 answers.append(self._exit(border, number, width))
@@ -173,16 +193,11 @@ class _Run:
         end = next(n for n in self.net.graph.nodes if n.op == 'output')
         return fx.node.map_arg(end.args[0], self._read)
 
-    def _alias(self, name: str) -> str:
-        while name in self.plan.aliases:
-            name = self.plan.aliases[name]
-        return name
-
     def _read(self, node: fx.Node) -> Any:
-        return self.values[self._alias(node.name)]
+        return self.values[self.plan.alias(node.name)]
 
     def _exit(self, border: str, number: int, width: int) -> torch.Tensor:
-        x = pooled(self.values[self._alias(border)], self.net.axes[border])
+        x = pooled(self.values[self.plan.alias(border)], self.net.axes[border])
         x = F.dropout(x, EXIT_DROPOUT, self.net.training)
         weight = self.net.tensor(exit_name(number) + '.weight')[:, :width]
         return F.linear(x, weight, self.net.tensor(exit_name(number) + '.bias'))
@@ -194,15 +209,18 @@ class _Run:
         factor = self.plan.subsampled.get(name, 1)
         program = self.plan.programs.get(name)
         if program is not None:
-            return self._unit(name, program, self._read(node.all_input_nodes[0]))
+            value = self._read(node.all_input_nodes[0])
+            if self.observe is not None:
+                self.observe(name, value)
+            return self._unit(name, program, value)
         if name in self.plan.cuttables:
             return self._cuttable(node)
         args = fx.node.map_arg(node.args, self._read)
         kwargs = fx.node.map_arg(node.kwargs, self._read)
         if factor > 1:
-            args = fx.node.map_aggregate(args, lambda a: _subsampled(a, factor))
+            args = fx.node.map_aggregate(args, lambda a: subsampled(a, factor))
         if node.op == 'call_module':
-            return self.net.kept[_key(str(node.target))](*args, **kwargs)
+            return self.net.kept_layer(str(node.target))(*args, **kwargs)
         if node.op == 'call_function':
             return node.target(*args, **kwargs)  # type: ignore[operator]
         assert node.op == 'call_method', node.op
@@ -242,7 +260,7 @@ class _Run:
         return conv(x, weight, bias, step.stride, step.padding, step.dilation, step.groups)
 
 
-def _subsampled(value: Any, factor: int) -> Any:
+def subsampled(value: Any, factor: int) -> Any:
     """Divide the resolution of a feature map; other values pass."""
     if not isinstance(value, torch.Tensor) or value.ndim < 3:
         return value

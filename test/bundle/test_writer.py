@@ -18,7 +18,7 @@ from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
 from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
 from crowdhmt_ros.elastic.stage_shapes import residual_backbone  # noqa: E402
-from crowdhmt_ros.elastic.export import export_family, to_onnx  # noqa: E402
+from crowdhmt_ros.elastic.slim_export import export_family, to_onnx  # noqa: E402
 from crowdhmt_ros.elastic.slim_net import Supernet  # noqa: E402
 from crowdhmt_ros.elastic.training import recalibrate, round_weights, uniform  # noqa: E402
 from crowdhmt_ros.errors import ExportError  # noqa: E402
