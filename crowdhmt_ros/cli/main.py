@@ -28,6 +28,8 @@ COMMANDS = {
     'bench': 'one claim: figures beside their targets',
     'import': 'write a bundle from an ONNX model (needs the extra train)',
     'train': 'train the model family and write the bundle (needs the extra train)',
+    'search': 'find the front of a family: accuracy against operations and weights (needs the '
+              'extras train and search)',
     'loss': 'count the frames of a recorded run',
     'reference': 'print the reference sections of the README',
 }

@@ -13,14 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
-import torch
-import torch.nn.functional as F
+import numpy as np
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
-from crowdhmt_ros.elastic.evolve.combine import singles
+from crowdhmt_ros.elastic.evolve.combine import Choices, singles
 from crowdhmt_ros.elastic.evolve.generate import with_stage
 from crowdhmt_ros.elastic.evolve.space import Option, Space
-from crowdhmt_ros.elastic.evolve.zero_shot import ZeroShot
+from crowdhmt_ros.elastic.evolve.zero_shot import Measured, Meter
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice
 
@@ -83,58 +82,56 @@ class Reduced:
         return self.space.size / self.whole
 
 
-def reduce_space(space: Space, zero_shot: ZeroShot, limits: Limits = Limits(),  # noqa: B008
+def reduce_space(space: Space, meter: Meter, limits: Limits = Limits(),  # noqa: B008
                  progress: Progress = lambda done, total: None) -> Reduced:
     """
     Keep the combinations that promise most.
 
     :param space: the whole one
-    :param zero_shot: measures on a small held set
+    :param meter: measures on a small held set
     :param limits: how much survives
     :param progress: is told what is done and how much there is
     """
-    meter = _Meter(zero_shot, progress)
+    counted = _Counted(meter, progress)
     stages, scores = [], []
-    losses = [_single_losses(meter, index) for index in range(len(space.stages))]
+    losses = [_single_losses(counted, index) for index in range(len(space.stages))]
     chosen = [_promising(options, losses[index], limits)
               for index, options in enumerate(space.stages)]
-    meter.total = meter.done + sum(map(len, chosen))
+    counted.total = counted.done + sum(map(len, chosen))
     for index, options in enumerate(chosen):
         measured = tuple(
-            Scored(o, expected, *meter(index, o.choices)) for o, expected in options)
+            Scored(o, expected, *counted(index, o.choices)) for o, expected in options)
         scores.append(measured)
         stages.append(_survivors(measured, limits))
     small = Space(tuple(stages), space.exits, space.finest)
-    return Reduced(small, space.size, tuple(scores), meter.done)
+    return Reduced(small, space.size, tuple(scores), counted.done)
 
 
-class _Meter:
+class _Counted:
     """Measures the network with one stage changed; keeps count."""
 
-    def __init__(self, zero_shot: ZeroShot, progress: Progress) -> None:
-        self._zero_shot, self._progress = zero_shot, progress
-        self.net = zero_shot.net
+    def __init__(self, meter: Meter, progress: Progress) -> None:
+        self._meter, self._progress = meter, progress
+        self.net = meter.net
         self.done = 0
         self.total = sum(len(singles(s, self.net.structure.units_of(i)))
                          for i, s in enumerate(self.net.structure.stages))
-        self.wanted = F.softmax(zero_shot.logits(self.net.whole()).double(), 1)
 
-    def __call__(self, index: int, choices: Tuple[OperatorChoice, ...]) -> Tuple[float, float]:
-        """Return loss against the whole network's answers, and accuracy."""
-        logits = self._zero_shot.logits(with_stage(self.net, index, choices)).double()
+    def __call__(self, index: int, choices: Choices) -> Measured:
+        """Measure one stage's options; the other stages are whole."""
+        found = self._meter.measure(with_stage(self.net, index, choices))
         self.done += 1
         self._progress(self.done, self.total)
-        loss = F.kl_div(F.log_softmax(logits, 1), self.wanted, reduction='batchmean')
-        return float(loss), self._zero_shot.right(logits)
+        return found
 
 
-def _single_losses(meter: _Meter, index: int) -> Dict[OperatorChoice, float]:
+def _single_losses(meter: _Counted, index: int) -> Dict[OperatorChoice, float]:
     """Importance of what each single choice removes: how far the answers move."""
     structure = meter.net.structure
     found = {}
     for choice in singles(structure.stages[index], structure.units_of(index)):
         try:
-            found[choice] = meter(index, (choice,))[0]
+            found[choice] = meter(index, (choice,)).loss
         except ExportError:
             continue
     return found
@@ -184,5 +181,5 @@ def _survivors(measured: Sequence[Scored], limits: Limits) -> Tuple[Option, ...]
 
 def _ranked(rows: Sequence[Tuple[float, ...]]) -> List[List[int]]:
     """Return indices by rank, those that nothing dominates first; within a rank ascending."""
-    values = torch.tensor(rows, dtype=torch.float64).numpy()
+    values = np.array(rows, float)
     return [sorted(map(int, rank)) for rank in NonDominatedSorting().do(values)]

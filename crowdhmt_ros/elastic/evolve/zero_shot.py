@@ -3,15 +3,44 @@
 """Accuracy of a variant after parameter transformation alone (E5): nothing is trained."""
 from __future__ import annotations
 
-from typing import List, Sequence
+from functools import cached_property
+from typing import List, NamedTuple, Protocol, Sequence
 
 import torch
+import torch.nn.functional as F
 
 from crowdhmt_ros.elastic.norms import FixedNorms
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.transformation import calibrate
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.types import Variant
+
+
+class Measured(NamedTuple):
+    """
+    What a variant is worth.
+
+    :param loss: divergence of its scores from the whole network's, nats per image; 0 is alike
+    :param accuracy: share of right answers, 0 to 1
+    """
+
+    loss: float
+    accuracy: float
+
+
+class Meter(Protocol):
+    """Measures variants of a network."""
+
+    @property
+    def net(self) -> Supernet:
+        """The network."""
+
+    def measure(self, variant: Variant) -> Measured:
+        """
+        Measure a variant.
+
+        :raises ExportError: it does not fit the network
+        """
 
 
 class ZeroShot:
@@ -51,10 +80,13 @@ class ZeroShot:
         self.net.train(was_training)
         return torch.cat(answers)
 
-    def accuracy(self, variant: Variant) -> float:
-        """Return the share of right answers, 0 to 1."""
-        return self.right(self.logits(variant))
+    @cached_property
+    def _wanted(self) -> torch.Tensor:
+        return F.softmax(self.logits(self.net.whole()).double(), 1)
 
-    def right(self, logits: torch.Tensor) -> float:
-        """Return the share of right answers among scores of all images."""
-        return float((logits.argmax(1) == torch.cat(list(self._labels))).double().mean())
+    def measure(self, variant: Variant) -> Measured:
+        """See `Meter.measure`."""
+        logits = self.logits(variant).double()
+        loss = F.kl_div(F.log_softmax(logits, 1), self._wanted, reduction='batchmean')
+        right = logits.argmax(1) == torch.cat(list(self._labels))
+        return Measured(float(loss), float(right.double().mean()))

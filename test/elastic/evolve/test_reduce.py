@@ -37,15 +37,17 @@ def reduced(net, zero_shot):
 
 def test_accuracy_is_the_share_of_right_answers(net, zero_shot):
     cut = OperatorChoice('channel', (('ratio', 0.25),))
-    assert zero_shot.accuracy(net.whole()) == 1.0
-    assert 0.0 <= zero_shot.accuracy(Variant(((cut,), (cut,)), 1)) < 1.0
+    assert zero_shot.measure(net.whole()) == (pytest.approx(0.0, abs=1e-9), 1.0)
+    found = zero_shot.measure(Variant(((cut,), (cut,)), 1))
+    assert 0.0 <= found.accuracy < 1.0
+    assert found.loss > 0.0
     assert zero_shot.count == 48
 
 
 def test_measuring_leaves_the_network_as_it_was(net, zero_shot):
     net.train()
     before = {n: net.tensor(n).detach().clone() for n in net.names()}
-    zero_shot.accuracy(net.whole())
+    zero_shot.measure(net.whole())
     assert net.training
     assert all(torch.equal(before[n], net.tensor(n)) for n in net.names())
 
