@@ -118,9 +118,9 @@ def _squeeze(shape: UnitShape, share: float) -> int:
     """Return the number of squeezed channels."""
     if math.prod(shape.unit.kernel) == 1:
         share /= 2
-    count = round(min(shape.inputs, shape.outputs) * share / MULTIPLE) * MULTIPLE
+    count = int(min(shape.inputs, shape.outputs) * share / MULTIPLE) * MULTIPLE
     full = min(shape.unit.inputs, shape.unit.outputs)
-    return int(min(max(MULTIPLE, count), full))
+    return min(max(MULTIPLE, count), full)
 
 
 def _centre_padding(shape: UnitShape) -> Tuple[int, ...]:

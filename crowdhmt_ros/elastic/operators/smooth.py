@@ -15,7 +15,7 @@ import torch
 
 from crowdhmt_ros.elastic.structure import Unit
 
-SMOOTHNESS = 0.7
+SMOOTHNESS = 0.4
 """Between neighbouring places of feature maps."""
 
 
