@@ -130,7 +130,7 @@ def transform(model: onnx.ModelProto, *, keep: Container[str] = (), verify: bool
         second = history.settle(STAGE_TWO, 2)
         if not first and not second:
             break
-    result = checked(history.graph.to_model())
+    result = checked(history.graph.to_model(), of=reference)
     difference = difference_of(reference.to_model(), result) if verify else None
     if difference is not None and not difference <= tolerance:
         raise ExportError('the transformed model differs from the original by %g, more than %g; '
@@ -146,18 +146,30 @@ def transform(model: onnx.ModelProto, *, keep: Container[str] = (), verify: bool
     return Transformed(result, report, reference.to_model())
 
 
-def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+def checked(model: onnx.ModelProto, *, of: Graph) -> onnx.ModelProto:
     """
     Return a model that ONNX's own checker accepts.
 
+    :param of: the graph that it was made of; what does not fit there is not ours
     :raises ExportError: it does not
     """
+    found = misfit(model)
+    if found is not None:
+        before = misfit(of.to_model())
+        raise ExportError('the transformed model is not valid (%s); report this as a defect'
+                          % found if before is None else
+                          'the shapes of the graph do not fit together (%s); export it again'
+                          % before)
+    return model
+
+
+def misfit(model: onnx.ModelProto) -> Optional[str]:
+    """Return what ONNX's own checker says against a model, None when nothing."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError('the transformed model is not valid (%s); report this as a defect'
-                          % ' '.join(str(error).split())[:200]) from error
-    return model
+        return ' '.join(str(error).split())[:200]
+    return None
 
 
 def difference_of(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
