@@ -62,12 +62,11 @@ class Fire(FormBase):
                 ) -> Dict[str, torch.Tensor]:
         """Squeeze to the inputs' directions that the outputs need most, expand by projection."""
         root, back = roots_of(moment, unit.inputs)
-        weighted = torch.einsum('nct,cd->ntd', weight.flatten(2), root)
-        near = likeness(unit)
-        close = torch.einsum('tu,nud->ntd', near, weighted)
-        _, vectors = torch.linalg.eigh(weighted.flatten(0, 1).T @ close.flatten(0, 1))
+        near, taps = likeness(unit), weight.flatten(2).transpose(1, 2)
+        needed = taps.flatten(0, 1).T @ (near @ taps).flatten(0, 1)
+        _, vectors = torch.linalg.eigh(root @ needed @ root)
         basis = vectors.flip(1)[:, :_squeeze(whole(unit), SQUEEZES[0])]
-        expand = weighted @ basis  # (outputs, taps, squeezed)
+        expand = taps @ (root @ basis)  # (outputs, taps, squeezed)
         # What a 1x1 convolution sees of the kernel: the centre tells about its neighbourhood.
         centre = torch.einsum('t,nts->ns', near[len(near) // 2], expand)
         wide = expand.transpose(1, 2).reshape(unit.outputs, -1, *unit.kernel)

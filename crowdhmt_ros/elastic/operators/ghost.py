@@ -23,7 +23,7 @@ from crowdhmt_ros.elastic.operators.operator import (
     Parameters,
     UnitShape,
 )
-from crowdhmt_ros.elastic.operators.smooth import mixed, seen
+from crowdhmt_ros.elastic.operators.smooth import likeness, mixed
 from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program, Span
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.types import OperatorChoice
@@ -61,9 +61,11 @@ class Ghost(FormBase):
         half, axes = _half(unit.outputs), len(unit.kernel)
         near = list(itertools.product(range(-(KERNEL // 2), KERNEL // 2 + 1), repeat=axes))
         far = list(itertools.product(range(1 - KERNEL, KERNEL), repeat=axes))
-        rows, sources = weight.flatten(1), mixed(weight[:half], moment)
-        moved = {u: seen(unit, sources, None, u).flatten(1) for u in near}
-        own = {u: (rows[:half] * seen(unit, sources, None, u).flatten(1)).sum(1) for u in far}
+        like = {shift: likeness(unit, shift) for shift in far}
+        rows, sources = weight.flatten(2), mixed(weight[:half], moment).flatten(2)
+        # Expected products of outputs: per pair of taps first, then per shift between them.
+        taps = rows[:half].transpose(1, 2) @ sources
+        own = {shift: (taps * like[shift]).sum((1, 2)) for shift in far}
         normal = torch.stack([torch.stack([own[_minus(v, u)] for v in near], 1)
                               for u in near], 1)
         ridge = own[(0,) * axes] * 1e-6 + 1e-12
@@ -71,10 +73,9 @@ class Ghost(FormBase):
         found = []
         for width in _widths(unit.outputs):
             start = _half(width)
-            count = width - start
-            answers = torch.stack([(rows[start:width] * moved[u][:count]).sum(1)
-                                   for u in near], 1)
-            found.append(torch.linalg.solve(normal[:count], answers))
+            taps = rows[start:width].transpose(1, 2) @ sources[:width - start]
+            answers = torch.stack([(taps * like[u]).sum((1, 2)) for u in near], 1)
+            found.append(torch.linalg.solve(normal[:width - start], answers))
         cheap = torch.cat(found)
         return {unit.name + '.ghost.cheap': cheap.reshape(-1, 1, *(KERNEL,) * axes)}
 
