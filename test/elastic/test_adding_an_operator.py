@@ -8,11 +8,15 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from crowdhmt_ros.elastic.export import to_onnx
+from crowdhmt_ros.elastic.extraction import extract
 from crowdhmt_ros.elastic.make_elastic import make_elastic
+from crowdhmt_ros.elastic.norms import CollectingNorms, FixedNorms
 from crowdhmt_ros.elastic.operators.table import FORMS, OPERATORS
 from crowdhmt_ros.types import OperatorChoice, Variant
 
@@ -74,3 +78,18 @@ def test_it_learns(elastic):
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     assert not torch.equal(before, tensor)
+
+
+def test_it_is_exported_as_it_computes(elastic):
+    runtime = pytest.importorskip('onnxruntime')
+    net, wanted = elastic.net.eval(), variant(elastic, CENTRE)
+    images, collecting = torch.randn(16, 3, 16, 16), CollectingNorms()
+    with torch.no_grad():
+        net(images, wanted, collecting)
+        statistics = collecting.statistics()
+        scores = net(images[:1], wanted, FixedNorms(statistics))[-1]
+    model = to_onnx(extract(net, wanted, statistics).module, images[:1])
+    session = runtime.InferenceSession(model.SerializeToString(),
+                                       providers=['CPUExecutionProvider'])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images[:1].numpy()})
+    assert np.abs(found - scores.numpy()).max() < 1e-4
