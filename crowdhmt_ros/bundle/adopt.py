@@ -24,7 +24,7 @@ from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model
 from crowdhmt_ros.graph.cuts import nested_cuts, offer
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe
-from crowdhmt_ros.graph.foreign import open_outputs
+from crowdhmt_ros.graph.foreign import DEPENDS, open_outputs
 from crowdhmt_ros.graph.inference import inferred
 from crowdhmt_ros.graph.split import check_split, split
 from crowdhmt_ros.graph.transform import transform
@@ -125,9 +125,7 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
     outputs = list(inferred(model).output)
     loose = open_outputs(outputs)
     if loose:
-        raise ExportError('the shape of output %s depends on values (NonMaxSuppression, NonZero '
-                          'and the like): export the model without its last steps and do them '
-                          'behind it' % ', '.join(loose))
+        raise ExportError(DEPENDS % ', '.join(loose))
     found = onnx.ModelProto()
     found.CopyFrom(model)
     del found.graph.output[:], found.graph.value_info[:]

@@ -276,16 +276,17 @@ def _infos(model: onnx.ModelProto) -> Dict[str, Tuple[str, Optional[Shape]]]:
     """Return type and fixed shape of every tensor, None for a shape that is not known."""
     graph = inferred(model, strict=False)
     found: Dict[str, Tuple[str, Optional[Shape]]] = {
-        t.name: (_dtype(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
+        t.name: (dtype_of(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         kind = value.type.tensor_type
         extents = [d.dim_value if d.HasField('dim_value') else -1 for d in kind.shape.dim]
         known = kind.HasField('shape') and all(e >= 0 for e in extents)
-        found[value.name] = (_dtype(kind.elem_type), tuple(extents) if known else None)
+        found[value.name] = (dtype_of(kind.elem_type), tuple(extents) if known else None)
     return found
 
 
-def _dtype(element_type: int) -> str:
+def dtype_of(element_type: int) -> str:
+    """Return the numpy type name of an ONNX element type, '' where there is none."""
     try:
         return str(onnx.helper.tensor_dtype_to_np_dtype(element_type).name)
     except KeyError:

@@ -9,7 +9,7 @@ model is read from its own folder only, and a converted model is compared with t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import onnx
 import onnx.inliner
@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from crowdhmt_ros.errors import DataError, ExportError, all_problems
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model
+from crowdhmt_ros.graph.dataflow import TRAVELLING, dtype_of
 from crowdhmt_ros.graph.external import embed, tensor_problem, tensors_of
 from crowdhmt_ros.graph.inference import inferred
 from crowdhmt_ros.graph.model import MAX_IR, MAX_OPSET, MIN_IR, MIN_OPSET
@@ -26,6 +27,8 @@ MAX_MODEL_BYTES = 1 << 30
 MAX_TENSOR_BYTES = 1 << 30
 MAX_NODES = 20000
 CONVERSION_TOLERANCE = 1e-5
+DEPENDS = ('the shape of output %s depends on values (NonMaxSuppression, NonZero and the like): '
+           'export the model without its last steps and do them behind it')
 STANDARD_DOMAINS = ('', 'ai.onnx', 'ai.onnx.ml')
 
 Shape = Tuple[int, ...]
@@ -43,6 +46,7 @@ def read_foreign(path: Path, shapes: Optional[Mapping[str, Shape]] = None) -> on
     """
     model = _parse(path)
     _check_structure(model, path)
+    _check_texts(model, path)
     embed(model, path.parent, MAX_MODEL_BYTES)
     _check_tensors(model, path)
     if model.functions:
@@ -79,6 +83,29 @@ def _check_structure(model: onnx.ModelProto, path: Path) -> None:
                         % (path, len(model.graph.node), MAX_NODES))
     if model.graph.sparse_initializer:
         raise ExportError('%s holds sparse initialisers: export it with dense ones' % path)
+
+
+def _check_texts(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        sound = _has_texts_only(model)
+    except UnicodeDecodeError:
+        sound = False
+    if not sound:
+        raise DataError('%s is malformed: a name is no text; copy or export it again' % path)
+
+
+def _has_texts_only(message: Any) -> bool:
+    """Read every name once: one that is no text is given as bytes, or fails when it is read."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            values = [value] if isinstance(value, (str, bytes)) else list(value)
+            if not all(isinstance(v, str) for v in values):
+                return False
+        elif field.type == field.TYPE_MESSAGE:
+            inner = [value] if hasattr(value, 'ListFields') else value
+            if not all(_has_texts_only(v) for v in inner):
+                return False
+    return True
 
 
 def _check_tensors(model: onnx.ModelProto, path: Path) -> None:
@@ -153,9 +180,9 @@ def with_fixed_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> on
 def _fix(value: onnx.ValueInfoProto, wanted: Optional[Shape], symbols: Dict[str, int]
          ) -> Optional[str]:
     """Write the extents of an input that are known; return what contradicts."""
-    if not value.type.HasField('tensor_type'):
-        return 'input %s is no tensor' % value.name
     kind = value.type.tensor_type
+    if not value.type.HasField('tensor_type') or dtype_of(kind.elem_type) not in TRAVELLING:
+        return 'input %s is no tensor of %s' % (value.name, ', '.join(TRAVELLING))
     if wanted is not None and not kind.HasField('shape'):
         kind.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in wanted)
     if not kind.HasField('shape'):
@@ -201,13 +228,18 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         graph = inferred(model)
     except ExportError as error:
         raise ExportError('%s with a batch of 1: export the model with one' % error) from error
-    for value in (*graph.value_info, *graph.output):
+    for value in (*model.graph.input, *graph.value_info, *graph.output):
         if size_bytes(value) > MAX_TENSOR_BYTES:
             raise ExportError('tensor %s would take %d bytes, more than %d'
                               % (value.name, size_bytes(value), MAX_TENSOR_BYTES))
     found = {v.name: v for v in graph.output}
     for value in model.graph.output:
         value.CopyFrom(found[value.name])
+    shapeless = [v.name for v in model.graph.output
+                 if not v.type.tensor_type.HasField('shape')
+                 or v.type.tensor_type.elem_type == onnx.TensorProto.UNDEFINED]
+    if shapeless:
+        raise ExportError(DEPENDS % ', '.join(shapeless))
     return model
 
 

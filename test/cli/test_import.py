@@ -364,3 +364,27 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
     assert cli.main(['import', str(source), '--out', str(home)]) == 2
     assert 'would be lost' in capsys.readouterr().err
     assert (home / 'letter.txt').read_text() == 'dear'
+
+
+def broken(change):
+    """Return a classifier with one thing in it that no exporter writes."""
+    model = models.classifier()
+    change(model)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(('content', 'said'), [
+    (models.classifier().SerializeToString().replace(b'scores', b'sc\x96res'), 'no text'),
+    (broken(lambda m: m.graph.input[0].type.tensor_type.shape.dim[0].__setattr__(
+        'dim_value', 1 << 40)), 'would take'),
+    (broken(lambda m: m.graph.input[0].type.tensor_type.__setattr__(
+        'elem_type', TensorProto.STRING)), 'is no tensor of'),
+    (broken(lambda m: m.graph.node.reverse()), 'malformed'),
+    (broken(lambda m: m.graph.node[0].__setattr__('op_type', 'Convolute')), 'malformed'),
+    (broken(lambda m: m.opset_import[0].__setattr__('version', 99)), 'opset 99'),
+    (broken(lambda m: m.graph.initializer[0].__setattr__('data_type', 99)), 'unknown type 99'),
+])
+def test_what_no_exporter_writes_is_told_in_one_line(tmp_path, capsys, content, said):
+    path = tmp_path / 'users.onnx'
+    path.write_bytes(content)
+    assert said in refusal(tmp_path, capsys, path)

@@ -24,7 +24,7 @@ from crowdhmt_ros.graph.cuts import (  # noqa: E402
 )
 from crowdhmt_ros.graph.split import check_pieces, check_split, pieces, split  # noqa: E402
 
-from .random_graphs import SHAPE, make, models, value  # noqa: E402
+from .cut_graphs import SHAPE, make, models, value  # noqa: E402
 
 RANDOM = settings(max_examples=60, deadline=None, derandomize=True,
                   suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -238,3 +238,13 @@ def test_operators_out_of_order_are_refused():
     model = make([relu('a', 'y'), conv('x', 'a')], [value('x')], [value('y')], {'w': WEIGHT})
     with pytest.raises(ExportError, match='sort the graph'):
         cut_sets(model)
+
+
+def test_nothing_is_offered_behind_which_little_is_left():
+    small = np.full((2, 2, 1, 1), 0.1, np.float32)
+    point = helper.make_node('Conv', ['c', 'k'], ['y'], 'y', kernel_shape=[1, 1])
+    model = make([conv('x', 'a'), conv('a', 'b'), *(conv('b' if i == 0 else 'c%d' % (i - 1),
+                  'c' if i == 5 else 'c%d' % i) for i in range(6)), point],
+                 [value('x')], [value('y')], {'w': WEIGHT, 'k': small})
+    assert ('c',) in names(cut_sets(model))
+    assert ('c',) not in names(offer(model, 20))
