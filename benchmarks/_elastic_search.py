@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -47,7 +47,9 @@ def variants_distinct() -> Figure:
     net = make_elastic(resnet18(10, edge=32), torch.zeros(2, 3, 32, 32)).net
     space = generate(net)
     made_s = time.monotonic() - began_s
-    rng, found, resolved = np.random.default_rng(0), set(), set()
+    rng = np.random.default_rng(0)
+    found: Set[str] = set()
+    resolved: Set[Genome] = set()
     while len(found) < DISTINCT_TARGET and len(resolved) < MOST_RESOLVED:
         genome = space.random(rng)
         if genome not in resolved:
@@ -197,7 +199,7 @@ def search_figures(data: Path, *, seed: int = 1, say: Say = lambda line: None) -
 def _searched(meter: _Cached, space: Space, budget: int, seed: int, say: Say) -> Front:
     began_s = time.monotonic()
     front = search(space, lambda genomes: meter.objectives(space, genomes), budget=budget,
-                   population=POPULATION, seed=seed, starts=[space.whole])
+                   population=POPULATION, seed=seed, starts=space.ends)
     say('%d variants of %.3g measured in %.0f s: front of %d, hypervolume %.4f' % (
         front.evaluations, space.size, time.monotonic() - began_s, len(front.genomes),
         _volume(front.objectives)))

@@ -86,14 +86,14 @@ def run(args: argparse.Namespace) -> int:
     net = load(args.family)
     meter, count = _meter(args, net)
     space, about = _space(args, meter)
-    meter_macs = space.stages[0][0].macs, space.stages[0][0].words
+    whole = space.stages[0][0].macs, space.stages[0][0].words
 
     def evaluate(genomes: Sequence[Tuple[int, ...]]) -> List[Tuple[float, ...]]:
-        return [_objectives(meter, space, g, meter_macs) for g in genomes]
+        return [_objectives(meter, space, g, whole) for g in genomes]
 
     with _shown('searching') as progress:
         front = pareto.search(space, evaluate, budget=args.budget, population=args.population,
-                              seed=args.seed, starts=[space.whole], progress=progress)
+                              seed=args.seed, starts=space.ends, progress=progress)
     chosen = pareto.spread(front.objectives, args.front)
     _write(args.out, {
         'format': FORMAT, 'format_version': FORMAT_VERSION, 'seed': args.seed, **about,

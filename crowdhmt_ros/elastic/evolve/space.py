@@ -85,6 +85,12 @@ class Space:
         """Genome of the backbone itself."""
         return (len(self.exits) - 1, *(0,) * len(self.stages))
 
+    @property
+    def ends(self) -> Tuple[Genome, ...]:
+        """Genomes of the backbone up to each exit, the whole one first."""
+        stages = (0,) * len(self.stages)
+        return tuple((number, *stages) for number in reversed(range(len(self.exits))))
+
     def variant(self, genome: Genome) -> Variant:
         """
         Return the variant that a genome describes.

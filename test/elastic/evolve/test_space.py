@@ -75,6 +75,8 @@ def test_random_genomes_are_valid_and_repeatable():
 
 def test_a_generated_space_holds_the_whole_network_and_all_its_exits(net, space):
     assert space.variant(space.whole) == net.whole()
+    assert space.ends[0] == space.whole
+    assert [space.variant(g).exit_index for g in space.ends] == [1, 0]
     assert space.exits == net.structure.exits
     assert space.stages[0][0].macs == net.plan(net.whole()).macs
     assert space.stages[0][0].words == weight_words(net.plan(net.whole()))
