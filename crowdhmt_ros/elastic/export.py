@@ -38,8 +38,10 @@ def to_onnx(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter's tracing engine is deprecated; the new one writes opset 18 and up.
         warnings.simplefilter('ignore')
-        torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET,
-                          input_names=[INPUT_NAME], output_names=_outputs(module, example))
+        torch.onnx.export(
+            module, (example,), buffer,  # type: ignore[arg-type]
+            dynamo=False, opset_version=OPSET, input_names=[INPUT_NAME],
+            output_names=_outputs(module, example))
     model = onnx.load_model_from_string(buffer.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)
     opset = max(o.version for o in model.opset_import if o.domain in ('', 'ai.onnx'))

@@ -9,7 +9,7 @@ family's shared tensors, so that an exported graph needs no weights but those.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import fx, nn
 from crowdhmt_ros.elastic.exits import ExitHead, exit_name
 from crowdhmt_ros.elastic.norms import Statistics, statistics_of
 from crowdhmt_ros.elastic.plan import NetPlan
-from crowdhmt_ros.elastic.steps import Apply, Concat, Norm, Normalise, Part, Program
+from crowdhmt_ros.elastic.steps import Apply, Concat, Normalise, Part, Program
 from crowdhmt_ros.elastic.supernet import Supernet, subsampled
 from crowdhmt_ros.graph.family import Recipe, realise
 from crowdhmt_ros.types import Variant
@@ -157,21 +157,22 @@ class _Builder:
         for number, step in enumerate(program):
             if isinstance(step, Concat):
                 continue
-            scale = bias = None
-            if step.norm is not None:
-                scale, bias = self._folded(name, step)
-            if isinstance(step, Apply):
-                self.recipes['%s.weight%d' % (key, number)] = self._weight(
-                    step.weight, scale, tokens)
-                if bias is None and step.bias is not None:
-                    bias = self._shared(step.bias)
-            else:
-                assert scale is not None
-                self.recipes['%s.weight%d' % (key, number)] = _whole(scale, self.tensors)
-            if bias is not None:
-                self.recipes['%s.bias%d' % (key, number)] = (
-                    bias if isinstance(bias, Recipe) else _whole(bias, self.tensors))
+            for leaf, recipe in self._recipes(name, step, tokens):
+                self.recipes['%s.%s%d' % (key, leaf, number)] = recipe
         return self.graph.call_module(key, (source,))
+
+    def _recipes(self, node: str, step: Union[Apply, Normalise], tokens: bool
+                 ) -> Iterator[Tuple[str, Recipe]]:
+        """Yield the recipes of a step's weight and bias."""
+        scale, shift = (None, None) if step.norm is None else self._folded(node, step)
+        if isinstance(step, Apply):
+            yield 'weight', self._weight(step.weight, scale, tokens)
+        elif scale is not None:
+            yield 'weight', _whole(scale, self.tensors)
+        if shift is not None:
+            yield 'bias', _whole(shift, self.tensors)
+        elif isinstance(step, Apply) and step.bias is not None:
+            yield 'bias', self._shared(step.bias)
 
     def _shared(self, part: Part) -> Recipe:
         if part.tensor not in self.tensors:
@@ -188,9 +189,10 @@ class _Builder:
         slices = part.slices[::-1] if tokens else part.slices
         return Recipe(part.tensor, slices, scale, 1 if tokens and scale else 0)
 
-    def _folded(self, node: str, step: Any) -> Tuple[str, str]:
+    def _folded(self, node: str, step: Union[Apply, Normalise]) -> Tuple[str, str]:
         """Store scale and bias of a normalisation in its context; return their names."""
-        norm: Norm = step.norm
+        norm = step.norm
+        assert norm is not None
         key = self.plan.key(node, norm.key)
         if key + '.scale' not in self.tensors:
             mean, variance = (v.double().cpu() for v in statistics_of(self.statistics, key))
@@ -199,9 +201,8 @@ class _Builder:
             if norm.gain is not None and norm.shift is not None:
                 scale = scale * self.net.part(norm.gain).detach().double().cpu()
                 shift = self.net.part(norm.shift).detach().double().cpu()
-            own = getattr(step, 'bias', None)
-            if own is not None:
-                mean = mean - self.net.part(own).detach().double().cpu()
+            if isinstance(step, Apply) and step.bias is not None:
+                mean = mean - self.net.part(step.bias).detach().double().cpu()
             self.tensors[key + '.scale'] = scale.float().numpy()
             self.tensors[key + '.bias'] = (shift - mean * scale).float().numpy()
         return key + '.scale', key + '.bias'

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import nn
@@ -113,11 +113,14 @@ class _Trial:
         self._wanted = _shapes(self._net(self._example, self._net.whole()))
 
     @torch.no_grad()
-    def fails(self, structure: Structure, choices: Tuple[OperatorChoice, ...], stage: int
-              ) -> str:
-        """Return why a variant does not run, '' where it does."""
-        stages = tuple(choices if i == stage else () for i in range(len(structure.stages)))
-        variant = Variant(stages, len(structure.exits) - 1)
+    def fails(self, structure: Structure, stages: Mapping[int, OperatorChoice]) -> str:
+        """
+        Return why a variant does not run, '' where it does.
+
+        :param stages: number of a stage -> its operator
+        """
+        chosen = tuple((stages[i],) if i in stages else () for i in range(len(structure.stages)))
+        variant = Variant(chosen, len(structure.exits) - 1)
         try:
             found = _shapes(self._net.run(
                 self._example, resolve(structure, self._net.graph, variant)))
@@ -156,12 +159,12 @@ def _only(structure: Structure, index: int) -> Structure:
 
 
 def _with_tried_widths(trial: _Trial, structure: Structure) -> Structure:
-    half = (OperatorChoice('channel', (('ratio', 0.5),)),)
+    """Try all widths at once; where that fails, one group after the other."""
+    if not _halved(trial, structure):
+        return structure
     groups, left = dict(structure.groups), list(structure.left_alone)
     for index, group in structure.groups.items():
-        if group.fixed:
-            continue
-        reason = trial.fails(_only(structure, index), half, group.stage)
+        reason = '' if group.fixed else _halved(trial, _only(structure, index))
         if reason:
             groups[index] = replace(group, fixed=reason)
             left += [LeftAlone(u.name, 'width', reason) for u in structure.units
@@ -169,34 +172,53 @@ def _with_tried_widths(trial: _Trial, structure: Structure) -> Structure:
     return replace(structure, groups=groups, left_alone=tuple(left))
 
 
+def _halved(trial: _Trial, structure: Structure) -> str:
+    half = OperatorChoice('channel', (('ratio', 0.5),))
+    return trial.fails(structure, dict.fromkeys(range(len(structure.stages)), half))
+
+
 def _with_tried_depths(trial: _Trial, structure: Structure) -> Structure:
-    stages, left = list(structure.stages), list(structure.left_alone)
+    """Try without all blocks that may go; where that fails, without one after the other."""
+    if not _shortened(trial, structure):
+        return structure
     for index, stage in enumerate(structure.stages):
         for number, block in enumerate(stage.blocks):
-            if not block.droppable:
-                continue
-            only = tuple(replace(b, droppable=i == number) for i, b in enumerate(stage.blocks))
-            tried = [replace(stage, blocks=only) if i == index else s
-                     for i, s in enumerate(structure.stages)]
-            fewer = (OperatorChoice('depth', (('blocks', len(stage.blocks) - 1),)),)
-            reason = trial.fails(replace(structure, stages=tuple(tried)), fewer, index)
+            alone = _with_droppable(structure, index, {number} if block.droppable else set())
+            reason = _shortened(trial, alone, (index,))
             if reason:
-                blocks = tuple(replace(b, droppable=False) if i == number else b
-                               for i, b in enumerate(stages[index].blocks))
-                stages[index] = replace(stages[index], blocks=blocks)
-                left.append(LeftAlone('block %s' % block.border, 'depth', reason))
-    return replace(structure, stages=tuple(stages), left_alone=tuple(left))
+                kept = {i for i, b in enumerate(structure.stages[index].blocks)
+                        if b.droppable and i != number}
+                structure = _with_droppable(structure, index, kept)
+                structure = replace(structure, left_alone=(
+                    *structure.left_alone, LeftAlone(block.border, 'depth', reason)))
+    return structure
+
+
+def _shortened(trial: _Trial, structure: Structure, indices: Sequence[int] = ()) -> str:
+    """Leave out all that may go, in some stages or in all of them."""
+    stages = {index: OperatorChoice('depth', (('blocks', stage.least_blocks),))
+              for index, stage in enumerate(structure.stages)
+              if len(stage.blocks) > stage.least_blocks and (not indices or index in indices)}
+    return trial.fails(structure, stages) if stages else ''
+
+
+def _with_droppable(structure: Structure, index: int, numbers: Set[int]) -> Structure:
+    """Let only some blocks of a stage be left out."""
+    stages = list(structure.stages)
+    blocks = tuple(replace(b, droppable=i in numbers) for i, b in enumerate(stages[index].blocks))
+    stages[index] = replace(stages[index], blocks=blocks)
+    return replace(structure, stages=tuple(stages))
 
 
 def _with_tried_strides(trial: _Trial, structure: Structure) -> Structure:
     stages = list(structure.stages)
-    wider = (OperatorChoice('scale', (('stride', 2),)),)
+    wider = OperatorChoice('scale', (('stride', 2),))
     for index, stage in enumerate(structure.stages):
         if not any(u.kernel for u in structure.units_of(index)):
             reason = 'it works on tokens, which have no stride'
         elif min(stage.extent, default=1) < 2:
             reason = 'its result has a single place already'
         else:
-            reason = trial.fails(structure, wider, index)
+            reason = trial.fails(structure, {index: wider})
         stages[index] = replace(stage, stride_refused=reason)
     return replace(structure, stages=tuple(stages))

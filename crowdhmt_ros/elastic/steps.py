@@ -126,6 +126,12 @@ def parts_of(program: Program) -> Tuple[Part, ...]:
     return tuple(p for p in found if p is not None)
 
 
+def norms_of(program: Program) -> Tuple[Norm, ...]:
+    """List every batch normalisation of a program."""
+    norms = [None if isinstance(step, Concat) else step.norm for step in program]
+    return tuple(n for n in norms if n is not None)
+
+
 def full(tensor: str, *shape: int) -> Part:
     """Return the whole of a tensor."""
     return Part(tensor, tuple((0, extent) for extent in shape))

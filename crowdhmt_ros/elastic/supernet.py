@@ -53,7 +53,7 @@ class Supernet(nn.Module):
         self.axes = {s.border: _channel_axis(traced.shapes[s.border], s)
                      for s in structure.stages}
         self.epsilons = {c.node: c.epsilon for c in structure.cuttables}
-        self._nodes = {node.name: node for node in self.graph.nodes}
+        self._nodes: Dict[str, fx.Node] = {n.name: n for n in self.graph.nodes}
         self._take_over(traced)
         self._add_exits(seed)
 
@@ -147,7 +147,8 @@ class Supernet(nn.Module):
 
     def node(self, name: str) -> fx.Node:
         """Return a node of the graph by its name."""
-        return self._nodes[name]
+        nodes: Dict[str, fx.Node] = self._nodes
+        return nodes[name]
 
     def kept_layer(self, path: str) -> nn.Module:
         """Return a layer that is kept whole, by its path in the backbone."""

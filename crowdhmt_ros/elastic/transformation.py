@@ -16,6 +16,7 @@ import torch
 from crowdhmt_ros.elastic.exits import exit_name
 from crowdhmt_ros.elastic.norms import CollectingNorms, Norms, Statistics
 from crowdhmt_ros.elastic.operators.table import FORMS
+from crowdhmt_ros.elastic.steps import norms_of
 from crowdhmt_ros.elastic.structure import Unit
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.types import Variant
@@ -211,9 +212,8 @@ def backbone_statistics(net: Supernet) -> Dict[str, Tuple[torch.Tensor, torch.Te
     """Return the statistics of the whole network that its normalisations came with."""
     plan, found = net.plan(net.whole()), {}
     for unit in net.structure.units:
-        for step in plan.programs.get(unit.node, ()):
-            norm = getattr(step, 'norm', None)
-            if norm is not None and norm.layer in net.running:
+        for norm in norms_of(plan.programs.get(unit.node, ())):
+            if norm.layer in net.running:
                 mean, variance = net.running[norm.layer]
                 found[plan.key(unit.node, norm.key)] = (mean.double(), variance.double())
     return found
@@ -249,8 +249,8 @@ def calibrate(net: Supernet, variants: Iterable[Variant], images: Sequence[torch
 def missing(net: Supernet, variant: Variant, statistics: Mapping[str, object]) -> List[str]:
     """Name the statistics that a variant needs and that are not there."""
     plan = net.plan(variant)
-    keys = [plan.key(node, step.norm.key) for node, program in plan.programs.items()
-            for step in program if getattr(step, 'norm', None) is not None]
+    keys = [plan.key(node, norm.key) for node, program in plan.programs.items()
+            for norm in norms_of(program)]
     return [key for key in keys if key not in statistics]
 
 

@@ -48,11 +48,13 @@ class Svd(FormBase):
     def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
                 ) -> Dict[str, torch.Tensor]:
         """Factorize at full rank; `program` takes the first columns."""
-        root, back = roots_of(moment, weight.shape[1])
-        weighted = torch.einsum('nc...,cd->nd...', weight, root)
+        weighted = weight
+        if moment is not None:
+            root, back = roots_of(moment, weight.shape[1])
+            weighted = torch.einsum('nc...,cd->nd...', weight, root)
         u, s, v = singular(weighted.flatten(1))
         thin = (s.sqrt()[:, None] * v).reshape(len(s), *weight.shape[1:])
-        basis = torch.einsum('rd...,dc->rc...', thin, back)
+        basis = thin if moment is None else torch.einsum('rd...,dc->rc...', thin, back)
         wide = u * s.sqrt()
         ones = (1,) * len(unit.kernel)
         return {unit.name + '.svd.basis': basis,
