@@ -22,7 +22,7 @@ import torch
 from crowdhmt_ros.elastic.operators.macs import cost_refusal, whole
 from crowdhmt_ros.elastic.operators.operator import FormBase, Parameters, UnitShape
 from crowdhmt_ros.elastic.operators.smooth import likeness
-from crowdhmt_ros.elastic.operators.svd import roots_of
+from crowdhmt_ros.elastic.operators.svd import roots_of, singular
 from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program, Span
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.errors import ExportError
@@ -63,9 +63,7 @@ class Fire(FormBase):
         """Squeeze to the inputs' directions that the outputs need most, expand by projection."""
         root, back = roots_of(moment, unit.inputs)
         near, taps = likeness(unit), weight.flatten(2).transpose(1, 2)
-        needed = taps.flatten(0, 1).T @ (near @ taps).flatten(0, 1)
-        _, vectors = torch.linalg.eigh(root @ needed @ root)
-        basis = vectors.flip(1)[:, :_squeeze(whole(unit), SQUEEZES[0])]
+        basis = _directions(near, taps, root)[:, :_squeeze(whole(unit), SQUEEZES[0])]
         expand = taps @ (root @ basis)  # (outputs, taps, squeezed)
         # What a 1x1 convolution sees of the kernel: the centre tells about its neighbourhood.
         centre = torch.einsum('t,nts->ns', near[len(near) // 2], expand)
@@ -99,6 +97,22 @@ class Fire(FormBase):
                      shape.bias(half), shape.stride, _centre_padding(shape), ones, 1,
                      shape.norm(half))
         return squeeze, _wide(shape, squeezed, (0, half)), near, Concat((2, 3))
+
+
+def _directions(near: torch.Tensor, taps: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+    """
+    Return the directions of the inputs by how much the outputs need them, (inputs, directions).
+
+    :param near: how alike the taps' places are, (taps, taps)
+    :param taps: weights, (outputs, taps, inputs)
+    :param root: of the inputs' second moment
+    """
+    if len(near) == 1:  # the smaller Gram matrix may be the outputs'
+        return singular(taps[:, 0] @ root)[2].T
+    needed = taps.flatten(0, 1).T @ (near @ taps).flatten(0, 1)
+    _, vectors = torch.linalg.eigh(root @ needed @ root)
+    directions: torch.Tensor = vectors.flip(1)
+    return directions
 
 
 def _wide(shape: UnitShape, squeezed: int, span: Span) -> Apply:
