@@ -23,6 +23,7 @@ from crowdhmt_ros.graph.passes.operands import (
     permutation,
     same_extents,
 )
+from crowdhmt_ros.graph.passes.views import is_view
 
 NAME = 'identity'
 NEUTRAL = {'Mul': 1, 'Div': 1, 'Add': 0, 'Sub': 0, 'Pow': 1}
@@ -50,8 +51,10 @@ def _cast(graph: Graph, operator: Operator) -> Optional[str]:
 
 def _transpose(graph: Graph, operator: Operator) -> Optional[str]:
     perm = permutation(graph, operator)
-    moves = perm is None or perm != tuple(range(len(perm)))
-    return None if moves else 'its permutation moves no axis'
+    if perm is not None and perm == tuple(range(len(perm))):
+        return 'its permutation moves no axis'
+    single = is_view(graph, operator) and _view(graph, operator) is not None
+    return 'its permutation moves axes of one element only' if single else None
 
 
 def _view(graph: Graph, operator: Operator) -> Optional[str]:

@@ -105,6 +105,8 @@ APPLIES = [
     Case('cast to the same type', identity.PASS, X4, Y4, 't = Cast<to=1>(x) y = Relu(t)', 'Relu'),
     Case('transposition of nothing', identity.PASS, X4, Y4,
          't = Transpose<perm=[0,1,2,3]>(x) y = Relu(t)', 'Relu'),
+    Case('transposition of single elements', identity.PASS, 'float[1,1,5] x', 'float[1,1,5] y',
+         't = Transpose<perm=[1,0,2]>(x) y = Relu(t)', 'Relu'),
     Case('reshape to the same shape', identity.PASS, X4, Y4, 't = Reshape(x, s) y = Relu(t)',
          'Relu', {'s': whole(1, 4, -1, 6)}),
     Case('flatten of what is flat', identity.PASS, ROWS, 'float[3,4] y',
