@@ -26,7 +26,7 @@ from crowdhmt_ros.graph.cuts import nested_cuts, offer
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe
 from crowdhmt_ros.graph.foreign import DEPENDS, open_outputs
 from crowdhmt_ros.graph.inference import inferred
-from crowdhmt_ros.graph.split import check_split, split
+from crowdhmt_ros.graph.split import Reference, split
 from crowdhmt_ros.graph.transform import transform
 from crowdhmt_ros.types import InputSpec, Variant
 
@@ -265,13 +265,16 @@ def _cuts(model: onnx.ModelProto, wishes: Wishes, notes: List[str]
     if wishes.pieces:
         offered = nested_cuts(model, offered)
     held: List[Tuple[str, ...]] = []
+    if wishes.cuts <= 0:
+        return {}
+    reference = Reference(model)
     for tensors in offered:
         try:
-            check_split(model, *split(model, tensors), tolerance=TOLERANCE)
+            reference.check(split(model, tensors), TOLERANCE)
             held.append(tensors)
         except ExportError as error:
             notes.append('left out a cut: %s' % error)
-    if not held and wishes.cuts > 0:
+    if not held:
         notes.append('the model has no place to cut it: it runs whole')
     return {'%s-cut%d' % (slug(wishes.name), i + 1): t for i, t in enumerate(held)}
 

@@ -23,7 +23,7 @@ from crowdhmt_ros.bundle.manifest import CROSSING_TYPES
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import FamilyGraph, Recipe, realise
-from crowdhmt_ros.graph.split import TOLERANCE, check_pieces, check_split, pieces, split
+from crowdhmt_ros.graph.split import TOLERANCE, Reference, pieces, split
 from crowdhmt_ros.types import LayerCost
 
 ALIGNMENT_BYTES = 64
@@ -166,14 +166,17 @@ def parts(graph: FamilyGraph, tolerance: float = TOLERANCE) -> Iterator[Part]:
     :raises ExportError: it differs by more, or a cut does not part the graph
     """
     yield Part(graph.variant_id + '-whole', 'whole', graph.model)
+    if not graph.cuts:
+        return
+    reference = Reference(graph.model)
     for cut_id, tensors in graph.cuts.items():
         head, tail = split(graph.model, tensors)
-        check_split(graph.model, head, tail, tolerance=tolerance)
+        reference.check((head, tail), tolerance)
         yield Part(cut_id + '-head', 'head', head, cut_id)
         yield Part(cut_id + '-tail', 'tail', tail, cut_id)
     if graph.pieces and len(graph.cuts) > 1:
         chain = pieces(graph.model, tuple(graph.cuts.values()))
-        check_pieces(graph.model, chain, tolerance=tolerance)
+        reference.check(chain, tolerance)
         for cut_id, piece in zip(graph.cuts, chain[1:-1]):
             yield Part(cut_id + '-piece', 'piece', piece, cut_id)
 

@@ -211,36 +211,58 @@ def _taken(graph: _Graph, begin: Sequence[str], ends: Sequence[str]) -> List[str
     return [name for name in begin if name in reached]
 
 
+class Reference:
+    """
+    What a whole graph gives on random input, to compare many splits of it with.
+
+    :param model: with fixed shapes
+    :param seed: of the input
+    """
+
+    def __init__(self, model: onnx.ModelProto, seed: int = 0) -> None:
+        self._given = random_inputs(model, seed)
+        self._wanted = run_model(model, self._given)
+
+    def check(self, parts: Sequence[onnx.ModelProto], tolerance: float = TOLERANCE) -> float:
+        """
+        Compare a chain of pieces with the whole, through ONNX Runtime.
+
+        :param parts: each takes what the graph is given or an earlier piece gave
+        :param tolerance: of the largest value of an output, or of 1 where that is larger
+        :returns: largest difference, on that scale
+        :raises ExportError: it is above `tolerance`, or an output is missing
+        """
+        known = dict(self._given)
+        for part in parts:
+            known.update(run_model(part, known))
+        missing = sorted(set(self._wanted) - set(known))
+        if missing:
+            raise ExportError('head and tail do not give %s' % ', '.join(missing))
+        worst = largest_difference(self._wanted, known)
+        if not worst <= tolerance:
+            raise ExportError('head and tail differ from the whole graph by %g' % worst)
+        return worst
+
+
 def check_split(model: onnx.ModelProto, head: onnx.ModelProto, tail: onnx.ModelProto, *,
                 tolerance: float = TOLERANCE, seed: int = 0) -> float:
     """
-    Compare head and tail with the whole graph on random input, through ONNX Runtime.
+    Compare head and tail with the whole graph on random input.
 
-    :param tolerance: of the largest value of an output, or of 1 where that is larger
-    :returns: largest difference, on that scale
+    :param tolerance: see `Reference.check`
+    :returns: largest difference, see `Reference.check`
     :raises ExportError: it is above `tolerance`, or an output is missing
     """
-    return check_pieces(model, (head, tail), tolerance=tolerance, seed=seed)
+    return Reference(model, seed).check((head, tail), tolerance)
 
 
 def check_pieces(model: onnx.ModelProto, parts: Sequence[onnx.ModelProto], *,
                  tolerance: float = TOLERANCE, seed: int = 0) -> float:
     """
-    Compare a chain of pieces with the whole graph on random input, through ONNX Runtime.
+    Compare a chain of pieces with the whole graph on random input.
 
-    :param parts: each takes what the graph is given or an earlier piece gave
-    :param tolerance: of the largest value of an output, or of 1 where that is larger
-    :returns: largest difference, on that scale
+    :param tolerance: see `Reference.check`
+    :returns: largest difference, see `Reference.check`
     :raises ExportError: it is above `tolerance`, or an output is missing
     """
-    known = random_inputs(model, seed)
-    wanted = run_model(model, known)
-    for part in parts:
-        known.update(run_model(part, known))
-    missing = sorted(set(wanted) - set(known))
-    if missing:
-        raise ExportError('head and tail do not give %s' % ', '.join(missing))
-    worst = largest_difference(wanted, known)
-    if not worst <= tolerance:
-        raise ExportError('head and tail differ from the whole graph by %g' % worst)
-    return worst
+    return Reference(model, seed).check(parts, tolerance)
