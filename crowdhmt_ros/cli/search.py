@@ -37,8 +37,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--layout', default='auto', help='of the data (default: found out)')
     parser.add_argument('--split', default='train', help='of the data that is measured on; the '
                         'test split is better kept for the result (default: train)')
-    parser.add_argument('--size', type=int, metavar='PIXELS', default=0,
-                        help='edge of the images (default: as stored)')
     parser.add_argument('--mean', type=float, nargs='+', default=MEANS, metavar='M',
                         help='per colour, of pixels between 0 and 1')
     parser.add_argument('--std', type=float, nargs='+', default=DEVIATIONS, metavar='S',
@@ -77,14 +75,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         import torch
 
-        from crowdhmt_ros.elastic.store import load
+        from crowdhmt_ros.elastic.store import load_family
         from crowdhmt_ros.planner import pareto
     except ImportError as error:
         raise DataError('searching needs %s; install the extras train and search'
                         % error.name) from error
     torch.set_num_threads(args.threads)
-    net = load(args.family)
-    meter, count = _meter(args, net)
+    net, _, header = load_family(args.family)
+    shape = tuple(header.backbone.example().shape[1:]) if header.backbone else ()
+    meter, count = _meter(args, net, shape)
     space, about = _space(args, meter)
     whole = space.stages[0][0].macs, space.stages[0][0].words
 
@@ -148,11 +147,12 @@ def _space(args: argparse.Namespace, meter: Remembering) -> Tuple[Space, Dict[st
     return reduced.space, {'variants': str(whole.size), 'searched': str(reduced.space.size)}
 
 
-def _meter(args: argparse.Namespace, net: Supernet) -> Tuple[Remembering, int]:
+def _meter(args: argparse.Namespace, net: Supernet, shape: Tuple[int, ...]
+           ) -> Tuple[Remembering, int]:
     """Open data and what was measured before; also return how many inputs are measured on."""
     from crowdhmt_ros.elastic.evolve.memo import Remembering, identity_of
     from crowdhmt_ros.elastic.evolve.zero_shot import ZeroShot
-    inputs, labels = _inputs(args, net)
+    inputs, labels = _inputs(args, net.structure.classes, shape)
     held, truth = inputs[args.calibration:], labels[args.calibration:]
     zero_shot = ZeroShot(net, _batches(inputs[:args.calibration]), _batches(held),
                          _batches(truth))
@@ -167,22 +167,28 @@ def _batches(values: torch.Tensor) -> List[torch.Tensor]:
     return [values[i:i + BATCH] for i in range(0, len(values), BATCH)]
 
 
-def _inputs(args: argparse.Namespace, net: Supernet) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Draw inputs for the network, and their classes."""
+def _inputs(args: argparse.Namespace, classes: int, shape: Tuple[int, ...]
+            ) -> Tuple[torch.Tensor, torch.Tensor]:
+    """
+    Draw inputs for the network, and their classes.
+
+    :param classes: of the family
+    :param shape: that the family takes
+    """
     import numpy as np
     import torch
 
     from crowdhmt_ros.datasets.opening import open_dataset
-    size = (args.size, args.size) if args.size else None
+    size = (shape[1], shape[2]) if len(shape) == 3 and shape[0] == 3 else None
     data = open_dataset(args.data, args.layout, split=args.split, size=size)
     print(data.describe())
     wanted = args.calibration + args.held
     if len(data) < wanted:
         raise DataError('%s has %d inputs in split %s, %d are asked for; give a smaller '
                         '--calibration or --held' % (args.data, len(data), args.split, wanted))
-    if net.structure.classes and len(data.classes) != net.structure.classes:
-        raise DataError('%s has %d classes, the family has %d'
-                        % (args.data, len(data.classes), net.structure.classes))
+    if len(data.classes) != classes:
+        raise DataError('%s has %d classes, the family has %d; give the data that the family '
+                        'was trained on' % (args.data, len(data.classes), classes))
     rows = np.random.default_rng(args.seed).permutation(len(data))[:wanted]
     values, labels = data.take([int(r) for r in rows])
     inputs = torch.from_numpy(np.ascontiguousarray(values)).float()
@@ -190,6 +196,9 @@ def _inputs(args: argparse.Namespace, net: Supernet) -> Tuple[torch.Tensor, torc
         inputs = _normalised(inputs, args)
     elif data.kind.value == 'window':
         inputs = inputs.transpose(1, 2).contiguous()  # channels before samples
+    if tuple(inputs.shape[1:]) != shape:
+        raise DataError('%s gives inputs of %s, the family takes %s' % (
+            args.data, *('x'.join(map(str, s)) for s in (inputs.shape[1:], shape))))
     return inputs, torch.from_numpy(np.asarray(labels))
 
 

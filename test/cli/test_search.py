@@ -1,8 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import json
-import sys
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,19 +11,19 @@ pytest.importorskip('pymoo', reason='searching needs the extra search')
 import torch
 
 from crowdhmt_ros.cli.main import main
-from crowdhmt_ros.elastic.backbones.resnet import residual
 from crowdhmt_ros.elastic.evolve.memo import Remembering
 from crowdhmt_ros.elastic.evolve.zero_shot import Measured
-from crowdhmt_ros.elastic.make_elastic import make_elastic
+from crowdhmt_ros.elastic.store import Reference, elastic_of, save_family
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.types import OperatorChoice, Variant, variant_from_json
+
+BACKBONE = Reference('residual', 2, {'widths': [16, 24], 'blocks': 1, 'edge': 32})
 
 
 @pytest.fixture(scope='module')
 def net():
     torch.manual_seed(0)
-    module = residual(2, widths=(16, 24), blocks=1, edge=64)
-    return make_elastic(module, torch.zeros(2, 3, 16, 16)).net
+    return elastic_of(BACKBONE, (1,))
 
 
 @pytest.fixture(scope='module')
@@ -40,18 +38,17 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def family(monkeypatch, net, tmp_path):
-    """A file whose opening gives the network."""
-    monkeypatch.setitem(sys.modules, 'crowdhmt_ros.elastic.store',
-                        SimpleNamespace(load=lambda path: net))
-    return tmp_path / 'family.pt'
+@pytest.fixture(scope='module')
+def family(net, tmp_path_factory):
+    path = tmp_path_factory.mktemp('family') / 'family.pt'
+    save_family(net, path, backbone=BACKBONE)
+    return path
 
 
 def command(family, photos, out, *more):
-    return ['search', str(family), '--data', str(photos), '--split', 'all', '--size', '16',
-            '--calibration', '8', '--held', '16', '--out', str(out), '--front', '4',
-            '--budget', '24', '--population', '6', '--threads', '1', *more]
+    return ['search', str(family), '--data', str(photos), '--split', 'all',
+            '--calibration', '8', '--held', '16', '--out', str(out), '--front', '4', '--budget',
+            '24', '--population', '6', '--threads', '1', *more]
 
 
 def test_one_command_writes_the_front(net, family, photos, tmp_path, capsys):
@@ -75,11 +72,12 @@ def test_one_command_writes_the_front(net, family, photos, tmp_path, capsys):
 def test_a_search_that_was_cut_off_goes_on_to_the_same_front(family, photos, tmp_path, capsys):
     once, twice = tmp_path / 'once.json', tmp_path / 'twice.json'
     memo = tmp_path / 'once.json.measured'
-    assert main(command(family, photos, once)) == 0
+    assert main(command(family, photos, once, '--whole-space')) == 0
     whole = memo.read_bytes()
     cut = tmp_path / 'cut'
     cut.write_bytes(whole[:len(whole) // 2])
-    assert main(command(family, photos, twice, '--memo', str(cut))) == 0
+    assert main(command(family, photos, twice, '--whole-space', '--memo',
+                        str(cut))) == 0
     assert 'going on with' in capsys.readouterr().out
     assert twice.read_text() == once.read_text()
     assert cut.read_bytes() == whole
@@ -97,6 +95,15 @@ def test_what_cannot_be_used_is_said_in_one_line(family, photos, tmp_path, capsy
     assert words in said
     assert said.count('\n') == 1
     assert not (tmp_path / 'front.json').exists()
+
+
+def test_other_data_and_no_family_are_said(family, photos, tmp_path, capsys):
+    (photos / 'third').mkdir()
+    cv2.imwrite(str(photos / 'third' / '0.png'), np.zeros((16, 16, 3), np.uint8))
+    assert main(command(family, photos, tmp_path / 'front.json')) == 2
+    assert 'has 3 classes, the family has 2' in capsys.readouterr().err
+    assert main(command(tmp_path / 'none.pt', photos, tmp_path / 'front.json')) == 2
+    assert 'none.pt' in capsys.readouterr().err
 
 
 class Counting:
