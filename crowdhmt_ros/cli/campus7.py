@@ -1,35 +1,42 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The task `campus7`: which data, which network, which front, and how it is measured.
+The task `campus7`: which data, which network, which front.
 
-Here the campus (scenes), `elastic` (training) and `bundle` (writing) meet.
+Here the campus (scenes), photos and `elastic` (training) meet; `campus7_bundle` measures and
+writes what comes out.
 """
 from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdhmt_ros.bundle.materialise import materialise
-from crowdhmt_ros.bundle.reader import Bundle, open_bundle
-from crowdhmt_ros.bundle.reopen import description_of, family_of
-from crowdhmt_ros.bundle.writer import Description, write_bundle
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
-from crowdhmt_ros.cli.crossings import measure_crossings, prepared, thin
-from crowdhmt_ros.elastic.stage_shapes import Backbone, residual_backbone
-from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, TEST_FILES, TRAIN_FILES, Images
-from crowdhmt_ros.elastic.training import Cycle, Normalisation, Recipe, uniform
-from crowdhmt_ros.graph.family import Family, FamilyGraph
-from crowdhmt_ros.graph.split import last_output
-from crowdhmt_ros.types import InputSpec, Variant
+from crowdhmt_ros.datasets.campus_photos import PHOTO_WEIGHTS, load_photos
+from crowdhmt_ros.elastic.operators.asymmetric import asymmetric
+from crowdhmt_ros.elastic.operators.channel import channel
+from crowdhmt_ros.elastic.operators.depth import depth
+from crowdhmt_ros.elastic.operators.fire import fire
+from crowdhmt_ros.elastic.operators.ghost import ghost
+from crowdhmt_ros.elastic.operators.scale import scale
+from crowdhmt_ros.elastic.operators.sparse import sparse
+from crowdhmt_ros.elastic.operators.svd import svd
+from crowdhmt_ros.elastic.store import Reference
+from crowdhmt_ros.elastic.teaching.images import Images
+from crowdhmt_ros.elastic.teaching.mixture import Normalisation
+from crowdhmt_ros.elastic.teaching.recipe import Recipe
+from crowdhmt_ros.elastic.teaching.recipe_file import read_recipe
+from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.share import config_folders
+from crowdhmt_ros.types import InputSpec, OperatorChoice, Variant
 
 EDGE = 64
 TRAIN_BANDS = ('noon', 'afternoon')
@@ -37,8 +44,12 @@ TEST_BANDS = ('noon', 'afternoon', 'dusk')
 TRAIN_SCENE_SEED = 71001
 TEST_SCENE_SEED = 71002
 NORMALISATION = Normalisation()
-CUT_AFTER_STAGES = (1, 2)
-"""Where a variant with later stages may be split, see docs/decisions/0007-cuts.md."""
+BACKBONE = Reference('residual', len(CLASSES),
+                     {'widths': (32, 64, 128, 192), 'blocks': 2, 'edge': EDGE})
+EXITS = (3,)
+"""Stages after which the network may answer early."""
+SHORTER = ((depth(2),), (depth(1),), (depth(1),), (depth(1),))
+"""One block less in each stage; the stem counts as a block of the first."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -55,6 +66,7 @@ class Amounts:
     :param test_scenes: per band of `TEST_BANDS`
     :param test_photo_limit: per test file, 0 for all
     :param crossing_scenes: of the test scenes, to measure what crosses to a peer
+    :param calibration_images: from which each variant gets its statistics
     """
 
     photos_per_epoch: int = 16000
@@ -63,29 +75,144 @@ class Amounts:
     test_scenes: int = 6006
     test_photo_limit: int = 0
     crossing_scenes: int = 1001
+    calibration_images: int = 4096
 
 
-FULL = (Amounts(), Recipe())
-QUICK = (Amounts(2560, 1536, 1050, 3003, crossing_scenes=280),
-         Recipe((Cycle(3, 0.03, ((0.0, 40), (0.6, 64))),)))
+FULL = (Amounts(), 'campus7')
+QUICK = (Amounts(2560, 1536, 1050, 1050, 700, 280, 1024), 'campus7_quick')
+"""Amounts, and the name of the recipe under config/recipes."""
 
 
-def backbone() -> Backbone:
-    """Describe the largest network."""
-    return residual_backbone(len(CLASSES))
+@dataclass(frozen=True)
+class Member:
+    """
+    A variant of the front: the same in all stages that it runs.
+
+    :param width: ratio of the channels
+    :param shorter: with one block less in each stage
+    :param exit_index: where it answers
+    :param form: operator that rewrites its layers
+    :param optional: kept only where no other variant is both cheaper and more accurate
+    """
+
+    width: float = 1.0
+    shorter: bool = False
+    exit_index: int = 1
+    form: Optional[OperatorChoice] = None
+    optional: bool = False
+
+    def variant(self) -> Variant:
+        """Describe it as the network takes it."""
+        narrow = (channel(self.width),) if self.width < 1.0 else ()
+        form = () if self.form is None else (self.form,)
+        stages = (*EXITS, len(SHORTER))[self.exit_index]
+        return Variant(tuple(
+            (*narrow, *(SHORTER[s] if self.shorter else ()), *form) for s in range(stages)),
+            self.exit_index)
+
+
+FRONT: Mapping[str, Member] = {
+    'w100d2': Member(),
+    'w075d2': Member(0.75),
+    'w050d2': Member(0.5),
+    'w050d1': Member(0.5, shorter=True),
+    'w038d1': Member(0.375, shorter=True),
+    'w038d1e0': Member(0.375, shorter=True, exit_index=0),
+    'w100d2svd': Member(form=svd(0.5), optional=True),
+    'w075d2svd': Member(0.75, form=svd(0.5), optional=True),
+    'w100d2fire': Member(form=fire(0.25), optional=True),
+    'w075d2ghost': Member(0.75, form=ghost(), optional=True),
+    'w100d2sparse': Member(form=sparse(4), optional=True),
+    'w100d2asym': Member(form=asymmetric(), optional=True),
+    'w100d2k1': Member(form=scale(kernel=1), optional=True),
+}
+"""Width in %, depth, exit or operator; the first six are always written."""
 
 
 def front() -> Dict[str, Variant]:
-    """Name the variants of the front, richest first: width in %, depth, exit."""
-    net = backbone()
-    return {
-        'w100d2': uniform(net, 1.0, 2),
-        'w075d2': uniform(net, 0.75, 2),
-        'w050d2': uniform(net, 0.5, 2),
-        'w050d1': uniform(net, 0.5, 1),
-        'w038d1': uniform(net, 0.375, 1),
-        'w038d1e0': uniform(net, 0.375, 1, 0),
-    }
+    """Name the variants that are measured, in the order of `FRONT`."""
+    return {name: member.variant() for name, member in FRONT.items()}
+
+
+def kept(macs: Mapping[str, int], accuracy: Mapping[str, float]) -> Tuple[str, ...]:
+    """
+    Choose what is written: all that is not optional, and of the rest what nothing dominates.
+
+    :param macs: variant_id -> multiply-accumulates
+    :param accuracy: variant_id -> mean over the conditions
+    :returns: in the order of `FRONT`
+    """
+    def dominated(name: str) -> bool:
+        return any(macs[o] <= macs[name] and accuracy[o] >= accuracy[name]
+                   and (macs[o], accuracy[o]) != (macs[name], accuracy[name]) for o in macs)
+
+    return tuple(n for n, m in FRONT.items() if n in macs and not (m.optional and dominated(n)))
+
+
+def recipe_named(name: str) -> Recipe:
+    """
+    Read a recipe that comes with the package.
+
+    :param name: of a file in config/recipes, without its ending
+    :raises ConfigError: it is missing or malformed
+    """
+    for folder in config_folders('recipes'):
+        path = folder / (name + '.yaml')
+        if path.is_file():
+            return read_recipe(path)
+    raise ConfigError('recipe %s.yaml is missing in config/recipes; install the package anew'
+                      % name)
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """
+    Scale a recipe to about so many epochs in all, at least one of each phase.
+
+    :param epochs: 0 leaves it as it is
+    """
+    if not epochs:
+        return recipe
+    return replace(recipe, phases=tuple(
+        replace(p, epochs=max(1, round(p.epochs * epochs / recipe.epochs)))
+        for p in recipe.phases))
+
+
+def with_phases(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """
+    Keep some phases of a recipe, in its order.
+
+    :raises ConfigError: the recipe has no such phase
+    """
+    there = [p.phase for p in recipe.phases]
+    unknown = [name for name in names if name not in there]
+    if unknown or not names:
+        raise ConfigError('no phase %s; the recipe has %s'
+                          % (', '.join(unknown) or 'is named', ', '.join(there)))
+    return replace(recipe, phases=tuple(p for p in recipe.phases if p.phase in names))
+
+
+def input_spec() -> InputSpec:
+    """Describe the input of every whole graph."""
+    n = NORMALISATION
+    return InputSpec('image', 'float32', (1, 3, EDGE, EDGE), 'rgb', 'area', n.scale, n.mean, n.std)
+
+
+def photos(directory: Path, *, train: bool, limit: int = 0) -> Images:
+    """
+    Load the photos of the classes.
+
+    :param directory: folder with the archives
+    :param limit: about as many per file, 0 for all
+    :raises DataError: a file is missing or malformed
+    """
+    data = load_photos(directory, CLASSES, train=train, size=EDGE, limit=limit)
+    pixels, labels = data.take(range(len(data)))
+    return Images(np.asarray(pixels, np.uint8), labels)
+
+
+def photo_weights() -> Tuple[float, ...]:
+    """Share of each class among the photos of an epoch, relative."""
+    return tuple(PHOTO_WEIGHTS.get(c, 1.0) for c in CLASSES)
 
 
 def _render(work: Tuple[int, str, int, int]) -> Tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -100,7 +227,7 @@ def _render(work: Tuple[int, str, int, int]) -> Tuple[NDArray[np.uint8], NDArray
     return pixels, labels
 
 
-def _renderer_digest() -> str:
+def renderer_digest() -> str:
     """Name the renderer by pictures, so that a cache never outlives a change of it."""
     digest = hashlib.sha256()
     for band in TEST_BANDS:
@@ -118,7 +245,7 @@ def scenes(seed: int, band: str, count: int, cache: Path, progress: Progress) ->
     :param cache: folder for rendered sets
     :param progress: called with (done, total)
     """
-    path = cache / ('scenes-%s-%d-%s-%d.npz' % (_renderer_digest(), seed, band, count))
+    path = cache / ('scenes-%s-%d-%s-%d.npz' % (renderer_digest(), seed, band, count))
     if path.exists():
         with np.load(path) as archive:
             return Images(archive['pixels'], archive['labels'])
@@ -135,177 +262,3 @@ def scenes(seed: int, band: str, count: int, cache: Path, progress: Progress) ->
     np.savez(beside, pixels=images.pixels, labels=images.labels)
     os.replace(beside, path)
     return images
-
-
-def luminance(images: Images) -> NDArray[np.float64]:
-    """Mean grey of each image, 0..1."""
-    return np.array([cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).mean() / 255.0 for p in images.pixels])
-
-
-def _border(darker: NDArray[np.float64], brighter: NDArray[np.float64]) -> float:
-    """Brightness that tells two bands apart with the fewest mistakes."""
-    steps = np.linspace(0.0, 1.0, 1001)[1:-1]
-    wrong = [np.mean(darker >= s) + np.mean(brighter < s) for s in steps]
-    best = np.flatnonzero(np.isclose(wrong, np.min(wrong)))
-    return float(round(steps[best].mean(), 3))
-
-
-def luminance_bands(sets: Mapping[str, Images]) -> Dict[str, Tuple[float, float]]:
-    """
-    Divide 0..1 among the light bands, with the fewest mistakes on single scenes.
-
-    Brightness parts dusk from day. Noon and afternoon overlap widely, so their border alone
-    names neither: who uses the bands smooths and errs to the darker side
-    (`nodes.feedback_window.ConditionRule`).
-    """
-    values = {band: luminance(images) for band, images in sets.items()}
-    low = _border(values['dusk'], values['afternoon'])
-    high = max(low + 0.001, _border(values['afternoon'], values['noon']))
-    return {'noon': (high, 1.0), 'afternoon': (low, high), 'dusk': (0.0, low)}
-
-
-def input_spec() -> InputSpec:
-    """Describe the input of every whole graph."""
-    n = NORMALISATION
-    return InputSpec('image', 'float32', (1, 3, EDGE, EDGE), 'rgb', 'area', n.scale, n.mean, n.std)
-
-
-def _answers(path: str, images: Images) -> NDArray[np.int64]:
-    """Run a materialised graph as the robot does, one image at a time."""
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    spec = input_spec()
-    answers = np.empty(len(images.labels), np.int64)
-    for i, pixels in enumerate(images.pixels):
-        answers[i] = int(session.run(None, {spec.name: prepared(pixels, spec)})[0].argmax())
-    return answers
-
-
-def balanced_accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Mean over the classes of the ratio of right answers."""
-    return float(np.mean([np.mean(answers[labels == c] == c) for c in np.unique(labels)]))
-
-
-def measure(directory: Path, sets: Mapping[str, Images], cache: Path, progress: Progress
-            ) -> Dict[str, Dict[str, Tuple[float, int]]]:
-    """
-    Measure every variant of a bundle through ONNX Runtime.
-
-    :param directory: the bundle
-    :param sets: condition -> images; 'photos' is balanced over the classes, scenes are so drawn
-    :param cache: folder for the materialised graphs
-    :returns: variant_id -> condition -> (accuracy, count)
-    """
-    bundle = open_bundle(directory)
-    segments = materialise(bundle, cache)
-    work = [(v, segments[bundle.segment_for(v)].path, condition)
-            for v in bundle.manifest.front for condition in sets]
-    found: Dict[str, Dict[str, Tuple[float, int]]] = {v: {} for v in bundle.manifest.front}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        answered = pool.map(lambda w: _answers(w[1], sets[w[2]]), work)
-        for done, ((variant_id, _, condition), answers) in enumerate(zip(work, answered)):
-            labels = sets[condition].labels
-            value = (balanced_accuracy(answers, labels) if condition == 'photos'
-                     else float(np.mean(answers == labels)))
-            found[variant_id][condition] = (value, len(labels))
-            progress(done + 1, len(work))
-    return found
-
-
-def provenance(command: str, seed: int, amounts: Amounts, recipe: Recipe) -> Dict[str, Any]:
-    """Say how to make the bundle again."""
-    return {
-        'command': command, 'seed': seed,
-        'recipe': asdict(recipe),
-        'data': {
-            **asdict(amounts),
-            'photos': 'CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)',
-            'photo_files': {
-                'train': [name for name, _ in TRAIN_FILES],
-                'test': [name for name, _ in TEST_FILES]},
-            'photo_classes': {
-                name: {c: list(s) for c, s in mapping.items()} for name, mapping in TRAIN_FILES},
-            'photo_weights': dict(PHOTO_WEIGHTS),
-            'scenes': {'train_seed': TRAIN_SCENE_SEED, 'train_bands': list(TRAIN_BANDS),
-                       'test_seed': TEST_SCENE_SEED, 'renderer': _renderer_digest()}}}
-
-
-def with_cuts(family: Family) -> Family:
-    """Return the family with a cut after each stage of `CUT_AFTER_STAGES` that has a next one."""
-    return Family(family.tensors, tuple(replace(g, cuts=_cuts(g)) for g in family.graphs))
-
-
-def _cuts(graph: FamilyGraph) -> Dict[str, Tuple[str, ...]]:
-    stages = {node.name.split('.')[1] for node in graph.model.graph.node
-              if node.name.startswith('/stages.')}
-    return {'%s-after%d' % (graph.variant_id, stage):
-            (last_output(graph.model, '/stages.%d.' % stage),)
-            for stage in CUT_AFTER_STAGES if str(stage + 1) in stages}
-
-
-def write_measured(
-        family: Family, directory: Path, sets: Mapping[str, Images], *, cache: Path,
-        origin: Mapping[str, Any], progress: Progress, crossing_scenes: int) -> str:
-    """
-    Write the bundle with its cuts, measure it, and write it again with what was measured.
-
-    :param sets: condition -> test images, with a set for each light band
-    :param origin: provenance
-    :param crossing_scenes: of each light band
-    :returns: sha256 of the manifest
-    """
-    plain = Description('campus7', 'image_classification', tuple(CLASSES), input_spec(),
-                        luminance_bands(_by_band(sets)), {}, origin)
-    unmeasured = cache / 'unmeasured-campus7'
-    write_bundle(with_cuts(family), plain, unmeasured)
-    accuracy = measure(unmeasured, sets, cache / 'measured', progress)
-    return _write_crossings(family, replace(plain, accuracy=accuracy), directory, sets,
-                            cache=cache, progress=progress, count=crossing_scenes)
-
-
-def write_cuts(bundle: Bundle, directory: Path, sets: Mapping[str, Images], *, cache: Path,
-               progress: Progress, crossing_scenes: int) -> str:
-    """
-    Write a bundle again with its cuts; weights, whole graphs and accuracies stay as they are.
-
-    :param bundle: of this task
-    :param directory: of the new bundle, may be that of the old one
-    :param sets: 'scenes/' and light band -> test scenes
-    :param crossing_scenes: of each light band
-    :returns: sha256 of the manifest
-    """
-    origin = {**bundle.manifest.provenance}
-    origin['data'] = {**dict(origin['data']),  # type: ignore[call-overload]
-                      'crossing_scenes': crossing_scenes}
-    return _write_crossings(
-        family_of(bundle), replace(description_of(bundle), provenance=origin, crossings=()),
-        directory, sets, cache=cache, progress=progress, count=crossing_scenes)
-
-
-def _by_band(sets: Mapping[str, Images]) -> Dict[str, Images]:
-    return {c.split('/')[1]: s for c, s in sets.items() if c.startswith('scenes/')}
-
-
-def _write_crossings(family: Family, description: Description, directory: Path,
-                     sets: Mapping[str, Images], *, cache: Path, progress: Progress, count: int
-                     ) -> str:
-    """Write with cuts, measure what crosses them, and write again with that."""
-    family, unmeasured = with_cuts(family), cache / 'unmeasured-campus7'
-    write_bundle(family, description, unmeasured)
-    scenes_of = {band: thin(images, count) for band, images in _by_band(sets).items()}
-    crossings = measure_crossings(open_bundle(unmeasured), scenes_of, cache / 'measured', progress)
-    return write_bundle(family, replace(description, crossings=crossings), directory)
-
-
-def table(directory: Path) -> Sequence[Sequence[str]]:
-    """Rows of (variant, MMAC, accuracy per condition) of a bundle, headings first."""
-    manifest = open_bundle(directory).manifest
-    conditions = list(next(iter(manifest.variants.values())).accuracy)
-    rows: List[List[str]] = [['variant', 'MMAC', *conditions]]
-    for variant_id in manifest.front:
-        entry = manifest.variants[variant_id]
-        rows.append([variant_id, '%.1f' % (entry.macs / 1e6)]
-                    + ['%.3f' % entry.accuracy[c].value for c in conditions])
-    return rows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crowdhmt_ros.bundle.entries import CrossingFigure
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import Bundle
-from crowdhmt_ros.elastic.data import Images
+from crowdhmt_ros.elastic.teaching.images import Images
 from crowdhmt_ros.offload.codec import decode, decode_image, encode, encode_image
 from crowdhmt_ros.types import InputSpec, Segment
 

@@ -4,21 +4,27 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.machine_lock import wait_while_held
 
 if TYPE_CHECKING:
-    from crowdhmt_ros.elastic.data import Images, Mixture
-    from crowdhmt_ros.elastic.training import Trainer
+    from crowdhmt_ros.cli.campus7 import Amounts
+    from crowdhmt_ros.elastic.supernet import Supernet
+    from crowdhmt_ros.elastic.teaching.images import Images
+    from crowdhmt_ros.elastic.teaching.mixture import Mixture
+    from crowdhmt_ros.elastic.teaching.recipe import Recipe
+    from crowdhmt_ros.elastic.teaching.trainer import Progress, Trainer
 
 TASKS = ('campus7',)
-CALIBRATION_IMAGES = 4096
+CALIBRATION_BATCH = 256
+DEVICES = ('cpu', 'cuda')
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -30,18 +36,35 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         help='folder with the photo archives (default: CROWDHMT_DATA)')
     parser.add_argument('--out', type=Path, required=True, help='folder of the new bundle')
     parser.add_argument('--checkpoint-dir', type=Path, default=None,
-                        help='where the training can be resumed from (default: the cache)')
+                        help='where the training can be resumed from, and where the trained '
+                        'family is left (default: the cache)')
     parser.add_argument('--resume', action='store_true', help='go on from the checkpoint')
+    parser.add_argument('--start', metavar='FAMILY', type=Path, default=None,
+                        help='file of a family whose tensors training starts from; the phase '
+                        'backbone is left out')
+    parser.add_argument('--phases', metavar='NAME,...', default='',
+                        help='run only these phases of the recipe')
     parser.add_argument('--epochs', type=int, default=0,
-                        help="one cycle of so many epochs instead of the recipe's")
+                        help='scale the recipe to so many epochs in all')
     parser.add_argument('--seed', type=int, default=7)
     parser.add_argument('--threads', type=int, default=2, help='threads of the training')
+    parser.add_argument('--device', choices=DEVICES, default=DEVICES[0],
+                        help='where the training computes; all else is done by the processor')
     parser.add_argument('--weights', metavar='BUNDLE', default=None,
                         help='do not train: keep weights and accuracies of this bundle, cut it '
                         'anew and measure what crosses the cuts (needs no photos)')
     parser.add_argument('--quick', action='store_true',
                         help='minutes instead of an hour, for trying out; less accurate')
     return parser
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is asked for, as far as the result depends on it."""
+
+    amounts: Amounts
+    recipe: Recipe
+    start_sha256: str
 
 
 def _data_dir(given: Any) -> Path:
@@ -58,6 +81,10 @@ def _command(args: argparse.Namespace) -> str:
         words.append('--epochs %d' % args.epochs)
     if args.quick:
         words.append('--quick')
+    if args.start:
+        words.append('--start FAMILY')
+    if args.phases:
+        words.append('--phases %s' % args.phases)
     return ' '.join(words)
 
 
@@ -74,49 +101,89 @@ def run(args: argparse.Namespace) -> int:
     Train and write the bundle.
 
     :returns: 0
-    :raises DataError: data or checkpoint cannot be used
+    :raises DataError: data, checkpoint or family cannot be used
+    :raises ConfigError: the recipe has no such phase
     """
+    if args.threads < 1 or args.epochs < 0:
+        raise DataError('--threads takes at least 1, --epochs at least 0')
     data = None if args.weights else _data_dir(args.data)
     try:
         _configure_threads(args.threads)
         from crowdhmt_ros.cli import campus7
     except ImportError as e:
         raise DataError('training needs %s; install the extra train' % e.name) from e
-    amounts, recipe = campus7.QUICK if args.quick else campus7.FULL
-    if args.epochs:
-        cycle = dataclasses.replace(recipe.cycles[0], epochs=args.epochs)
-        recipe = dataclasses.replace(recipe, cycles=(cycle,))
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
     if data is None:
-        _cut(args, amounts, cache)
+        _cut(args, (campus7.QUICK if args.quick else campus7.FULL)[0], cache)
         return 0
-    mixture, sets = _load(data, amounts, cache)
-    trainer = _trainer(args, mixture, recipe, cache)
-    _train(trainer, recipe.epochs)
-    _finish(args, trainer, mixture, sets, cache, (amounts, recipe))
+    plan = _plan(args)
+    photos = _photos(data, plan.amounts)
+    net = _net(args)
+    mixture, sets = _with_scenes(photos, plan.amounts, cache)
+    trainer = _trainer(args, net, mixture, plan.recipe, cache)
+    _train(trainer)
+    _finish(args, net, mixture, sets, cache, plan)
     return 0
 
 
-def _load(data: Path, amounts: Any, cache: Path) -> Tuple[Mixture, Dict[str, Images]]:
-    """Load photos and render scenes: what to learn from, and condition -> test images."""
-    from crowdhmt_ros.campus.scene import CLASSES
+def _plan(args: argparse.Namespace) -> _Plan:
+    """Read the recipe and take of it what is asked for."""
     from crowdhmt_ros.cli import campus7
-    from crowdhmt_ros.elastic.data import PHOTO_WEIGHTS, Mixture, join, load_photos
+    amounts, name = campus7.QUICK if args.quick else campus7.FULL
+    recipe = campus7.recipe_named(name)
+    names = [n.strip() for n in args.phases.split(',')] if args.phases else [
+        p.phase for p in recipe.phases if not (args.start and p.phase == 'backbone')]
+    recipe = campus7.with_epochs(campus7.with_phases(recipe, names), args.epochs)
+    return _Plan(amounts, recipe, _digest(args.start))
+
+
+def _digest(path: Optional[Path]) -> str:
+    if path is None:
+        return ''
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError('family %s cannot be read (%s)' % (path, error.strerror)) from error
+
+
+def _net(args: argparse.Namespace) -> Supernet:
+    """Make the backbone elastic, and take over the tensors to start from."""
+    import torch
+
+    from crowdhmt_ros.cli import campus7
+    from crowdhmt_ros.elastic.store import elastic_of, load_tensors
+    torch.manual_seed(args.seed)
+    net = elastic_of(campus7.BACKBONE, campus7.EXITS)
+    if args.start is not None:
+        load_tensors(net, args.start)
+    return net
+
+
+def _photos(data: Path, amounts: Amounts) -> Tuple[Images, Images]:
+    """Load photos to learn from and to test on."""
+    from crowdhmt_ros.cli import campus7
     with _bar('reading photos') as report:
-        photos = load_photos(data, CLASSES, train=True)
+        train = campus7.photos(data, train=True)
         report(1, 2)
-        sets = {'photos': load_photos(
-            data, CLASSES, train=False, limit=amounts.test_photo_limit)}
+        test = campus7.photos(data, train=False, limit=amounts.test_photo_limit)
         report(2, 2)
+    return train, test
+
+
+def _with_scenes(photos: Tuple[Images, Images], amounts: Amounts, cache: Path
+                 ) -> Tuple[Mixture, Dict[str, Images]]:
+    """Render scenes: what to learn from, and condition -> test images."""
+    from crowdhmt_ros.cli import campus7
+    from crowdhmt_ros.elastic.teaching.images import join
+    from crowdhmt_ros.elastic.teaching.mixture import Mixture
     train = []
     for band in campus7.TRAIN_BANDS:
         with _bar('rendering scenes to learn, ' + band) as report:
             train.append(campus7.scenes(
                 campus7.TRAIN_SCENE_SEED, band, amounts.train_scenes, cache, report))
-    sets.update(_test_scenes(amounts.test_scenes, cache))
-    weights = tuple(PHOTO_WEIGHTS.get(c, 1.0) for c in CLASSES)
-    return Mixture(photos, join(train), amounts.photos_per_epoch, amounts.scenes_per_epoch,
-                   weights), sets
+    sets = {'photos': photos[1], **_test_scenes(amounts.test_scenes, cache)}
+    return Mixture(photos[0], join(train), amounts.photos_per_epoch, amounts.scenes_per_epoch,
+                   campus7.photo_weights(), campus7.NORMALISATION), sets
 
 
 def _test_scenes(count: int, cache: Path) -> Dict[str, Images]:
@@ -129,27 +196,31 @@ def _test_scenes(count: int, cache: Path) -> Dict[str, Images]:
     return sets
 
 
-def _cut(args: argparse.Namespace, amounts: Any, cache: Path) -> None:
+def _cut(args: argparse.Namespace, amounts: Amounts, cache: Path) -> None:
     """Write a bundle again with cuts and what was measured of them."""
     from crowdhmt_ros.bundle.reader import open_bundle
-    from crowdhmt_ros.cli import campus7
+    from crowdhmt_ros.cli import campus7_bundle
     bundle = open_bundle(args.weights)
     sets = _test_scenes(amounts.crossing_scenes, cache)
     with _bar('measuring') as report:
-        digest = campus7.write_cuts(bundle, args.out, sets, cache=cache, progress=report,
-                                    crossing_scenes=amounts.crossing_scenes)
+        digest = campus7_bundle.write_cuts(
+            bundle, args.out, sets, cache=cache, progress=report,
+            crossing_scenes=amounts.crossing_scenes)
     print('bundle %s in %s' % (digest[:16], args.out))
 
 
-def _trainer(args: argparse.Namespace, mixture: Mixture, recipe: Any, cache: Path) -> Trainer:
-    from crowdhmt_ros.cli import campus7
-    from crowdhmt_ros.elastic.training import Trainer
+def _trainer(args: argparse.Namespace, net: Supernet, mixture: Mixture, recipe: Recipe,
+             cache: Path) -> Trainer:
+    from crowdhmt_ros.elastic.teaching.place import place_for
+    from crowdhmt_ros.elastic.teaching.trainer import Trainer
     trainer = Trainer(
-        campus7.backbone(), mixture, recipe, seed=args.seed, normalisation=campus7.NORMALISATION,
-        checkpoint=cache / ('checkpoint-%s.pt' % args.task), pause=_pause)
+        net, recipe, mixture, seed=args.seed, place=place_for(args.device, recipe.precision),
+        checkpoint_path=cache / ('checkpoint-%s.pt' % args.task), pause=_pause)
     if args.resume and trainer.resume():
-        print('going on at epoch %d, step %d' % (
-            trainer.position.epoch + 1, trainer.position.step))
+        at = trainer.position
+        print('training is done already' if at.phase == len(recipe.phases) else
+              'going on with phase %s, epoch %d, step %d' % (
+                  recipe.phases[at.phase].phase, at.epoch + 1, at.step))
     return trainer
 
 
@@ -157,34 +228,55 @@ def _pause() -> None:
     wait_while_held()
 
 
-def _train(trainer: Trainer, epochs: int) -> None:
-    """Train to the end, showing progress and the smoothed loss per epoch."""
-    loss = None
-    with _bar('training') as report:
-        for position, value in trainer.run():
-            loss = value if loss is None else 0.98 * loss + 0.02 * value
-            done = position.epoch * trainer.steps_per_epoch + position.step + 1
-            report(done, epochs * trainer.steps_per_epoch, ' loss %.3f' % loss)
+def _train(trainer: Trainer) -> None:
+    """Train to the end, showing the phase and its smoothed losses."""
+    smooth: Dict[str, float] = {}
+    with _bar('training, %') as bar:
+        def report(progress: Progress) -> None:
+            for name, loss in progress.losses.items():
+                key = '%s %s' % (progress.phase, name)
+                smooth[key] = 0.98 * smooth.get(key, loss) + 0.02 * loss
+            bar(int(100 * progress.done_ratio), 100, ' %s %d/%d %s' % (
+                progress.phase, progress.epoch + 1, progress.epochs, ' '.join(
+                    '%s %.3f' % (name, smooth['%s %s' % (progress.phase, name)])
+                    for name in progress.losses)))
+
+        trainer.run(report)
 
 
-def _finish(args: argparse.Namespace, trainer: Trainer, mixture: Mixture,
-            sets: Dict[str, Images], cache: Path, plan: Tuple[Any, Any]) -> None:
-    """Recalibrate, export, measure, write and show."""
-    from crowdhmt_ros.cli import campus7
+def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
+            sets: Dict[str, Images], cache: Path, plan: _Plan) -> None:
+    """Calibrate, export, measure, choose, write and show."""
+    import torch
+
+    from crowdhmt_ros.cli import campus7, campus7_bundle
     from crowdhmt_ros.elastic.export import export_family
-    from crowdhmt_ros.elastic.training import calibration_batches, recalibrate, round_weights
-    round_weights(trainer.net)
+    from crowdhmt_ros.elastic.store import save_family
+    from crowdhmt_ros.elastic.transformation import calibrate, round_weights
+    net.cpu().eval()
+    round_weights(net)
     front = campus7.front()
-    images = calibration_batches(
-        mixture, CALIBRATION_IMAGES, args.seed, campus7.NORMALISATION)
-    family = export_family(trainer.net, front, recalibrate(trainer.net, front, images))
-    with _bar('measuring') as report:
-        digest = campus7.write_measured(
-            family, args.out, sets, cache=cache,
-            origin=campus7.provenance(_command(args), args.seed, *plan), progress=report,
-            crossing_scenes=plan[0].crossing_scenes)
-    _show(campus7.table(args.out))
-    print('bundle %s in %s' % (digest[:16], args.out))
+    statistics: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
+    images = mixture.unvaried(
+        -(-plan.amounts.calibration_images // CALIBRATION_BATCH), CALIBRATION_BATCH, 0)
+    with _bar('calibrating') as report:
+        for number, variant in enumerate(front.values(), 1):
+            statistics = calibrate(net, [variant], images, statistics)
+            report(number, len(front))
+    path = cache / ('family-%s.pt' % args.task)
+    save_family(net, path, backbone=campus7.BACKBONE, statistics=statistics)
+    family = export_family(net, front, statistics, torch.zeros(1, 3, campus7.EDGE, campus7.EDGE))
+    with _bar('measuring accuracy') as report:
+        accuracy, macs = campus7_bundle.measured(family, sets, cache=cache, progress=report)
+    written = campus7.kept(macs, campus7_bundle.mean_accuracy(accuracy))
+    with _bar('measuring what crosses cuts') as report:
+        digest = campus7_bundle.write_measured(
+            campus7_bundle.only(family, written), accuracy, args.out, sets, cache=cache,
+            origin=campus7_bundle.provenance(_command(args), args.seed, plan.amounts,
+                                             plan.recipe, start=plan.start_sha256),
+            progress=report, crossing_scenes=plan.amounts.crossing_scenes)
+    _show(campus7_bundle.table(accuracy, macs, written))
+    print('family in %s\nbundle %s in %s' % (path, digest[:16], args.out))
 
 
 def _show(rows: Any) -> None:

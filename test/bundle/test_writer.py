@@ -17,20 +17,25 @@ from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
 from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
 from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
-from crowdhmt_ros.elastic.stage_shapes import residual_backbone  # noqa: E402
-from crowdhmt_ros.elastic.slim_export import export_family, to_onnx  # noqa: E402
-from crowdhmt_ros.elastic.slim_net import Supernet  # noqa: E402
-from crowdhmt_ros.elastic.training import recalibrate, round_weights, uniform  # noqa: E402
+from crowdhmt_ros.elastic.backbones.resnet import residual  # noqa: E402
+from crowdhmt_ros.elastic.export import export_family, to_onnx  # noqa: E402
+from crowdhmt_ros.elastic.extraction import extract  # noqa: E402
+from crowdhmt_ros.elastic.make_elastic import make_elastic  # noqa: E402
+from crowdhmt_ros.elastic.operators.channel import channel  # noqa: E402
+from crowdhmt_ros.elastic.operators.depth import depth  # noqa: E402
+from crowdhmt_ros.elastic.transformation import calibrate, round_weights  # noqa: E402
 from crowdhmt_ros.errors import ExportError  # noqa: E402
 from crowdhmt_ros.graph.counts import layer_costs  # noqa: E402
 from crowdhmt_ros.graph.family import Family  # noqa: E402
 from crowdhmt_ros.graph.split import last_output  # noqa: E402
-from crowdhmt_ros.types import InputSpec  # noqa: E402
+from crowdhmt_ros.types import InputSpec, Variant  # noqa: E402
 
-TINY = residual_backbone(3, widths=(16, 16, 24), blocks=2)
 EDGE = 32
-VARIANTS = {'rich': uniform(TINY, 1.0, 2), 'slim': uniform(TINY, 0.5, 2),
-            'shallow': uniform(TINY, 0.5, 1), 'early': uniform(TINY, 0.5, 1, 0)}
+HALF = channel(0.5)
+VARIANTS = {
+    'rich': Variant(((), (), ()), 1), 'slim': Variant(((HALF,),) * 3, 1),
+    'shallow': Variant(((HALF, depth(2)), (HALF, depth(1)), (HALF, depth(1))), 1),
+    'early': Variant(((HALF, depth(2)), (HALF, depth(1))), 0)}
 DESCRIPTION = Description(
     'tiny', 'image_classification', ('a', 'b', 'c'),
     InputSpec('image', 'float32', (1, 3, EDGE, EDGE), 'rgb', 'area', 1 / 255, (0.5,) * 3,
@@ -41,14 +46,17 @@ DESCRIPTION = Description(
 @pytest.fixture(scope='module')
 def trained():
     torch.manual_seed(0)
-    net = Supernet(TINY, seed=2)
+    example = torch.zeros(2, 3, EDGE, EDGE)
+    backbone = residual(3, widths=(16, 16, 24), blocks=2, edge=64)
+    net = make_elastic(backbone, example, exits=(2,)).net
     with torch.no_grad():
-        for name in net.names():
-            if name.endswith(('.gain', '.shift')):
-                net.weight(name).uniform_(0.3, 1.3)
+        for unit in net.structure.units:
+            if unit.norm:
+                net.tensor(unit.norm + '.weight').uniform_(0.3, 1.3)
+                net.tensor(unit.norm + '.bias').uniform_(0.3, 1.3)
     round_weights(net)
-    statistics = recalibrate(net, VARIANTS, [torch.randn(16, 3, EDGE, EDGE)])
-    return net, statistics, export_family(net, VARIANTS, statistics, edge=EDGE)
+    statistics = calibrate(net, VARIANTS.values(), [torch.randn(16, 3, EDGE, EDGE)])
+    return net, statistics, export_family(net, VARIANTS, statistics, example[:1])
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +75,7 @@ def test_materialised_graphs_answer_as_the_network(trained, written, tmp_path):
         session = ort.InferenceSession(
             segments[bundle.segment_for(variant_id)].path, providers=['CPUExecutionProvider'])
         logits = session.run(['logits'], {'image': image.numpy()})[0]
-        wanted = net.extract(variant, statistics)(image).detach().numpy()
+        wanted = extract(net, variant, statistics).module(image).detach().numpy()
         assert np.abs(wanted).max() > 1e-3
         np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
@@ -136,7 +144,7 @@ CROSSINGS = (CrossingFigure('rich', '', 'jpeg', 2000.26, 0.0123456, 30),
 def cut(trained, tmp_path_factory):
     """The family with a cut behind the first stage of each variant but the last."""
     graphs = tuple(g if g.variant_id == 'early' else dataclasses.replace(
-        g, cuts={g.variant_id + '-after0': (last_output(g.model, '/stages.0.'),)})
+        g, cuts={g.variant_id + '-after0': (last_output(g.model, '/kept_stages_0_'),)})
         for g in trained[2].graphs)
     family = Family(trained[2].tensors, graphs)
     directory = tmp_path_factory.mktemp('cut') / 'tiny'
@@ -190,7 +198,8 @@ def test_crossings_are_written_rounded(cut):
 
 def test_a_cut_that_does_not_part_the_graph_leaves_no_bundle(trained, tmp_path):
     graph = trained[2].graphs[0]
-    inner = next(n.output[0] for n in graph.model.graph.node if n.name == '/stages.0.0/Relu')
+    inner = next(n.output[0] for n in graph.model.graph.node
+                 if n.name == '/kept_stages_0_0_relu1/Relu')
     family = Family(trained[2].tensors, (dataclasses.replace(graph, cuts={'bad': (inner,)}),))
     with pytest.raises(ExportError, match='go around the cut'):
         write_bundle(family, DESCRIPTION, tmp_path / 'tiny')
@@ -226,7 +235,8 @@ def test_counts_agree_with_pencil_and_paper(written):
 
 def test_exported_model_is_readable_by_old_robots():
     model = to_onnx(torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), 16)
+        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()),
+        torch.zeros(1, 3, 16, 16))
     assert max(o.version for o in model.opset_import) <= 17
     assert model.ir_version <= 8
     assert sum(c.macs for c in layer_costs(model)) == 14 * 14 * 4 * 27

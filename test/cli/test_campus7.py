@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip('torch', reason='training needs the extra train')
-pytest.importorskip('onnx', reason='training needs the extra train')
+onnx = pytest.importorskip('onnx', reason='training needs the extra train')
 
 from crowdhmt_ros.campus.scene import CLASSES  # noqa: E402
-from crowdhmt_ros.cli import campus7  # noqa: E402
+from crowdhmt_ros.cli import campus7, campus7_bundle  # noqa: E402
 from crowdhmt_ros.cli.main import main  # noqa: E402
-from crowdhmt_ros.elastic.data import Images  # noqa: E402
-from crowdhmt_ros.elastic.slim_net import stages_of  # noqa: E402
+from crowdhmt_ros.elastic.store import elastic_of  # noqa: E402
+from crowdhmt_ros.elastic.teaching.images import Images  # noqa: E402
+from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
+from crowdhmt_ros.errors import ConfigError, ExportError  # noqa: E402
+from crowdhmt_ros.graph.family import Family, FamilyGraph  # noqa: E402
 
 
 def _grey(value: int, count: int = 4) -> Images:
@@ -20,19 +23,86 @@ def _grey(value: int, count: int = 4) -> Images:
 
 
 def test_front_fits_the_network_and_uses_both_exits():
+    net = elastic_of(campus7.BACKBONE, campus7.EXITS)
+    assert net.structure.exits == (3, 4)
     front = campus7.front()
-    assert len({stages_of(campus7.backbone(), v) for v in front.values()}) == len(front) >= 5
+    macs = {name: net.plan(variant).macs for name, variant in front.items()}
+    always = [name for name, member in campus7.FRONT.items() if not member.optional]
+    assert always == ['w100d2', 'w075d2', 'w050d2', 'w050d1', 'w038d1', 'w038d1e0']
+    assert [macs[n] for n in always] == sorted((macs[n] for n in always), reverse=True)
+    assert macs['w100d2'] >= 10 * macs['w038d1e0']
+    assert front['w100d2'] == net.whole()
     assert {v.exit_index for v in front.values()} == {0, 1}
+    assert len({repr(v) for v in front.values()}) == len(front)
+
+
+def test_of_the_optional_variants_those_stay_that_nothing_dominates():
+    macs = {'w100d2': 100, 'w050d2': 30, 'w100d2svd': 60, 'w100d2fire': 70, 'w100d2asym': 20,
+            'w038d1': 40}
+    accuracy = {'w100d2': 0.9, 'w050d2': 0.8, 'w100d2svd': 0.85, 'w100d2fire': 0.85,
+                'w100d2asym': 0.5, 'w038d1': 0.4}
+    assert campus7.kept(macs, accuracy) == (
+        'w100d2', 'w050d2', 'w038d1', 'w100d2svd', 'w100d2asym')
+
+
+def _recipe() -> Recipe:
+    return Recipe((PhaseRecipe('backbone', 4, 0.1), PhaseRecipe('joint', 2, 0.1)))
+
+
+def test_epochs_scale_every_phase():
+    scaled = campus7.with_epochs(_recipe(), 12)
+    assert [p.epochs for p in scaled.phases] == [8, 4]
+    assert [p.epochs for p in campus7.with_epochs(_recipe(), 1).phases] == [1, 1]
+    assert campus7.with_epochs(_recipe(), 0) == _recipe()
+
+
+def test_phases_are_chosen_by_name():
+    assert [p.phase for p in campus7.with_phases(_recipe(), ['joint']).phases] == ['joint']
+    with pytest.raises(ConfigError, match='no phase melting; the recipe has backbone, joint'):
+        campus7.with_phases(_recipe(), ['melting'])
+
+
+@pytest.mark.parametrize('amounts', [campus7.FULL, campus7.QUICK])
+def test_recipes_come_with_the_package_and_have_every_phase_in_order(amounts):
+    recipe = campus7.recipe_named(amounts[1])
+    assert [p.phase for p in recipe.phases] == [
+        'backbone', 'transformation', 'distillation', 'mutation', 'joint']
+    assert recipe.phases[-1].edge_at(recipe.phases[-1].epochs - 1) == campus7.EDGE
+
+
+def _graph(*names: str) -> FamilyGraph:
+    nodes = [onnx.helper.make_node('Relu', ['t%d' % i], ['t%d' % (i + 1)], name=name)
+             for i, name in enumerate(names)]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, 'g', [], []))
+    return FamilyGraph('v', campus7.front()['w100d2'], model, {})
+
+
+@pytest.mark.parametrize('names', [
+    ['/units_stages_%d_0_conv1/Conv' % s for s in range(4)],
+    ['/stages.%d.1/Relu_1' % s for s in range(4)]])
+def test_cuts_lie_behind_the_last_operator_of_a_stage(names):
+    family = campus7_bundle.with_cuts(Family({}, (_graph('/stem/Relu', *names, '/Flatten'),)))
+    assert family.graphs[0].cuts == {'v-after1': ('t3',), 'v-after2': ('t4',)}
+
+
+def test_a_variant_is_not_cut_behind_its_last_stage():
+    graph = _graph('/stages.0.0/Relu', '/stages.1.0/Relu', '/stages.2.0/Relu', '/head/Gemm')
+    assert set(campus7_bundle.with_cuts(Family({}, (graph,))).graphs[0].cuts) == {'v-after1'}
+
+
+def test_a_graph_that_does_not_name_its_stages_is_not_cut_anywhere():
+    with pytest.raises(ExportError, match='names its stage'):
+        campus7_bundle.with_cuts(Family({}, (_graph('/Relu'),)))
 
 
 def test_balanced_accuracy_counts_each_class_once():
     labels = np.array([0] * 8 + [1] * 2)
     answers = np.array([0] * 8 + [0, 1])
-    assert campus7.balanced_accuracy(answers, labels) == pytest.approx(0.75)
+    assert campus7_bundle.balanced_accuracy(answers, labels) == pytest.approx(0.75)
 
 
 def test_luminance_bands_part_the_range_between_the_lights():
-    bands = campus7.luminance_bands(
+    bands = campus7_bundle.luminance_bands(
         {'noon': _grey(180), 'afternoon': _grey(120), 'dusk': _grey(40)})
     assert bands['dusk'][0] == 0.0
     assert bands['dusk'][1] == bands['afternoon'][0]
@@ -42,7 +112,7 @@ def test_luminance_bands_part_the_range_between_the_lights():
 
 
 def test_luminance_bands_stay_apart_when_the_lights_do_not():
-    bands = campus7.luminance_bands(
+    bands = campus7_bundle.luminance_bands(
         {'noon': _grey(90), 'afternoon': _grey(120), 'dusk': _grey(130)})
     assert all(low < high for low, high in bands.values())
 

@@ -13,7 +13,7 @@ pytest.importorskip('onnx', reason='training needs the extra train')
 
 from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
 from crowdhmt_ros.cli.crossings import measure_crossings, prepared, thin  # noqa: E402
-from crowdhmt_ros.elastic.data import Images  # noqa: E402
+from crowdhmt_ros.elastic.teaching.images import Images  # noqa: E402
 from crowdhmt_ros.offload.codec import encode_image  # noqa: E402
 from crowdhmt_ros.vision.preprocess import Preprocessor  # noqa: E402
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -17,17 +18,32 @@ from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import write_bundle  # noqa: E402
 from crowdhmt_ros.cli import campus7  # noqa: E402
 from crowdhmt_ros.cli.main import main  # noqa: E402
-from crowdhmt_ros.elastic import data  # noqa: E402
-from crowdhmt_ros.elastic.training import Cycle, Recipe  # noqa: E402
+from crowdhmt_ros.datasets import campus_photos  # noqa: E402
+from crowdhmt_ros.elastic.store import Reference, load_family  # noqa: E402
+from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
 from crowdhmt_ros.graph.family import Family  # noqa: E402
 
-TINY = (campus7.Amounts(28, 14, 14, 14, crossing_scenes=7),
-        Recipe((Cycle(1, 0.03, ((0.0, 32),)),), batch_size=14))
+RECIPE = Recipe(tuple(PhaseRecipe(name, 1, 0.01, ((0.0, 32),)) for name in (
+    'backbone', 'transformation', 'joint')), batch_size=14, transformation_batches=1)
+AMOUNTS = campus7.Amounts(14, 14, 14, 14, crossing_scenes=7, calibration_images=28)
+FRONT = {name: campus7.FRONT[name] for name in ('w100d2', 'w038d1e0', 'w100d2svd')}
+BACKBONE = Reference('residual', 7, {'widths': (16, 16, 24, 24), 'blocks': 2, 'edge': 64})
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _small():
+    """A small network, three variants and a short recipe instead of the task's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(campus7, 'QUICK', (AMOUNTS, 'tiny'))
+        patch.setattr(campus7, 'recipe_named', lambda name: RECIPE)
+        patch.setattr(campus7, 'FRONT', FRONT)
+        patch.setattr(campus7, 'BACKBONE', BACKBONE)
+        yield
 
 
 def _photos(folder: Path) -> None:
     """Write archives with one plain picture per mapped class."""
-    for files in (data.TRAIN_FILES, data.TEST_FILES):
+    for files in (campus_photos.TRAIN_FILES, campus_photos.TEST_FILES):
         for name, mapping in files:
             names = [n for members in mapping.values() for n in members]
             blobs = [cv2.imencode('.png', np.full((32, 32, 3), 4 * i, np.uint8))[1].ravel()
@@ -36,25 +52,57 @@ def _photos(folder: Path) -> None:
                      offsets=np.cumsum([0] + [len(b) for b in blobs]), classes=np.array(names))
 
 
+def _command(folder: Path, out: str, *more: str):
+    return ['train', 'campus7', '--quick', '--threads', '1', '--data', str(folder),
+            '--checkpoint-dir', str(folder / 'checkpoints'), '--out', str(folder / out), *more]
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('train')
     _photos(folder)
-    command = ['train', 'campus7', '--quick', '--threads', '1', '--data', str(folder),
-               '--checkpoint-dir', str(folder / 'checkpoints'), '--out']
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campus7, 'QUICK', TINY)
-        assert main([*command, str(folder / 'first')]) == 0
-        assert main([*command, str(folder / 'again'), '--resume']) == 0
+    assert main(_command(folder, 'first')) == 0
+    assert main(_command(folder, 'again', '--resume')) == 0
     return folder
 
 
 def test_one_command_writes_a_measured_bundle(trained):
     bundle = open_bundle(trained / 'first')
-    assert set(bundle.manifest.front) == set(campus7.front())
+    assert {'w100d2', 'w038d1e0'} <= set(bundle.manifest.front) <= set(FRONT)
     for entry in bundle.manifest.variants.values():
         assert {c: a.count for c, a in entry.accuracy.items()} == {
             'photos': 60, 'scenes/noon': 14, 'scenes/afternoon': 14, 'scenes/dusk': 14}
+
+
+def test_the_trained_family_is_left_beside_the_checkpoint(trained):
+    net, statistics, header = load_family(trained / 'checkpoints' / 'family-campus7.pt')
+    assert header.backbone == BACKBONE
+    assert net.structure.exits == (3, 4)
+    assert statistics
+
+
+def test_training_starts_from_a_family_without_the_backbone_phase(trained, capsys):
+    family = trained / 'start.pt'
+    family.write_bytes((trained / 'checkpoints' / 'family-campus7.pt').read_bytes())
+    command = _command(trained, 'started', '--start', str(family), '--phases', 'joint')
+    command[command.index('--checkpoint-dir') + 1] = str(trained / 'other')
+    assert main(command) == 0
+    provenance = open_bundle(trained / 'started').manifest.provenance
+    assert [p['phase'] for p in provenance['recipe']['phases']] == ['joint']
+    assert provenance['start_sha256'] == hashlib.sha256(family.read_bytes()).hexdigest()
+    assert '--start FAMILY --phases joint' in provenance['command']
+
+
+def test_a_start_that_is_no_family_is_one_clear_error(trained, capsys):
+    command = _command(trained, 'never', '--start', str(trained / 'first' / 'manifest.json'))
+    assert main(command) == 2
+    assert 'no file of a family' in capsys.readouterr().err
+    assert not (trained / 'never').exists()
+
+
+def test_an_unknown_phase_is_one_clear_error(trained, capsys):
+    assert main(_command(trained, 'never', '--phases', 'melting')) == 2
+    assert 'the recipe has backbone, transformation, joint' in capsys.readouterr().err
 
 
 def test_finished_training_resumes_to_the_same_bundle(trained):
@@ -76,7 +124,6 @@ def test_a_bundle_is_cut_anew_with_the_weights_it_has(trained):
     write_bundle(Family(family.tensors, graphs),
                  dataclasses.replace(description_of(whole), crossings=()), folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campus7, 'QUICK', TINY)
         patch.delenv('CROWDHMT_DATA', raising=False)
         assert main(['train', 'campus7', '--quick', '--weights', str(folder), '--out',
                      str(trained / 'cut'), '--checkpoint-dir', str(trained / 'checkpoints')]) == 0
