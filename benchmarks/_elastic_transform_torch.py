@@ -143,7 +143,7 @@ def _networks() -> Dict[str, Callable[[], Tuple[nn.Module, torch.Tensor]]]:
     return found
 
 
-def _settle(network: nn.Module) -> nn.Module:
+def settle(network: nn.Module) -> nn.Module:
     """Give normalisations statistics of their own, as training would."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -183,7 +183,7 @@ def torch_models() -> List[Tuple[str, onnx.ModelProto]]:
     for name, build in _networks().items():
         torch.manual_seed(SEED)
         network, example = build()
-        _settle(network)
+        settle(network)
         for mode in MODES:
             found.append(('torch/%s/%s' % (name, mode), export(network, example, mode)))
         found.append(('torch/%s/open_batch' % name,

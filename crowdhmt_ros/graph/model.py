@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import replace
-from typing import Container, Dict, Iterator, List, Optional
+from typing import Container, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -70,6 +70,7 @@ class Graph:
         self._readers: Dict[str, Dict[str, None]] = {}
         self._names = {*self.inputs, *self.outputs, *self.constants}
         self._stale = True
+        self._order: Optional[Tuple[Operator, ...]] = None
         for index, node in enumerate(model.graph.node):
             self._put(operator_of(node, self._operators, index), float(index))
 
@@ -89,7 +90,9 @@ class Graph:
     @property
     def operators(self) -> List[Operator]:
         """All operators, makers before readers."""
-        return list(self._sorted())
+        if self._order is None:
+            self._order = tuple(self._sorted())
+        return list(self._order)
 
     def __len__(self) -> int:
         return len(self._operators)
@@ -266,10 +269,11 @@ class Graph:
                     name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape))
             else:
                 graph.initializer.append(numpy_helper.from_array(value, name))
-        graph.node.extend(node_of(o) for o in self._sorted())
+        graph.node.extend(node_of(o) for o in self.operators)
         return model
 
     def _put(self, operator: Operator, position: float) -> None:
+        self._order = None
         self._operators[operator.name] = operator
         self._positions[operator.name] = position
         self._names.add(operator.name)
@@ -283,6 +287,7 @@ class Graph:
         self._stale = True
 
     def _take(self, operator: Operator) -> None:
+        self._order = None
         del self._operators[operator.name]
         del self._positions[operator.name]
         for tensor in operator.outputs:

@@ -97,6 +97,8 @@ class Pass(abc.ABC):
 
 
 def _rewritten(before: Graph, after: Graph, rule: str) -> Tuple[Rewritten, ...]:
+    if after is before:
+        return ()
     old = {o.name: o.op_type for o in before.operators}
     return tuple(Rewritten(o.name, old[o.name], o.op_type, rule) for o in after.operators
                  if old.get(o.name, o.op_type) != o.op_type)
@@ -105,6 +107,8 @@ def _rewritten(before: Graph, after: Graph, rule: str) -> Tuple[Rewritten, ...]:
 def broken_promises(before: Graph, result: PassResult) -> List[str]:
     """Return what does not hold of a pass's result."""
     after = result.model
+    if after is before and not (result.modified or result.removed or result.added):
+        return []
     old = {o.name for o in before.operators}
     new = {o.name for o in after.operators}
     removed, added = {r.node for r in result.removed}, {a.node for a in result.added}
