@@ -27,7 +27,7 @@ NETWORKS = {'detector': (Detector, (1, 3, 64, 64)), 'attention': (PackedAttentio
             'shuffle': (Shuffle, (2, 3, 32, 32))}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def written(name, mode, dynamic):
     torch.manual_seed(3)
     build, shape = NETWORKS[name]
