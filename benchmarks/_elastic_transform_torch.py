@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from crowdhmt_ros.elastic.backbones import BACKBONES, example_input
 
-OPSET, SEED = 17, 20260721
+OPSET, SEED, BATCHES = 17, 20260721, 4
 MODES = ('inference', 'preserve', 'training')
 SIZES: Dict[str, Dict[str, int]] = {
     'resnet18': {'edge': 32, 'width': 16}, 'vgg16': {'edge': 32, 'width': 16},
@@ -143,15 +143,23 @@ def _networks() -> Dict[str, Callable[[], Tuple[nn.Module, torch.Tensor]]]:
     return found
 
 
-def settle(network: nn.Module) -> nn.Module:
-    """Give normalisations statistics of their own, as training would."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.7, 1.3)
-            nn.init.uniform_(module.bias, -0.2, 0.2)
-    return network
+def settle(network: nn.Module, example: torch.Tensor) -> nn.Module:
+    """
+    Give normalisations gains of their own and the statistics of random inputs, as training would.
+
+    :param example: of the inputs' shape
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for module in norms:
+        nn.init.uniform_(module.weight, 0.7, 1.3)
+        nn.init.uniform_(module.bias, -0.2, 0.2)
+        module.reset_running_stats()
+        module.momentum = None  # the mean over all batches
+    network.train()
+    with torch.no_grad():
+        for _ in range(BATCHES if norms else 0):
+            network(torch.randn(8, *example.shape[1:]))
+    return network.eval()
 
 
 def export(network: nn.Module, example: torch.Tensor, mode: str, *, dynamic: bool = False
@@ -183,7 +191,7 @@ def torch_models() -> List[Tuple[str, onnx.ModelProto]]:
     for name, build in _networks().items():
         torch.manual_seed(SEED)
         network, example = build()
-        settle(network)
+        settle(network, example)
         for mode in MODES:
             found.append(('torch/%s/%s' % (name, mode), export(network, example, mode)))
         found.append(('torch/%s/open_batch' % name,

@@ -31,7 +31,8 @@ NETWORKS = {'detector': (Detector, (1, 3, 64, 64)), 'attention': (PackedAttentio
 def written(name, mode, dynamic):
     torch.manual_seed(3)
     build, shape = NETWORKS[name]
-    model = export(settle(build()), torch.zeros(shape), mode, dynamic=dynamic)
+    example = torch.zeros(shape)
+    model = export(settle(build(), example), example, mode, dynamic=dynamic)
     return model.SerializeToString()
 
 
