@@ -112,8 +112,8 @@ def _program(words: List[str], processes: int = 1) -> None:
         '-m', 'torch.distributed.run', '--nproc_per_node', str(processes),
         '--master_addr', '127.0.0.1', '--master_port', str(port)]
     subprocess.run(
-        [sys.executable, *launcher, '-m', 'benchmarks._elastic_training', *words], check=True, timeout=300,
-        cwd=Path(__file__).resolve().parents[1],
+        [sys.executable, *launcher, '-m', 'benchmarks._elastic_training', *words],
+        check=True, timeout=300, cwd=Path(__file__).resolve().parents[1],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'})
 
 
@@ -147,8 +147,12 @@ def _child(net: Supernet, batches: MemoryBatches, path: Path) -> Any:
     os.close(reports)
     trainer = Trainer(net, _RECIPE, batches, seed=3, checkpoint_path=path, checkpoint_steps=2)
     trainer.resume()
-    trainer.run(lambda progress: None if os.write(said, b'.') else None)
+    trainer.run(lambda progress: _say(said))
     os._exit(0)
+
+
+def _say(to: int) -> None:
+    os.write(to, b'.')
 
 
 def _finish(run: Any) -> None:

@@ -52,7 +52,7 @@ def read(path: Path, identity: Mapping[str, str]) -> Dict[str, Any]:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         found = dict(state['identity'])
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError,
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
             pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise DataError('checkpoint %s cannot be read (%s); delete it to start anew' % (
             path, (str(error).strip().splitlines() or [type(error).__name__])[0][:120])
