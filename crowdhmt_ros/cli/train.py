@@ -215,7 +215,8 @@ def _trainer(args: argparse.Namespace, net: Supernet, mixture: Mixture, recipe: 
     from crowdhmt_ros.elastic.teaching.trainer import Trainer
     trainer = Trainer(
         net, recipe, mixture, seed=args.seed, place=place_for(args.device, recipe.precision),
-        checkpoint_path=cache / ('checkpoint-%s.pt' % args.task), pause=_pause)
+        checkpoint_path=cache / ('checkpoint-%s.pt' % args.task), checkpoint_steps=50,
+        pause=_pause)
     if args.resume and trainer.resume():
         at = trainer.position
         print('training is done already' if at.phase == len(recipe.phases) else
