@@ -35,7 +35,7 @@ MEAN, DEVIATION = 0.45, 0.25
 WIDTHS, EPOCHS, BATCH, PEAK_RATE = (16, 32, 64), 4, 64, 0.1
 EXIT_WEIGHT = 0.3
 HELD, CALIBRATION, FRESH = 512, 128, 1024
-BUDGET, LARGE_BUDGET, POPULATION = 240, 720, 24
+BUDGET, LARGE_BUDGET, POPULATION = 400, 800, 24
 DEAREST = 1.1
 """Operations, as a share of the whole network's, up to which volume counts."""
 Say = Callable[[str], None]

@@ -40,7 +40,7 @@ class Limits:
     cost_bins: int = 3
     per_group: int = 2
     measured: int = 60
-    kept: int = 24
+    kept: int = 32
 
 
 @dataclass(frozen=True)
