@@ -79,7 +79,7 @@ class Amounts:
 
 
 FULL = (Amounts(), 'campus7')
-QUICK = (Amounts(2560, 1536, 1050, 1050, 700, 280, 1024), 'campus7_quick')
+QUICK = (Amounts(2560, 1536, 1050, 700, 350, 210, 512), 'campus7_quick')
 """Amounts, and the name of the recipe under config/recipes."""
 
 
