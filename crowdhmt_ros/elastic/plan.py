@@ -14,9 +14,10 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from torch import fx
 
+from crowdhmt_ros.elastic.operators.macs import program_macs
 from crowdhmt_ros.elastic.operators.operator import StageConfig, UnitShape
 from crowdhmt_ros.elastic.operators.table import OPERATORS, form_of
-from crowdhmt_ros.elastic.steps import Apply, Normalise, Part, Program, full, parts_of
+from crowdhmt_ros.elastic.steps import Part, Program, full, parts_of
 from crowdhmt_ros.elastic.structure import Cuttable, Group, Stage, Structure, Unit
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import Variant
@@ -244,7 +245,7 @@ class _Resolver:
             form = form_of(choice.operator)
             if not form.unit_refusal(unit):
                 return form.program(shape, dict(choice.parameters))
-        return own_program(shape)
+        return shape.own()
 
     def _parts(self, cuttable: Cuttable) -> Tuple[Part, ...]:
         parts = []
@@ -276,35 +277,10 @@ def _cropped(kernel: int, limit: int, padding: int) -> int:
     return max(limit, kernel - 2 * padding)
 
 
-def own_program(shape: UnitShape) -> Program:
-    """Write down what a unit does in its own form: slices of the backbone's tensors."""
-    unit = shape.unit
-    if unit.kind == 'norm':
-        norm = shape.norm()
-        assert norm is not None
-        return (Normalise(0, norm),)
-    if unit.groups == 1:
-        channels, groups = (0, shape.inputs), 1
-    elif unit.is_depthwise:
-        channels, groups = (0, 1), shape.outputs
-    else:
-        channels, groups = (0, unit.inputs // unit.groups), unit.groups
-    weight = Part(unit.name + '.weight', ((0, shape.outputs), channels, *shape.crops))
-    return (Apply(0, weight, shape.bias(), shape.stride, shape.padding, unit.dilation, groups,
-                  shape.norm()),)
-
-
 def _macs(program: Program, unit: Unit, factor: int) -> int:
-    places = math.prod(-(-e // factor) for e in unit.extent) if unit.kernel else math.prod(
-        unit.extent)
-    return sum(s.weight.words * _places(program, number, places)
-               for number, s in enumerate(program) if isinstance(s, Apply))
-
-
-def _places(program: Program, number: int, places: int) -> int:
-    """Return how many places a step computes: more before a later step that has the stride."""
-    readers = [s for s in program if isinstance(s, Apply) and s.source == number + 1]
-    return places * max([math.prod(s.stride) for s in readers] or [1])
+    """Count the multiply-accumulates of a unit whose resolution is divided."""
+    extent = tuple(-(-e // factor) for e in unit.extent) if unit.kernel else unit.extent
+    return program_macs(program, extent)
 
 
 def resolve(structure: Structure, graph: fx.Graph, variant: Variant) -> NetPlan:

@@ -26,8 +26,8 @@ from crowdhmt_ros.types import Variant
 
 PLANS_KEPT = 256
 """Resolved variants that are kept; a plan is a pure function of the variant."""
-Observer = Callable[[str, torch.Tensor], None]
-"""Called with a unit's node and the value that it reads."""
+Observer = Callable[[str, torch.Tensor, torch.Tensor], None]
+"""Called with a unit's node, the value that it reads, and what its weights make of it."""
 _CONVS = {1: F.conv1d, 2: F.conv2d}
 
 
@@ -141,7 +141,7 @@ class Supernet(nn.Module):
         """
         Run a plan, as `forward` does a variant.
 
-        :param observe: told what each unit reads
+        :param observe: told what each unit reads and gives, before normalisation
         """
         return _Run(self, plan, norms or BatchNorms(), observe).run(x, every_exit)
 
@@ -210,10 +210,7 @@ class _Run:
         factor = self.plan.subsampled.get(name, 1)
         program = self.plan.programs.get(name)
         if program is not None:
-            value = self._read(node.all_input_nodes[0])
-            if self.observe is not None:
-                self.observe(name, value)
-            return self._unit(name, program, value)
+            return self._unit(name, program, self._read(node.all_input_nodes[0]))
         if name in self.plan.cuttables:
             return self._cuttable(node)
         args = fx.node.map_arg(node.args, self._read)
@@ -244,6 +241,8 @@ class _Run:
             y = values[step.source]
             if isinstance(step, Apply):
                 y = self._apply(step, y)
+                if self.observe is not None:
+                    self.observe(node, values[step.source], y)
             if step.norm is not None:
                 key = self.plan.key(node, step.norm.key)
                 gain, shift = (None if p is None else self.net.part(p)

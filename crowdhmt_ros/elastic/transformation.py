@@ -25,41 +25,61 @@ PLACES_KEPT = 8192
 """Of each batch at most so many places enter a second moment."""
 
 
-class Moments:
-    """Second moments of what each unit gets, over images and places."""
+class Moment:
+    """Mean and second moment of vectors, gathered batch by batch."""
 
-    def __init__(self) -> None:
-        """Start without any."""
-        self._sums: Dict[str, torch.Tensor] = {}
-        self._means: Dict[str, torch.Tensor] = {}
-        self._counts: Dict[str, int] = {}
-
-    def __call__(self, node: str, x: torch.Tensor, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         """
-        Take note of a value.
+        Start without any.
 
-        :param node: of the unit that reads it
+        :param channels: extent of the vectors
+        """
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+        self._sum = torch.zeros(channels, dtype=torch.float64)
+        self._count = 0
+
+    def add(self, x: torch.Tensor) -> None:
+        """
+        Take note of a value at all its places.
+
         :param x: (n, c, ...) or (n, ..., c)
-        :param channels: of the unit's inputs
         """
-        rows = _rows(x, channels)
-        rows = rows[::max(1, len(rows) // PLACES_KEPT)].double()
-        if node not in self._sums:
-            self._sums[node] = rows.new_zeros(channels, channels)
-            self._means[node] = rows.new_zeros(channels)
-            self._counts[node] = 0
-        self._sums[node] += rows.T @ rows
-        self._means[node] += rows.sum(0)
-        self._counts[node] += len(rows)
+        rows = _rows(x, len(self._sum))
+        rows = rows[::max(1, len(rows) // PLACES_KEPT)].double().cpu()
+        self._products += rows.T @ rows
+        self._sum += rows.sum(0)
+        self._count += len(rows)
 
-    def second(self, node: str) -> torch.Tensor:
-        """Return the mean of x x^T, (c, c)."""
-        return self._sums[node] / self._counts[node]
+    def second(self, *, centred: bool) -> torch.Tensor:
+        """Return the mean of x x^T, or the covariance, (c, c)."""
+        mean = self._sum / self._count
+        found = self._products / self._count
+        return found - torch.outer(mean, mean) if centred else found
+
+
+class Moments:
+    """Second moments of what each unit gets and gives, over images and places."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        """Start without any."""
+        self._units = {u.node: u for u in units if u.kind != 'norm'}
+        self.inputs = {node: Moment(u.inputs) for node, u in self._units.items()}
+        self.outputs = {node: Moment(u.outputs) for node, u in self._units.items()}
+
+    def __call__(self, node: str, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Take note of what a unit reads and what its weights make of it."""
+        self.inputs[node].add(x)
+        self.outputs[node].add(y)
+
+    def of(self, unit: Unit) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return both second moments, centred where a normalisation absorbs constants."""
+        centred = bool(unit.norm)
+        return (self.inputs[unit.node].second(centred=centred),
+                self.outputs[unit.node].second(centred=centred))
 
     def variance(self, node: str) -> torch.Tensor:
-        """Return the variance of each channel, (c,)."""
-        mean = self._means[node] / self._counts[node]
-        return (self.second(node).diagonal() - mean ** 2).clamp_min(0.0)
+        """Return the variance of each input, (c,)."""
+        return self.inputs[node].second(centred=True).diagonal().clamp_min(0.0)
 
 
 def _rows(x: torch.Tensor, channels: int) -> torch.Tensor:
@@ -78,17 +98,11 @@ def moments_of(net: Supernet, images: Iterable[torch.Tensor], norms: Optional[No
     :param images: batches
     :param norms: None for the statistics of each batch
     """
-    moments, plan = Moments(), net.plan(net.whole())
-    inputs = {u.node: u.inputs for u in net.structure.units if u.kind != 'norm'}
-
-    def observe(node: str, x: torch.Tensor) -> None:
-        if node in inputs:
-            moments(node, x, inputs[node])
-
+    moments, plan = Moments(net.structure.units), net.plan(net.whole())
     was_training = net.training
     net.eval()
     for batch in images:
-        net.run(batch, plan, norms, every_exit=False, observe=observe)
+        net.run(batch, plan, norms, every_exit=False, observe=moments)
     net.train(was_training)
     return moments
 
@@ -191,12 +205,12 @@ def derive_forms(net: Supernet, moments: Optional[Moments] = None) -> None:
         if unit.kind == 'norm':
             continue
         weight = net.tensor(unit.name + '.weight').detach().double().cpu()
-        moment = None
-        if moments is not None and unit.groups == 1:
-            moment = moments.second(unit.node).cpu()
+        seen: Tuple[Optional[torch.Tensor], Optional[torch.Tensor]] = (None, None)
+        if moments is not None and unit.is_dense:
+            seen = moments.of(unit)
         for form in FORMS.values():
             if not form.unit_refusal(unit):
-                for name, value in form.tensors(unit, weight, moment).items():
+                for name, value in form.tensors(unit, weight, *seen).items():
                     _set(net, name, value)
 
 

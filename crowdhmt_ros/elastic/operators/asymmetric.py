@@ -44,8 +44,8 @@ class Asymmetric(FormBase):
             return 'it is depthwise along a single axis already'
         return cost_refusal(unit, self.program(whole(unit), {}))
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
         """Fit filters per channel, and the mixture to them."""
         if unit.is_depthwise:
             lines = _separate(weight[:, 0], unit)

@@ -19,10 +19,10 @@ from typing import Dict, Optional, Tuple
 
 import torch
 
+from crowdhmt_ros.elastic.operators.directions import roots_of, singular
 from crowdhmt_ros.elastic.operators.macs import cost_refusal, whole
 from crowdhmt_ros.elastic.operators.operator import FormBase, Parameters, UnitShape
 from crowdhmt_ros.elastic.operators.smooth import likeness
-from crowdhmt_ros.elastic.operators.svd import roots_of, singular
 from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program, Span
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.errors import ExportError
@@ -58,8 +58,8 @@ class Fire(FormBase):
             return 'it has too little padding: a 1x1 convolution would give more places'
         return cost_refusal(unit, self.program(whole(unit), {}))
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
         """Squeeze to the inputs' directions that the outputs need most, expand by projection."""
         root, back = roots_of(moment, unit.inputs)
         near, taps = likeness(unit), weight.flatten(2).transpose(1, 2)

@@ -55,8 +55,8 @@ class Ghost(FormBase):
             return 'it has fewer than %d outputs' % LEAST_OUTPUTS
         return cost_refusal(unit, self.program(whole(unit), {}))
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
         """Fit each ghost to the output that it stands for, by least squares over its taps."""
         half, axes = _half(unit.outputs), len(unit.kernel)
         near = list(itertools.product(range(-(KERNEL // 2), KERNEL // 2 + 1), repeat=axes))

@@ -13,7 +13,7 @@ from typing import Dict, Mapping, Optional, Protocol, Tuple
 
 import torch
 
-from crowdhmt_ros.elastic.steps import Norm, Part, Program
+from crowdhmt_ros.elastic.steps import Apply, Norm, Normalise, Part, Program
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, ParameterValue
@@ -78,6 +78,22 @@ class UnitShape:
         """`crop` of every spatial axis."""
         return tuple(self.crop(axis) for axis in range(len(self.kernel)))
 
+    def own(self) -> Program:
+        """Write down what the unit does in its own form: slices of the backbone's tensors."""
+        unit = self.unit
+        if unit.kind == 'norm':
+            norm = self.norm()
+            assert norm is not None
+            return (Normalise(0, norm),)
+        channels, groups = (0, unit.inputs // unit.groups), unit.groups
+        if unit.groups == 1:
+            channels = (0, self.inputs)
+        elif unit.is_depthwise:
+            groups = self.outputs
+        weight = Part(unit.name + '.weight', ((0, self.outputs), channels, *self.crops))
+        return (Apply(0, weight, self.bias(), self.stride, self.padding, unit.dilation, groups,
+                      self.norm()),)
+
     def bias(self, start: int = 0, stop: Optional[int] = None) -> Optional[Part]:
         """Return the unit's bias for a span of its outputs, None where it has none."""
         end = self.outputs if stop is None else stop
@@ -130,14 +146,16 @@ class Form(Operator, Protocol):
     def unit_refusal(self, unit: Unit) -> str:
         """Tell why a unit keeps its own form, '' where this one applies."""
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
         """
         Derive the form's shared tensors from the backbone's (parameter transformation).
 
         :param weight: the unit's, (outputs, inputs / groups, *kernel), float64
-        :param moment: mean of x x^T over images and places, (inputs, inputs), float64; None
-            while nothing is known of the inputs
+        :param moment: mean of x x^T over images and places, (inputs, inputs), float64, of
+            centred inputs where a normalisation follows: it absorbs constants; None while
+            nothing is known of the inputs
+        :param outputs: the same of what the layer gives, (outputs, outputs)
         :returns: shared tensors by name, float64; at full width, sliced by `program`
         """
 

@@ -52,4 +52,7 @@ def seen(unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor],
     :param shift: see `likeness`: the other weights lie so many outputs before
     :returns: as `weight`
     """
-    return (mixed(weight, moment).flatten(2) @ likeness(unit, shift).T).reshape(weight.shape)
+    product = mixed(weight, moment)
+    if not unit.kernel:
+        return product
+    return (product.flatten(2) @ likeness(unit, shift).T).reshape(weight.shape)

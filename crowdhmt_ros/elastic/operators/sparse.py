@@ -50,13 +50,16 @@ class Sparse(FormBase):
             return 'its %d outputs do not fall into blocks of %d' % (unit.outputs, BLOCK)
         return cost_refusal(unit, self.program(whole(unit), {}))
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
         """Take each block's principal outputs as atoms; the codes are their coordinates."""
         blocks = weight.reshape(-1, BLOCK, math.prod(weight.shape[1:]))
-        weighted = seen(unit, weight, moment).reshape(blocks.shape)
-        _, vectors = torch.linalg.eigh(weighted @ blocks.transpose(1, 2))
-        codes = vectors.flip(2)
+        if outputs is None:
+            grams = seen(unit, weight, moment).reshape(blocks.shape) @ blocks.transpose(1, 2)
+        else:
+            parted = outputs.reshape(len(blocks), BLOCK, len(blocks), BLOCK)
+            grams = torch.stack([parted[i, :, i] for i in range(len(blocks))])
+        codes = torch.linalg.eigh(grams)[1].flip(2)
         atoms = codes.transpose(1, 2) @ blocks
         ones = (1,) * len(unit.kernel)
         found = {}

@@ -3,9 +3,10 @@
 """
 Factorization by singular values (eta1, P III-A1): a layer becomes two thin ones.
 
-W (N, C, k, k) is read as a matrix of N rows; W = U S V^T gives a k x k convolution to r channels
-(S V^T) and a 1x1 convolution from there (U). Where the second moment M of the inputs is known, W
-is weighted by its root first, so that the error of the outputs, not of the weights, is least.
+W (N, C, k, k) is read as a matrix of N rows. With U the eigenvectors of the outputs' second moment
+W M W^T, W = U (U^T W) gives a k x k convolution to r channels (U^T W) and a 1x1 convolution from
+there (U): of all rank-r layers the one whose outputs err least. Where nothing is known of the
+inputs, M is a model (`smooth`) and U are W's left singular vectors, but for that model.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from typing import Dict, Optional, Tuple
 import torch
 
 from crowdhmt_ros.elastic.operators.operator import FormBase, Parameters, UnitShape
+from crowdhmt_ros.elastic.operators.smooth import seen
 from crowdhmt_ros.elastic.steps import Apply, Part, Program
 from crowdhmt_ros.elastic.structure import Stage, Unit
 from crowdhmt_ros.errors import ExportError
@@ -45,20 +47,18 @@ class Svd(FormBase):
             return 'it has fewer than %d inputs or outputs' % LEAST_CHANNELS
         return ''
 
-    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None
-                ) -> Dict[str, torch.Tensor]:
-        """Factorize at full rank; `program` takes the first columns."""
-        weighted = weight
-        if moment is not None:
-            root, back = roots_of(moment, weight.shape[1])
-            weighted = torch.einsum('nc...,cd->nd...', weight, root)
-        u, s, v = singular(weighted.flatten(1))
-        thin = (s.sqrt()[:, None] * v).reshape(len(s), *weight.shape[1:])
-        basis = thin if moment is None else torch.einsum('rd...,dc->rc...', thin, back)
-        wide = u * s.sqrt()
+    def tensors(self, unit: Unit, weight: torch.Tensor, moment: Optional[torch.Tensor] = None,
+                outputs: Optional[torch.Tensor] = None) -> Dict[str, torch.Tensor]:
+        """Take the principal directions of the outputs; `program` keeps the first ones."""
+        wide = weight.flatten(1)
+        if outputs is None:
+            outputs = seen(unit, weight, moment).flatten(1) @ wide.T
+        rank = min(weight.shape[0], wide.shape[1])
+        mix = torch.linalg.eigh(outputs)[1].flip(1)[:, :rank]
+        basis = (mix.T @ wide).reshape(rank, *weight.shape[1:])
         ones = (1,) * len(unit.kernel)
         return {unit.name + '.svd.basis': basis,
-                unit.name + '.svd.mix': wide.reshape(*wide.shape, *ones)}
+                unit.name + '.svd.mix': mix.reshape(*mix.shape, *ones)}
 
     def program(self, shape: UnitShape, parameters: Parameters) -> Program:
         """Apply the basis, then mix."""
@@ -77,37 +77,6 @@ class Svd(FormBase):
             Apply(1, Part(unit.name + '.svd.mix',
                           ((0, shape.outputs), (0, rank), *((0, 1) for _ in ones))),
                   shape.bias(), ones, tuple(0 for _ in ones), ones, 1, shape.norm()))
-
-
-def singular(matrix: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Decompose a matrix as U S V^T by way of its smaller Gram matrix, which is far quicker.
-
-    :param matrix: (n, m), float64
-    :returns: (n, k), (k,) descending, (k, m); k is the smaller of n and m
-    """
-    turned = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if turned else matrix
-    _, vectors = torch.linalg.eigh(wide @ wide.T)
-    left = vectors.flip(1)
-    right = left.T @ wide
-    values = right.norm(dim=1).clamp_min(1e-30)
-    right = right / values[:, None]
-    return (right.T, values, left.T) if turned else (left, values, right)
-
-
-def roots_of(moment: Optional[torch.Tensor], inputs: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """
-    Return the symmetric root of a second moment and its inverse.
-
-    :param moment: (inputs, inputs), None for the identity
-    """
-    if moment is None:
-        one = torch.eye(inputs, dtype=torch.float64)
-        return one, one
-    values, vectors = torch.linalg.eigh(moment)
-    values = values.clamp_min(float(values.max()) * 1e-6 + 1e-12).sqrt()
-    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
 
 
 def svd(rank: float) -> OperatorChoice:

@@ -11,12 +11,13 @@ from crowdhmt_ros.elastic.operators.depth import Depth
 from crowdhmt_ros.elastic.operators.fire import Fire
 from crowdhmt_ros.elastic.operators.ghost import Ghost
 from crowdhmt_ros.elastic.operators.operator import Form, Operator
+from crowdhmt_ros.elastic.operators.refit import Refit
 from crowdhmt_ros.elastic.operators.scale import Scale
 from crowdhmt_ros.elastic.operators.sparse import Sparse
 from crowdhmt_ros.elastic.operators.svd import Svd
 
 FORMS: Dict[str, Form] = {f.name: f for f in (
-    Svd(), Sparse(), Asymmetric(), Fire(), Ghost())}
+    Svd(), Sparse(), Asymmetric(), Fire(), Ghost(), Refit())}
 OPERATORS: Dict[str, Operator] = {**FORMS, **{o.name: o for o in (Scale(), Depth(), Channel())}}
 
 
