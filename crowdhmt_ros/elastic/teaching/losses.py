@@ -39,15 +39,16 @@ def of_backbone(answers: Sequence[torch.Tensor], labels: torch.Tensor, *, smooth
     return loss
 
 
-def of_variant(answers: Sequence[torch.Tensor], teacher: torch.Tensor, labels: torch.Tensor, *,
-               early_exit_weight: float, hard_share: float) -> torch.Tensor:
+def of_variant(answers: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
+               labels: torch.Tensor, *, early_exit_weight: float, hard_share: float
+               ) -> torch.Tensor:
     """
-    Return the loss of all exits against the whole network's last answer.
+    Return the loss of all exits against the whole network's answers.
 
     :param answers: of each exit, the variant's own last
-    :param teacher: probabilities
+    :param teachers: probabilities that each exit learns
     """
-    loss = distilled(answers[-1], teacher, labels, hard_share)
-    for early in answers[:-1]:
+    loss = distilled(answers[-1], teachers[-1], labels, hard_share)
+    for early, teacher in zip(answers[:-1], teachers):
         loss = loss + early_exit_weight * distilled(early, teacher, labels, hard_share)
     return loss

@@ -68,12 +68,17 @@ class Phase:
             answers, labels, smoothing=self.recipe.label_smoothing,
             early_exit_weight=self.plan.early_exit_weight, hard_share=self.plan.hard_share)
 
-    def variant_loss(self, answers: Sequence[torch.Tensor], teacher: torch.Tensor,
+    def variant_loss(self, answers: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
                      labels: torch.Tensor) -> torch.Tensor:
-        """Return a variant's loss: see `losses.of_variant`."""
+        """
+        Return a variant's loss: every exit learns the whole network's last answer.
+
+        :param answers: of each exit, the variant's own last
+        :param teachers: probabilities that the whole network's exits give, its own end last
+        """
         return losses.of_variant(
-            answers, teacher, labels, early_exit_weight=self.plan.early_exit_weight,
-            hard_share=self.plan.hard_share)
+            answers, [teachers[-1]] * len(answers), labels,
+            early_exit_weight=self.plan.early_exit_weight, hard_share=self.plan.hard_share)
 
 
 class BackbonePhase(Phase):
@@ -108,12 +113,12 @@ class TransformationPhase(Phase):
         """Name the forms' own tensors."""
         return set(self.net.names()) - own_tensors(self.net)
 
-    def variant_loss(self, answers: Sequence[torch.Tensor], teacher: torch.Tensor,
+    def variant_loss(self, answers: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
                      labels: torch.Tensor) -> torch.Tensor:
-        """Return the distance from the backbone's answers alone."""
+        """Return the distance from the backbone's answers alone; exits cannot move here."""
         return losses.of_variant(
-            answers, teacher, labels, early_exit_weight=self.plan.early_exit_weight,
-            hard_share=0.0)
+            answers, teachers[-len(answers):], labels,
+            early_exit_weight=self.plan.early_exit_weight, hard_share=0.0)
 
 
 class DistillationPhase(Phase):

@@ -61,11 +61,11 @@ class Teacher:
         for parameter in parameters:
             parameter.grad = None
         with self._ranks.drawing():
-            teacher = self._whole(phase, inputs, labels, losses)
+            teachers = self._whole(phase, inputs, labels, losses)
             own = self._taken(parameters)
             shares = []
             for variant in variants:
-                loss = phase.variant_loss(self._answers(inputs, variant), teacher, labels)
+                loss = phase.variant_loss(self._answers(inputs, variant), teachers, labels)
                 loss.backward()  # type: ignore[no-untyped-call]
                 shares.append(loss.detach())
         if shares:
@@ -78,18 +78,20 @@ class Teacher:
         return Taught(losses, merged.conflict_ratio)
 
     def _whole(self, phase: Phase, inputs: torch.Tensor, labels: torch.Tensor,
-               losses: Dict[str, torch.Tensor]) -> torch.Tensor:
-        """Run the whole network, let it learn where the phase says so, return its answer."""
+               losses: Dict[str, torch.Tensor]) -> List[torch.Tensor]:
+        """Run the whole network, let it learn where the phase says so, return its answers."""
         whole = self._net.whole()
         if not phase.teaches_backbone:
+            self._net.eval()  # a teacher that does not learn drops nothing
             with torch.no_grad():
-                last = self._answers(inputs, whole, every_exit=False)[-1]
-            return F.softmax(last.float(), 1)
+                answers = self._answers(inputs, whole)
+            self._net.train()
+            return [F.softmax(a.float(), 1) for a in answers]
         answers = self._answers(inputs, whole)
         loss = phase.backbone_loss(answers, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         losses['backbone'] = loss.detach()
-        return F.softmax(answers[-1].detach().float(), 1)
+        return [F.softmax(a.detach().float(), 1) for a in answers]
 
     def _answers(self, inputs: torch.Tensor, variant: Variant, *, every_exit: bool = True
                  ) -> List[torch.Tensor]:

@@ -17,7 +17,7 @@ from crowdhmt_ros.errors import ConfigError, DataError
 from .small import batches, changed, family, recipe, tensors
 
 
-class Stopped(Exception):
+class StopError(Exception):
     """Raised by a report to end a training early."""
 
 
@@ -27,7 +27,7 @@ def _stop_at(count):
     def report(progress):
         left[0] -= 1
         if not left[0]:
-            raise Stopped
+            raise StopError
     return report
 
 
@@ -43,7 +43,7 @@ def test_a_run_that_stops_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path,
     uninterrupted.run()
     whole = tensors(uninterrupted.net)
     first = Trainer(family(), plan, batches(), seed=5, checkpoint_path=path, checkpoint_steps=4)
-    with pytest.raises(Stopped):
+    with pytest.raises(StopError):
         first.run(_stop_at(stop))
     again = Trainer(family(), plan, batches(), seed=5, checkpoint_path=path, checkpoint_steps=4)
     assert again.resume() or stop < 4
