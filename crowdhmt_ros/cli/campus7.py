@@ -138,6 +138,8 @@ def kept(macs: Mapping[str, int], accuracy: Mapping[str, float]) -> Tuple[str, .
     """
     Choose what is written: all that is not optional, and of the rest what nothing dominates.
 
+    The accuracies are those of the test, so that of an optional variant is a little flattered.
+
     :param macs: variant_id -> multiply-accumulates
     :param accuracy: variant_id -> mean over the conditions
     :returns: in the order of `FRONT`

@@ -245,11 +245,11 @@ def _write_crossings(family: Family, description: Description, directory: Path,
 
 def table(accuracy: Accuracy, macs: Mapping[str, int], written: Sequence[str]
           ) -> Sequence[Sequence[str]]:
-    """Rows of (variant, MMAC, accuracy per condition, whether it is written), headings first."""
+    """Rows of (variant, MMAC, accuracy per condition, whether it is kept), headings first."""
     conditions = list(next(iter(accuracy.values())))
-    rows: List[List[str]] = [['variant', 'MMAC', *conditions, 'in the bundle']]
+    rows: List[List[str]] = [['variant', 'MMAC', *(c.split('/')[-1] for c in conditions), 'kept']]
     for name in sorted(macs, key=lambda v: -macs[v]):
         rows.append([name, '%.1f' % (macs[name] / 1e6),
                      *('%.3f' % accuracy[name][c][0] for c in conditions),
-                     'yes' if name in written else 'no: dominated'])
+                     'yes' if name in written else 'no'])
     return rows
