@@ -5,8 +5,8 @@ Which operators learn on which backbone: short trainings on real photos, windows
 
 One epoch trains the backbone and the forms are derived from it. From there each phase trains its
 operators, which take turns, for half an epoch. An operator works where the loss of its own
-variant - it alone, in every stage that offers it, in its mildest form - falls during its phase, on
-the same 256 of the inputs that were trained on: so short a training shows that an operator
+variant - it alone, in every stage that offers it, in its harshest form - falls during its phase,
+on the same 256 of the inputs that were trained on: so short a training shows that an operator
 learns, not what it generalises to. The loss is the phase's own: for forms the distance from the
 backbone's answers, for the others that and the labels' cross entropy; the backbone that is the
 teacher stays the one from before.
@@ -43,8 +43,10 @@ FINE = 0.25
 Arrays = Tuple[NDArray[np.float32], NDArray[np.int64]]
 EVERY_ETA = (1, 2, 3, 4, 5, 6)
 MEASURED, INPUTS = 256, 640
-TURNS = 2
-"""Operators that have their turn in each step."""
+SEEN = 10
+"""Batches from which forms are derived, before the phases and in one of them alike."""
+TURNS, FORM_TURNS = 2, 5
+"""Operators that have their turn in each step; forms leave the backbone out, and are many."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ CASES_2D = (
 )
 CASES_OTHER = (
     Case('motion_cnn', 'windows', {'width': 16}),
-    Case('vision_transformer', 'photos', {'width': 64, 'depth': 4}, 0.001),
+    Case('vision_transformer', 'photos', {'width': 64, 'depth': 4}, 0.002),
 )
 
 
@@ -85,7 +87,7 @@ class Worked:
     What an operator did on a backbone.
 
     :param eta: its category
-    :param before: loss of its variant before the second epoch, None where it does not apply
+    :param before: loss of its variant before its phase, None where it does not apply
     :param after: behind it
     :param reason: why it does not apply, '' where it does
     """
@@ -137,15 +139,15 @@ def _try(case: Case, train: Arrays) -> Dict[str, Worked]:
                            example_input(case.backbone, **case.options))
     net = elastic.net
     _train(net, train, case, _plan('backbone', case))
-    transform(net, MemoryBatches(*train).unvaried(4, case.batch_size, 0))
+    part: Arrays = (train[0][:len(train[1]) // 2], train[1][:len(train[1]) // 2])
+    same: Arrays = (part[0][:MEASURED], part[1][:MEASURED])
+    transform(net, MemoryBatches(*part).unvaried(SEEN, case.batch_size, 0))
     start = {name: value.clone() for name, value in net.state_dict().items()}
     found = {name: Worked(operator.eta, reason=_reason(elastic, name))
              for name, operator in OPERATORS.items()}
-    part = tuple(values[:len(train[1]) // 2] for values in train)
-    same = tuple(values[:MEASURED] for values in part)
     for name in ('transformation', 'distillation', 'mutation'):
         net.load_state_dict(start)
-        found.update(_phase(net, case, name, part, same))  # type: ignore[arg-type]
+        found.update(_phase(net, case, name, part, same))
     return found
 
 
@@ -154,7 +156,7 @@ def _phase(net: Supernet, case: Case, name: str, train: Arrays, same: Arrays
     """Train one phase and measure its operators before and behind it."""
     plan = _plan(name, case)
     phase = PHASES[name](net, plan, Recipe((plan,)))
-    tried = {o: _mildest(net, phase.sampler, o) for o in phase.sampler.operators}
+    tried = {o: _harshest(net, phase.sampler, o) for o in phase.sampler.operators}
     teacher = F.softmax(_answers(net, net.whole(), same), 1)
 
     def losses() -> Dict[str, float]:
@@ -169,11 +171,12 @@ def _phase(net: Supernet, case: Case, name: str, train: Arrays, same: Arrays
 
 def _plan(name: str, case: Case) -> PhaseRecipe:
     gentler = 1.0 if name == 'backbone' else FINE
-    return PhaseRecipe(name, 1, gentler * case.learning_rate, variants=TURNS, hard_share=0.7)
+    turns = FORM_TURNS if name == 'transformation' else TURNS
+    return PhaseRecipe(name, 1, gentler * case.learning_rate, variants=turns, hard_share=0.7)
 
 
 def _train(net: Supernet, train: Arrays, case: Case, plan: PhaseRecipe) -> None:
-    recipe = Recipe((plan,), case.batch_size, 'adamw', transformation_batches=4)
+    recipe = Recipe((plan,), case.batch_size, 'adamw', transformation_batches=SEEN)
     Trainer(net, recipe, MemoryBatches(*train), seed=1).run()
 
 
@@ -185,10 +188,10 @@ def _answers(net: Supernet, variant: Variant, same: Arrays) -> torch.Tensor:
     return scores
 
 
-def _mildest(net: Supernet, sampler: Sampler, operator: str) -> Variant:
-    """Return the operator's dearest variant."""
+def _harshest(net: Supernet, sampler: Sampler, operator: str) -> Variant:
+    """Return the operator's cheapest variant: the one with most to learn."""
     count = max(map(len, sampler.offers[operator]))
-    return max((sampler.alone(operator, number) for number in range(count)),
+    return min((sampler.alone(operator, number) for number in range(count)),
                key=lambda variant: net.plan(variant).macs)
 
 
