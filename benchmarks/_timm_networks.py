@@ -55,14 +55,17 @@ class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing is in it."""
 
 
-def timm_network(name: str, classes: int) -> nn.Module:
+def timm_network(name: str, classes: int, **options: Any) -> nn.Module:
     """
     Make an untrained network of timm.
+
+    :param options: of timm's builder
 
     :raises ModuleNotFoundError: timm is not installed
     """
     if importlib.util.find_spec('torchvision') is None:
         sys.meta_path.append(_StandIn())
     import timm
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    network: nn.Module = timm.create_model(
+        name, pretrained=False, num_classes=classes, **options)
     return network

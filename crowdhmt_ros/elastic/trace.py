@@ -10,6 +10,7 @@ writes) are turned back into layers, so that what follows sees one form only.
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
@@ -58,15 +59,34 @@ def trace(module: nn.Module, example: torch.Tensor) -> Traced:
     """
     own = copy.deepcopy(module).eval()
     try:
-        graph = _Tracer().trace(own)
+        graph = _Tracer().trace(own, concrete_args=_defaults(own))
         found, method = fx.GraphModule(own, graph), 'torch.fx'
     except Exception as reason:  # noqa: BLE001 - tracing runs the user's code
         found, method = _exported(own, example, reason), 'torch.export'
+    _drop_defaults(found)
     _as_layers(found)
     found.graph.eliminate_dead_code()
     found.delete_all_unused_submodules()
     found.recompile()
     return Traced(found, _shapes(found, example), method)
+
+
+def _defaults(module: nn.Module) -> Dict[str, Any]:
+    """Return the arguments beside the first one that have a value already."""
+    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _drop_defaults(module: fx.GraphModule) -> None:
+    """Take the arguments that were given their default out of the graph."""
+    for node in list(module.graph.nodes)[::-1]:
+        if node.op == 'call_function' and node.target is torch._assert and not node.users:
+            module.graph.erase_node(node)
+    inputs = [n for n in module.graph.nodes if n.op == 'placeholder']
+    module.graph.eliminate_dead_code()
+    for node in inputs[1:]:
+        if not node.users:
+            module.graph.erase_node(node)
 
 
 def _exported(module: nn.Module, example: torch.Tensor, reason: Exception) -> fx.GraphModule:
