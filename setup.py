@@ -40,17 +40,19 @@ ROBOT_REQUIRES = [
     'rosbags>=0.10',
     'zstandard>=0.15',
 ]
-TRAIN_REQUIRES = ['torch>=2.2', 'onnx>=1.16']
+TRAIN_REQUIRES = ['torch>=2.2', 'onnx>=1.16', 'soundfile>=0.12']
 SEARCH_REQUIRES = ['pymoo>=0.6', 'scipy>=1.10']
 DEV_REQUIRES = [
     *TRAIN_REQUIRES,
-    'scipy>=1.10',
+    *SEARCH_REQUIRES,
     'hypothesis',
     'mypy',
+    'onnxslim',
     'pytest',
     'pytest-timeout',
     'pytest-xdist',
     'ruff',
+    'torch-pruning',
     'types-PyYAML',
     'types-psutil',
     'vermin',

@@ -27,7 +27,7 @@ TIMM = (('mobilenetv3_small_050', {}), ('regnetx_002', {}),
         ('vit_tiny_patch16_224', {'img_size': EDGE}))
 """Squeeze-and-excitation; grouped convolutions; attention with packed heads."""
 
-_TIMED = '''
+_TIMED = """
 import sys, time, warnings
 warnings.simplefilter('ignore')
 import torch
@@ -40,7 +40,7 @@ example = example_input('resnet34', edge=224)
 start = time.perf_counter()
 make_elastic(network, example)
 print(time.perf_counter() - start)
-'''
+"""
 
 
 class Detector(nn.Module):
@@ -105,15 +105,16 @@ def structure_figures(*, quick: bool = False) -> List[Figure]:
     runs = [_timed() for _ in range(1 if quick else 5)]
     strangers = [_tried(name, make) for name, make in _strangers().items()]
     return [
-        claim('make_elastic_s', statistics.median(runs), *_bound('make_elastic_s'),
-              how='ResNet34 at 224 pixels, 1000 classes, two threads; median of %d fresh '
-              'processes: %s' % (len(runs), ', '.join('%.1f' % r for r in runs))),
-        claim('strangers_elastic', sum(not s.problem for s in strangers),
-              *_bound('strangers_elastic'), how='; '.join(s.text for s in strangers))]
+        _claimed('make_elastic_s', statistics.median(runs),
+                 'ResNet34 at 224 pixels, 1000 classes, two threads; median of %d fresh '
+                 'processes: %s' % (len(runs), ', '.join('%.1f' % r for r in runs))),
+        _claimed('strangers_elastic', sum(not s.problem for s in strangers),
+                 '; '.join(s.text for s in strangers))]
 
 
-def _bound(key: str) -> Any:
-    return CLAIMS[key]
+def _claimed(key: str, value: float, how: str) -> Figure:
+    target, better = CLAIMS[key]
+    return claim(key, value, target, better=better, how=how)
 
 
 def _timed() -> float:
