@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
+from crowdhmt_ros.cli.inputs import class_names
 from crowdhmt_ros.errors import DataError
 
 IMAGENET = ('0.485,0.456,0.406', '0.229,0.224,0.225')
 TASKS = ('image_classification', 'other')
-MAX_CLASSES_BYTES = 16 << 20
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     check_free(args.out)
     wishes = Wishes(
         args.name or args.model.stem, args.task,
-        _classes(args.classes) if args.classes else (), _number(args.scale, '--scale'),
+        class_names(args.classes) if args.classes else (), _number(args.scale, '--scale'),
         _colours(args.mean, '--mean'), _colours(args.std, '--std'), _accuracy(args.accuracy),
         _count(args.cuts), args.pieces,
         None if args.half is None else _number(args.half, '--half'), args.drop_softmax)
@@ -90,24 +90,6 @@ def _origin(path: Path) -> Dict[str, Any]:
         raise DataError('%s cannot be read (%s)' % (path, error.strerror or error)) from error
     return {'command': 'crowdhmt import %s --out DIR' % path.name, 'source': path.name,
             'source_sha256': digest}
-
-
-def _classes(path: Path) -> Tuple[str, ...]:
-    try:
-        if path.stat().st_size > MAX_CLASSES_BYTES:
-            raise DataError('%s is no list of classes: it has %d bytes'
-                            % (path, path.stat().st_size))
-        lines = [line.strip() for line in path.read_text('utf-8').splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError('%s cannot be read (%s): name a text file with a class on each line'
-                        % (path, ' '.join(str(error).split()))) from error
-    names = tuple(line for line in lines if line)
-    twice = sorted({name for name in names if names.count(name) > 1}
-                   if len(set(names)) != len(names) else ())
-    if twice or not names:
-        raise DataError('%s %s' % (path, 'names %s more than once' % ', '.join(twice[:5])
-                                   if twice else 'names no class'))
-    return names
 
 
 def _number(text: str, option: str) -> float:

@@ -30,6 +30,7 @@ COMMANDS = {
     'train': 'train the model family and write the bundle (needs the extra train)',
     'search': 'find the front of a family: accuracy against operations and weights (needs the '
               'extras train and search)',
+    'build': 'write a bundle from a trained family and a front (needs the extra train)',
     'loss': 'count the frames of a recorded run',
     'reference': 'print the reference sections of the README',
 }

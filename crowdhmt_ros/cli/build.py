@@ -1,0 +1,253 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`crowdhmt build`: a trained family and the front of a search -> a bundle (P III-B2)."""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+
+from crowdhmt_ros.cli import front_file, inputs
+from crowdhmt_ros.cli.front_file import Member
+from crowdhmt_ros.errors import DataError, ExportError
+from crowdhmt_ros.types import InputSpec
+
+if TYPE_CHECKING:
+    from crowdhmt_ros.bundle.writer import Description
+    from crowdhmt_ros.cli.build_bundle import Exported
+    from crowdhmt_ros.elastic.norms import Statistics
+    from crowdhmt_ros.elastic.supernet import Supernet
+
+MAX_CUTS = 64
+CONDITION = 'photos'
+"""Under which accuracies stand where no light band tells inputs apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """
+    What was written, and of what.
+
+    :param net: with the weights of the bundle
+    :param statistics: of the bundle's variants
+    :param members: variant_id -> member of the front, richest first
+    :param exported: graphs with their cuts
+    :param digest: sha256 of the manifest
+    """
+
+    net: Supernet
+    statistics: Statistics
+    members: Mapping[str, Member]
+    exported: Exported
+    digest: str
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Describe the command's arguments."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        'build', help='write a bundle from a trained family and a front (needs the extra train)',
+        description='Writes a bundle of the variants that crowdhmt search chose: graphs over '
+        'shared weights, whole and cut where robots may share them.')
+    parser.add_argument('family', type=Path, help='file with the trained family')
+    parser.add_argument('front', type=Path, metavar='FRONT.json',
+                        help='that crowdhmt search wrote')
+    inputs.add_options(parser)
+    parser.add_argument('--out', type=Path, required=True, help='folder of the new bundle')
+    parser.add_argument('--name', default='', help='of the bundle (default: of the family file)')
+    parser.add_argument('--classes', type=Path, metavar='FILE', help='names of the classes, one '
+                        'a line, in the order of the scores (default: those of the data)')
+    parser.add_argument('--cuts', type=int, default=3, metavar='N',
+                        help='places to cut a variant, at most (default: 3)')
+    parser.add_argument('--full', action='store_true',
+                        help='store weights as float32 (default: float16)')
+    parser.add_argument('--measure', action='store_true', help='measure accuracies on the rest '
+                        'of the data (default: as the front tells them)')
+    parser.add_argument('--seed', type=int, default=7, help='of what is drawn from the data')
+    parser.add_argument('--threads', type=int, default=2)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Calibrate, export, cut, check and write the front.
+
+    :returns: 0
+    :raises DataError: family, front, data or options cannot be used
+    :raises ExportError: robots could not run the bundle, or its place is taken
+    """
+    _tell(args, build(args))
+    return 0
+
+
+def build(args: argparse.Namespace) -> Built:
+    """
+    Write the bundle.
+
+    :raises DataError: family, front, data or options cannot be used
+    :raises ExportError: robots could not run the bundle, or its place is taken
+    """
+    inputs.check_least(args, ('calibration', 2), ('cuts', 0), ('threads', 1), ('seed', 0))
+    if args.cuts > MAX_CUTS:
+        raise DataError('--cuts is %d; give at most %d' % (args.cuts, MAX_CUTS))
+    inputs.colours(args)
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
+    try:
+        import torch
+
+        from crowdhmt_ros.bundle.writer import check_free, write_bundle
+        from crowdhmt_ros.cli import build_bundle
+        from crowdhmt_ros.elastic.store import load_family
+        from crowdhmt_ros.elastic.transformation import round_weights
+    except ImportError as error:
+        raise DataError('building needs %s; install the extra train' % error.name) from error
+    check_free(args.out)
+    torch.set_num_threads(args.threads)
+    origin = _origin(args)
+    front = front_file.read_front(args.front)
+    net, _, header = load_family(args.family)
+    assert header.backbone is not None  # others do not load by themselves
+    members = named(net, front, args.front)
+    example = header.backbone.example()[:1]
+    drawn = _drawn(args, net.structure.classes, tuple(example.shape[1:]))
+    classes = _classes(args, drawn.classes)
+    net.eval()
+    if not args.full:
+        round_weights(net)
+    variants = {name: member.variant for name, member in members.items()}
+    with inputs.shown('calibrating') as progress:
+        statistics = build_bundle.calibrated(
+            net, variants, inputs.batches(drawn.values[:args.calibration]), progress)
+    with inputs.shown('exporting') as progress:
+        exported = build_bundle.exported(
+            net, variants, statistics, example, half=not args.full, cuts=args.cuts,
+            carrying=drawn.kind != inputs.IMAGE, progress=progress)
+    accuracy = _accuracy(args, exported, members, drawn)
+    origin['data'] = {'described': drawn.described, 'calibration': args.calibration,
+                      'seed': args.seed}
+    description = replace(_description(args, drawn.kind, classes, tuple(example.shape)),
+                          accuracy=accuracy, provenance=origin)
+    digest = write_bundle(exported.family, description, args.out,
+                          tolerance=build_bundle.TOLERANCE)
+    return Built(net, statistics, members, exported, digest)
+
+
+def named(net: Supernet, front: Tuple[Member, ...], path: Path) -> Dict[str, Member]:
+    """
+    Name the variants of a front, richest first.
+
+    :param path: of the front, for messages
+    :raises DataError: a variant does not fit the family
+    """
+    from crowdhmt_ros.cli.variant_names import variant_names
+    macs = []
+    for number, member in enumerate(front):
+        try:
+            macs.append(net.plan(member.variant).macs)
+        except (ExportError, TypeError, ValueError) as error:
+            raise DataError('%s: front[%d] does not fit the family: %s'
+                            % (path, number, error)) from error
+        if member.macs not in (None, macs[-1]):
+            raise DataError('%s: front[%d] has %d multiply-accumulates, in this family %d; give '
+                            'the family that was searched' % (path, number, member.macs, macs[-1]))
+    order = sorted(range(len(front)), key=lambda i: -macs[i])
+    names = variant_names([front[i].variant for i in order], len(net.structure.exits))
+    return {name: front[i] for name, i in zip(names, order)}
+
+
+def _origin(args: argparse.Namespace) -> Dict[str, Any]:
+    """Say how to make the bundle again, without this machine's paths."""
+    options = ['--data', args.data.name, '--layout', args.layout, '--split', args.split,
+               '--mean', *('%g' % v for v in args.mean), '--std', *('%g' % v for v in args.std),
+               '--calibration', str(args.calibration), '--cuts', str(args.cuts), '--seed',
+               str(args.seed), *(['--full'] if args.full else []),
+               *(['--measure'] if args.measure else [])]
+    return {'command': 'crowdhmt build %s %s %s --out DIR' % (
+                args.family.name, args.front.name, ' '.join(options)),
+            'family_sha256': _sha256(args.family, 'family'),
+            'front_sha256': _sha256(args.front, 'front'),
+            'weights': 'float32' if args.full else 'float16'}
+
+
+def _sha256(path: Path, what: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open('rb') as file:
+            for block in iter(lambda: file.read(1 << 20), b''):
+                digest.update(block)
+    except OSError as error:
+        raise DataError('%s %s cannot be read (%s)' % (what, path, error.strerror)) from error
+    return digest.hexdigest()
+
+
+def _drawn(args: argparse.Namespace, classes: Optional[int], shape: Tuple[int, ...]
+           ) -> inputs.Inputs:
+    return inputs.draw_inputs(
+        args, classes or 0, shape, wanted=args.calibration + int(args.measure),
+        mend='give a smaller --calibration', every=args.measure)
+
+
+def _classes(args: argparse.Namespace, known: Tuple[str, ...]) -> Tuple[str, ...]:
+    if args.classes is None:
+        return known
+    classes = inputs.class_names(args.classes)
+    if len(classes) != len(known):
+        raise DataError('%s names %d classes, the family has %d: name each on a line of its own'
+                        % (args.classes, len(classes), len(known)))
+    return classes
+
+
+def _accuracy(args: argparse.Namespace, exported: Exported, members: Mapping[str, Member],
+              drawn: inputs.Inputs) -> Dict[str, Dict[str, Tuple[float, int]]]:
+    """Return variant_id -> condition -> (accuracy, count), as told or as measured."""
+    if not args.measure:
+        return {name: {CONDITION: member.accuracy} for name, member in members.items()
+                if member.accuracy is not None}
+    from crowdhmt_ros.cli.build_bundle import accuracies
+    values, labels = drawn.values[args.calibration:], drawn.labels[args.calibration:]
+    with inputs.shown('measuring') as progress:
+        found = accuracies(exported.family, values, labels, progress)
+    return {name: {CONDITION: (value, len(labels))} for name, value in found.items()}
+
+
+def _description(args: argparse.Namespace, kind: str, classes: Tuple[str, ...],
+                 shape: Tuple[int, ...]) -> Description:
+    from crowdhmt_ros.bundle.adopt import OTHER, slug
+    from crowdhmt_ros.bundle.entries import IMAGE_CLASSIFICATION
+    from crowdhmt_ros.bundle.writer import Description
+    from crowdhmt_ros.elastic.export import INPUT_NAME
+    name = slug(args.name or args.family.stem)
+    if kind != inputs.IMAGE:
+        spec = InputSpec(INPUT_NAME, 'float32', shape, 'none', 'none', 1.0, (), ())
+        return Description(name, OTHER, classes, spec, {})
+    spec = InputSpec(INPUT_NAME, 'float32', shape, 'rgb', 'area', 1 / 255, *inputs.colours(args))
+    return Description(name, IMAGE_CLASSIFICATION, classes, spec, {'any': (0.0, 1.0)})
+
+
+def _tell(args: argparse.Namespace, built: Built) -> None:
+    """Print what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from crowdhmt_ros.bundle.reader import open_bundle
+    bundle = open_bundle(args.out)
+    table = Table('variant', 'MMAC', 'weights', 'accuracy', 'cuts')
+    for name in bundle.manifest.front:
+        known = bundle.accuracy(name)
+        table.add_row(name, '%.1f' % (bundle.macs(name) / 1e6),
+                      '%.2f M' % (bundle.variant(name).parameters / 1e6),
+                      '%.3f' % known[CONDITION] if CONDITION in known else 'unknown',
+                      str(sum(c.startswith(name + '-cut') for c in bundle.manifest.cuts)))
+    Console().print(table)
+    own = sum(bundle.variant(name).parameters for name in bundle.manifest.front)
+    stored = sum(t.size_bytes for t in bundle.manifest.tensors.values())
+    print('weights %.1f MB in one store, of their own the variants would have %.1f M numbers; '
+          '%d operators (%d before)' % (stored / 1e6, own / 1e6, built.exported.nodes[1],
+                                        built.exported.nodes[0]))
+    for note in built.exported.notes:
+        print('note: %s' % note)
+    if not all(bundle.accuracy(name) for name in bundle.manifest.front):
+        print('note: not every accuracy is known, so no accuracy floor will hold; say --measure')
+    print('bundle %s in %s' % (built.digest[:16], args.out))
