@@ -1,15 +1,13 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which operators learn on which backbone: short trainings on real photos, windows and sounds.
+Part of the elastic bench: which operators learn on which backbone.
 
-One epoch trains the backbone and the forms are derived from it. From there each phase trains its
-operators, which take turns, for half an epoch. An operator works where the loss of its own
-variant - it alone, in every stage that offers it, in its harshest form - falls during its phase,
-on the same 256 of the inputs that were trained on: so short a training shows that an operator
-learns, not what it generalises to. The loss is the phase's own: for forms the distance from the
-backbone's answers, for the others that and the labels' cross entropy; the backbone that is the
-teacher stays the one from before.
+Short trainings on real photos, windows and sounds. One epoch trains the backbone, and the forms
+are derived from it. From there each operator's variant - the operator alone, in its harshest
+choice, in every stage that offers it - is trained by itself for two epochs on the labels. The
+operator works where its loss, over the inputs that it is trained on, falls: so short a training
+shows that an operator learns, not what it generalises to.
 """
 from __future__ import annotations
 
@@ -29,24 +27,16 @@ from crowdhmt_ros.elastic.backbones import BACKBONES, example_input
 from crowdhmt_ros.elastic.make_elastic import Elastic, make_elastic
 from crowdhmt_ros.elastic.operators.table import OPERATORS
 from crowdhmt_ros.elastic.supernet import Supernet
-from crowdhmt_ros.elastic.teaching.batches import MemoryBatches
-from crowdhmt_ros.elastic.teaching.phases import PHASES
-from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe
 from crowdhmt_ros.elastic.teaching.sampling import Sampler
-from crowdhmt_ros.elastic.teaching.trainer import Trainer
 from crowdhmt_ros.elastic.transformation import transform
 from crowdhmt_ros.types import Variant
 
 logger = logging.getLogger(__name__)
-FINE = 0.25
-"""Share of the backbone's learning rate in the phases behind it."""
 Arrays = Tuple[NDArray[np.float32], NDArray[np.int64]]
+Batch = Tuple[torch.Tensor, torch.Tensor]
 EVERY_ETA = (1, 2, 3, 4, 5, 6)
-MEASURED, INPUTS = 256, 640
-SEEN = 10
-"""Batches from which forms are derived, before the phases and in one of them alike."""
-TURNS, FORM_TURNS = 2, 5
-"""Operators that have their turn in each step; forms leave the backbone out, and are many."""
+INPUTS = 640
+EPOCHS, SEED = 2, 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ class Worked:
     What an operator did on a backbone.
 
     :param eta: its category
-    :param before: loss of its variant before its phase, None where it does not apply
+    :param before: loss of its variant before its training, None where it does not apply
     :param after: behind it
     :param reason: why it does not apply, '' where it does
     """
@@ -133,59 +123,52 @@ def etas_working(worked: Mapping[str, Worked]) -> List[int]:
 
 
 def _try(case: Case, train: Arrays) -> Dict[str, Worked]:
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     classes = int(train[1].max()) + 1
     elastic = make_elastic(BACKBONES[case.backbone](classes, **case.options),
                            example_input(case.backbone, **case.options))
     net = elastic.net
-    _train(net, train, case, _plan('backbone', case))
-    part: Arrays = (train[0][:len(train[1]) // 2], train[1][:len(train[1]) // 2])
-    same: Arrays = (part[0][:MEASURED], part[1][:MEASURED])
-    transform(net, MemoryBatches(*part).unvaried(SEEN, case.batch_size, 0))
+    batches = [(torch.from_numpy(train[0][i:i + case.batch_size]),
+                torch.from_numpy(train[1][i:i + case.batch_size]))
+               for i in range(0, len(train[1]) - case.batch_size + 1, case.batch_size)]
+    _taught(net, net.whole(), batches, case, epochs=1)
+    transform(net, [x for x, _ in batches])
     start = {name: value.clone() for name, value in net.state_dict().items()}
-    found = {name: Worked(operator.eta, reason=_reason(elastic, name))
-             for name, operator in OPERATORS.items()}
-    for name in ('transformation', 'distillation', 'mutation'):
+    sampler = Sampler(net, EVERY_ETA)
+    found = {}
+    for name, operator in OPERATORS.items():
+        if name not in sampler.operators:
+            found[name] = Worked(operator.eta, reason=_reason(elastic, name))
+            continue
         net.load_state_dict(start)
-        found.update(_phase(net, case, name, part, same))
+        variant = _harshest(net, sampler, name)
+        before = _loss(net, variant, batches)
+        _taught(net, variant, batches, case, epochs=EPOCHS)
+        found[name] = Worked(operator.eta, before, _loss(net, variant, batches))
     return found
 
 
-def _phase(net: Supernet, case: Case, name: str, train: Arrays, same: Arrays
-           ) -> Dict[str, Worked]:
-    """Train one phase and measure its operators before and behind it."""
-    plan = _plan(name, case)
-    phase = PHASES[name](net, plan, Recipe((plan,)))
-    tried = {o: _harshest(net, phase.sampler, o) for o in phase.sampler.operators}
-    teacher = F.softmax(_answers(net, net.whole(), same), 1)
-
-    def losses() -> Dict[str, float]:
-        return {o: float(phase.variant_loss([_answers(net, v, same)], [teacher],
-                                            torch.from_numpy(same[1]))) for o, v in tried.items()}
-
-    before = losses()
-    _train(net, train, case, plan)
-    after = losses()
-    return {o: Worked(OPERATORS[o].eta, before[o], after[o]) for o in tried}
-
-
-def _plan(name: str, case: Case) -> PhaseRecipe:
-    gentler = 1.0 if name == 'backbone' else FINE
-    turns = FORM_TURNS if name == 'transformation' else TURNS
-    return PhaseRecipe(name, 1, gentler * case.learning_rate, variants=turns, hard_share=0.7)
-
-
-def _train(net: Supernet, train: Arrays, case: Case, plan: PhaseRecipe) -> None:
-    recipe = Recipe((plan,), case.batch_size, 'adamw', transformation_batches=SEEN)
-    Trainer(net, recipe, MemoryBatches(*train), seed=1).run()
+def _taught(net: Supernet, variant: Variant, batches: Sequence[Batch], case: Case, *,
+            epochs: int) -> None:
+    """Train one variant on the labels."""
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), case.learning_rate)
+    rng = np.random.default_rng(SEED)
+    for _ in range(epochs):
+        for index in rng.permutation(len(batches)):
+            x, labels = batches[index]
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x, variant, every_exit=False)[-1], labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
 
 @torch.no_grad()
-def _answers(net: Supernet, variant: Variant, same: Arrays) -> torch.Tensor:
-    """Return the scores of a variant's last exit, normalised by this one batch."""
+def _loss(net: Supernet, variant: Variant, batches: Sequence[Batch]) -> float:
+    """Return the mean loss over all inputs, each batch normalised by itself."""
     net.eval()
-    scores: torch.Tensor = net(torch.from_numpy(same[0]), variant, every_exit=False)[-1]
-    return scores
+    return float(np.mean([float(F.cross_entropy(net(x, variant, every_exit=False)[-1], labels))
+                          for x, labels in batches]))
 
 
 def _harshest(net: Supernet, sampler: Sampler, operator: str) -> Variant:
