@@ -17,8 +17,10 @@ from crowdhmt_ros.elastic.structure import (
     Structure,
     Unit,
 )
-from crowdhmt_ros.elastic.ties import Label, Ties
+from crowdhmt_ros.elastic.ties import Ties
+from crowdhmt_ros.elastic.ties_rules import Label, is_batch_norm, is_token_norm, is_unit_layer
 from crowdhmt_ros.elastic.trace import Shape, Traced
+from crowdhmt_ros.errors import ExportError
 
 MOST_STAGES = 4
 """Into so many a network of one resolution (a transformer) is divided."""
@@ -30,10 +32,12 @@ def discover(traced: Traced, exits: Optional[Sequence[int]] = None) -> Structure
 
     :param traced: the network
     :param exits: numbers of stages after which it may answer early; None for every border
-    :raises ExportError: it holds nothing that could scale
+    :raises ExportError: it holds nothing that could scale, or has no such exit
     """
     ties = Ties(traced)
     units = _units(traced, ties)
+    if not units:
+        raise ExportError('the network holds no convolution and no linear layer')
     waists = _Waists(traced, units)
     borders = _without_bulges(traced, ties, waists.between_layers())
     units, blocks = _blocks(traced, units, borders, waists)
@@ -55,9 +59,11 @@ def _pairs(value: Any, axes: int) -> Tuple[int, ...]:
 
 def _norm_behind(traced: Traced, node: fx.Node) -> Optional[fx.Node]:
     users = list(node.users)
-    if len(users) == 1 and isinstance(traced.layer(users[0]), (nn.BatchNorm1d, nn.BatchNorm2d)):
-        return users[0]
-    return None
+    if len(users) != 1 or not is_batch_norm(traced.layer(users[0])):
+        return None
+    # Behind a linear layer on tokens a batch normalisation is of the tokens.
+    along_tokens = isinstance(traced.layer(node), nn.Linear) and len(traced.shapes[node.name]) > 2
+    return None if along_tokens else users[0]
 
 
 def _units(traced: Traced, ties: Ties) -> Tuple[Unit, ...]:
@@ -67,11 +73,11 @@ def _units(traced: Traced, ties: Ties) -> Tuple[Unit, ...]:
         layer = traced.layer(node)
         if node.name in absorbed:
             continue
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+        if layer is not None and is_unit_layer(layer):
             norm = _norm_behind(traced, node)
             units.append(_unit(traced, ties, node, layer, norm))
             absorbed.update([norm.name] if norm is not None else [])
-        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        elif is_batch_norm(layer):
             units.append(_norm_unit(traced, ties, node, layer))
     return tuple(units)
 
@@ -181,7 +187,7 @@ class _Waists:
         for number, node in enumerate(self._traced.module.graph.nodes):
             if node.op == 'output':
                 return
-            if node.op != 'get_attr':
+            if node.op != 'get_attr' and node.name not in self._traced.numbers:
                 live.add(node.name)
             seen_layer = seen_layer or node.name in self._starts
             live = {n for n in live if self._last.get(n, -1) > number}
@@ -212,7 +218,7 @@ def _blocks(traced: Traced, units: Sequence[Unit], borders: Sequence[str], waist
     last = waists.behind(spatial[-1] if spatial else '')
     ends = [*spatial, last] if last else list(spatial)
     if not ends:
-        ends = [units[-1].norm_node or units[-1].node] if units else []
+        ends = [units[-1].norm_node or units[-1].node]
     entries = ['', *ends[:-1]]
     blocks = [Block(entry, border, False) for entry, border in zip(entries, ends)]
     numbered = []
@@ -258,7 +264,8 @@ def _stages(traced: Traced, ties: Ties, blocks: Sequence[Block]
         axis = channel_axis(traced, ties, border)
         label = ties.label(border, axis)
         stages.append(Stage(tuple(blocks[n] for n in run), extents[run[-1]],
-                            label.group if label else None, traced.shapes[border][axis]))
+                            label.group if label else None, traced.shapes[border][axis],
+                            axis=axis))
         for place, number in enumerate(run):
             places[number] = (index, place)
     return tuple(stages), places
@@ -331,13 +338,13 @@ def _cuttables(traced: Traced, ties: Ties, groups: Mapping[int, Group]) -> Tuple
     found = []
     for node in traced.module.graph.nodes:
         layer = traced.layer(node)
-        if isinstance(layer, nn.LayerNorm):
+        if isinstance(layer, nn.LayerNorm) and is_token_norm(layer):
             label = ties.label(node.name, -1)
             count = int(layer.normalized_shape[-1])
             names = tuple('%s.%s' % (node.target, n) for n, _ in layer.named_parameters())
             found.append(Cuttable(node.name, names, (count,), 0 if label else None,
                                   label.group if label else None, layer.eps))
-        elif node.op == 'get_attr' and node.name in traced.shapes:
+        elif traced.is_parameter(node):
             found.append(_cuttable_parameter(traced, ties, node, groups))
     return tuple(found)
 
@@ -366,8 +373,12 @@ def _classes(traced: Traced) -> int:
 def _exits(stages: int, classes: int, wanted: Optional[Sequence[int]]) -> Tuple[int, ...]:
     if not classes:
         return (stages,)
-    early = range(1, stages) if wanted is None else [e for e in wanted if 0 < e < stages]
-    return (*sorted(set(early)), stages)
+    early = range(1, stages) if wanted is None else wanted
+    wrong = [e for e in early if not 0 < e <= stages]
+    if wrong:
+        raise ExportError('an exit is asked for after stage %d; this network has stages 1 to %d'
+                          % (wrong[0], stages))
+    return (*sorted(set(early) - {stages}), stages)
 
 
 def _left_alone(traced: Traced, units: Sequence[Unit], groups: Mapping[int, Group]
@@ -378,7 +389,7 @@ def _left_alone(traced: Traced, units: Sequence[Unit], groups: Mapping[int, Grou
     for node in traced.module.graph.nodes:
         layer = traced.layer(node)
         if (layer is not None and node.name not in known and list(layer.parameters())
-                and not isinstance(layer, nn.LayerNorm)):
+                and not is_token_norm(layer)):
             found.append(LeftAlone(str(node.target), 'all', '%s is kept whole'
                                    % type(layer).__name__))
     return tuple(found)

@@ -26,12 +26,14 @@ INPUT_NAME = 'image'
 OUTPUT_NAME = 'logits'
 
 
-def to_onnx(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def to_onnx(module: torch.nn.Module, example: torch.Tensor, *, fold: bool = True
+            ) -> onnx.ModelProto:
     """
     Export a network for single inputs.
 
     :param module: takes one tensor
     :param example: one input, (1, ...)
+    :param fold: let the exporter compute what depends on parameters only
     :raises ExportError: the exporter wrote a newer operator set or file version than robots read
     """
     buffer = io.BytesIO()
@@ -40,7 +42,8 @@ def to_onnx(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
         warnings.simplefilter('ignore')
         torch.onnx.export(
             module, (example,), buffer,  # type: ignore[arg-type]
-            dynamo=False, opset_version=OPSET, input_names=[INPUT_NAME],
+            dynamo=False, opset_version=OPSET, do_constant_folding=fold,
+            input_names=[INPUT_NAME],
             output_names=_outputs(module, example))
     model = onnx.load_model_from_string(buffer.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)
@@ -86,6 +89,8 @@ def _graph(variant_id: str, variant: Variant, taken: Extracted,
             owner, _, leaf = name.rpartition('.')
             getattr(taken.module.get_submodule(owner), leaf).uniform_()
     model = to_onnx(taken.module, example)
+    if not set(taken.recipes) <= {t.name for t in model.graph.initializer}:
+        model = to_onnx(taken.module, example, fold=False)  # a parameter was computed with
     recipes: Dict[str, Recipe] = {}
     for tensor in model.graph.initializer:
         recipe = taken.recipes.get(tensor.name)

@@ -8,7 +8,9 @@ family's shared tensors, so that an exported graph needs no weights but those.
 """
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 import numpy as np
@@ -105,6 +107,11 @@ def subsample(x: torch.Tensor, factor: int) -> torch.Tensor:
     return value
 
 
+def normalised(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Normalise along the last axis, without gain and shift."""
+    return F.layer_norm(x, (x.shape[-1],), None, None, epsilon)
+
+
 class _Builder:
     """Gathers an extracted network; lives for one call."""
 
@@ -128,31 +135,44 @@ class _Builder:
     def _read(self, node: fx.Node) -> fx.Node:
         return self.made[self.plan.alias(node.name)]
 
+    def _subsampled(self, factor: int, node: fx.Node) -> fx.Node:
+        found = self._read(node)
+        return found if factor == 1 else self.graph.call_function(subsample, (found, factor))
+
+    def _free(self, key: str) -> str:
+        """Return a name that no module has yet; a layer may be used more than once."""
+        found, count = key, 0
+        while found in self.modules:
+            count += 1
+            found = '%s_again%d' % (key, count)
+        return found
+
     def _node(self, node: fx.Node) -> fx.Node:
         name = node.name
         if node.op == 'placeholder':
             return self.graph.placeholder('image')
         program = self.plan.programs.get(name)
         if program is not None:
-            return self._unit(name, program, self._read(node.all_input_nodes[0]))
+            factor = self.plan.subsampled.get(name, 1)
+            return self._unit(name, program, self._subsampled(factor, node.all_input_nodes[0]))
         if name in self.plan.cuttables:
             return self._cuttable(node)
-        args = fx.node.map_arg(node.args, self._read)
-        kwargs = fx.node.map_arg(node.kwargs, self._read)
-        factor = self.plan.subsampled.get(name, 1)
-        if factor > 1:
-            args = tuple(self.graph.call_function(subsample, (a, factor))
-                         if isinstance(a, fx.Node) else a for a in args)
+        if node.op == 'get_attr':
+            key = self._free('constant_' + str(node.target).replace('.', '_'))
+            self.modules[key] = _Constant(self.net.constant(str(node.target)))
+            return self.graph.call_module(key, ())
+        read = partial(self._subsampled, self.plan.subsampled.get(name, 1))
+        args, kwargs = fx.node.map_arg(node.args, read), fx.node.map_arg(node.kwargs, self._read)
         if node.op == 'call_module':
-            key = 'kept_' + str(node.target).replace('.', '_')
-            self.modules[key] = self.net.kept_layer(str(node.target))
+            key = self._free('kept_' + str(node.target).replace('.', '_'))
+            self.modules[key] = copy.deepcopy(self.net.kept_layer(str(node.target)))
             return self.graph.call_module(key, args, kwargs)
         return self.graph.create_node(node.op, node.target, args, kwargs)
 
     def _unit(self, name: str, program: Program, source: fx.Node) -> fx.Node:
         unit = self.units[name]
         tokens = unit.kind == 'linear' and bool(unit.extent)
-        key = 'units_' + unit.name.replace('.', '_')
+        key = self._free('units_' + unit.name.replace('.', '_'))
         self.modules[key] = FoldedUnit(program, tokens=tokens)
         for number, step in enumerate(program):
             if isinstance(step, Concat):
@@ -215,13 +235,16 @@ class _Builder:
             self.modules[key] = _Holder(parts[0].shape)
             self.recipes[key + '.value'] = recipes[0]
             return self.graph.call_module(key, ())
+        source = self._read(node.all_input_nodes[0])
+        if not parts:
+            return self.graph.call_function(normalised, (source, self.net.epsilons[node.name]))
         layer = nn.LayerNorm(parts[0].shape[0], self.net.epsilons[node.name],
                              bias=len(parts) > 1)
         for (name, parameter), recipe in zip(layer.named_parameters(), recipes):
             nn.init.uniform_(parameter)
             self.recipes['%s.%s' % (key, name)] = recipe
         self.modules[key] = layer
-        return self.graph.call_module(key, (self._read(node.all_input_nodes[0]),))
+        return self.graph.call_module(key, (source,))
 
     def _end(self) -> Any:
         if self.plan.is_whole:
@@ -245,6 +268,18 @@ class _Builder:
                 owner, _, leaf = name.rpartition('.')
                 parameter = getattr(module.get_submodule(owner), leaf)
                 parameter.copy_(torch.from_numpy(realise(recipe, self.tensors)))
+
+
+class _Constant(nn.Module):
+    """A tensor that is no parameter."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer('value', value.clone())
+
+    def forward(self) -> torch.Tensor:
+        """Return it."""
+        return self.get_buffer('value')
 
 
 class _Holder(nn.Module):

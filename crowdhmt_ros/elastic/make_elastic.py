@@ -21,7 +21,6 @@ from crowdhmt_ros.elastic.plan import resolve
 from crowdhmt_ros.elastic.structure import LeftAlone, Structure
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.trace import Traced, trace
-from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, Variant
 
 
@@ -71,8 +70,6 @@ def make_elastic(module: nn.Module, example: torch.Tensor, *,
     """
     traced = trace(module, example)
     structure = discover(traced, exits)
-    if not structure.units:
-        raise ExportError('the network holds no convolution and no linear layer')
     structure = _tried(traced, structure, example)
     net = Supernet(traced, structure, seed=seed)
     _add_form_tensors(net)
@@ -108,7 +105,7 @@ class _Trial:
 
     def __init__(self, traced: Traced, structure: Structure, example: torch.Tensor) -> None:
         self._example = example.to('meta')
-        traced = Traced(copy.deepcopy(traced.module).to('meta'), traced.shapes, traced.method)
+        traced = replace(traced, module=copy.deepcopy(traced.module).to('meta'))
         self._net = Supernet(traced, structure).to('meta').eval()
         self._wanted = _shapes(self._net(self._example, self._net.whole()))
 
@@ -165,10 +162,11 @@ def _with_tried_widths(trial: _Trial, structure: Structure) -> Structure:
     groups, left = dict(structure.groups), list(structure.left_alone)
     for index, group in structure.groups.items():
         reason = '' if group.fixed else _halved(trial, _only(structure, index))
-        if reason:
-            groups[index] = replace(group, fixed=reason)
+        bound = [i for i, g in groups.items() if g.peers == group.peers and not g.fixed]
+        for peer in bound if reason else ():  # as wide as each other, or no block can go
+            groups[peer] = replace(groups[peer], fixed=reason)
             left += [LeftAlone(u.name, 'width', reason) for u in structure.units
-                     if u.out_group == index]
+                     if u.out_group == peer]
     return replace(structure, groups=groups, left_alone=tuple(left))
 
 

@@ -145,6 +145,7 @@ class Stage:
     :param group: of its result's channels, None where no unit made them
     :param channels: of its result
     :param stride_refused: why its resolution cannot be halved, '' where it can
+    :param axis: of its result along which the channels lie
     """
 
     blocks: Tuple[Block, ...]
@@ -152,6 +153,7 @@ class Stage:
     group: Optional[int]
     channels: int
     stride_refused: str = ''
+    axis: int = 1
 
     @property
     def entry(self) -> str:

@@ -20,7 +20,7 @@ from crowdhmt_ros.elastic.exits import EXIT_DROPOUT, exit_name, pooled
 from crowdhmt_ros.elastic.norms import BatchNorms, Norms
 from crowdhmt_ros.elastic.plan import NetPlan, resolve
 from crowdhmt_ros.elastic.steps import Apply, Concat, Part, Program
-from crowdhmt_ros.elastic.structure import Stage, Structure, Unit
+from crowdhmt_ros.elastic.structure import Structure, Unit
 from crowdhmt_ros.elastic.trace import Traced
 from crowdhmt_ros.types import Variant
 
@@ -50,12 +50,12 @@ class Supernet(nn.Module):
         self.kept = nn.ModuleDict()
         self.running: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
         self._plans: OrderedDict[Variant, NetPlan] = OrderedDict()
-        self.axes = {s.border: _channel_axis(traced.shapes[s.border], s)
-                     for s in structure.stages}
+        self.axes = {s.border: s.axis for s in structure.stages}
         self.epsilons = {c.node: c.epsilon for c in structure.cuttables}
         self._nodes: Dict[str, fx.Node] = {n.name: n for n in self.graph.nodes}
         self._take_over(traced)
         self._add_exits(seed)
+        self.train()  # layers that are kept come from a network in evaluation
 
     def _take_over(self, traced: Traced) -> None:
         for unit in self.structure.units:
@@ -71,6 +71,11 @@ class Supernet(nn.Module):
             layer = traced.layer(node)
             if layer is not None and node.name not in taken:
                 self.kept[_key(str(node.target))] = copy.deepcopy(layer)
+            elif node.op == 'get_attr' and node.name not in taken:
+                owner, _, leaf = str(node.target).rpartition('.')
+                value = getattr(traced.module.get_submodule(owner), leaf)
+                self.register_buffer(_constant(str(node.target)), value.detach().clone(),
+                                     persistent=False)
 
     def _add_layer(self, traced: Traced, unit: Unit) -> None:
         paths = [p for p in (unit.name if unit.kind != 'norm' else '', unit.norm) if p]
@@ -154,6 +159,11 @@ class Supernet(nn.Module):
         """Return a layer that is kept whole, by its path in the backbone."""
         return self.kept[_key(path)]
 
+    def constant(self, path: str) -> torch.Tensor:
+        """Return a tensor of the backbone that is no parameter, by its path there."""
+        found: torch.Tensor = self.get_buffer(_constant(path))
+        return found
+
     def part(self, part: Part) -> torch.Tensor:
         """Return a slice of a shared tensor."""
         return self.tensor(part.tensor)[tuple(slice(a, b) for a, b in part.slices)]
@@ -163,10 +173,8 @@ def _key(name: str) -> str:
     return name.replace('.', '/')
 
 
-def _channel_axis(shape: Tuple[int, ...], stage: Stage) -> int:
-    """Channels lie along axis 1 unless the extent says that places do."""
-    rest = tuple(shape[1:])
-    return 1 if rest[1:] == stage.extent and rest[0] == stage.channels else len(shape) - 1
+def _constant(path: str) -> str:
+    return 'constant/' + _key(path)
 
 
 class _Run:
@@ -178,14 +186,16 @@ class _Run:
         self.values: Dict[str, Any] = {}
 
     def run(self, x: torch.Tensor, every_exit: bool) -> List[Any]:
-        borders = {border: (number, width) for number, border, width in self.plan.exits}
+        exits = {self.plan.alias(border): (number, border, width)
+                 for number, border, width in self.plan.exits}
         last = self.plan.exits[-1][0] if self.plan.exits and not self.plan.is_whole else -1
         answers = []
         for name in self.plan.nodes:
             self.values[name] = self._value(self.net.node(name), x)
-        for border, (number, width) in borders.items():
-            if every_exit or number == last:
-                answers.append(self._exit(border, number, width))
+            if name in exits:  # at once: a later layer may work in place
+                number, border, width = exits[name]
+                if every_exit or number == last:
+                    answers.append(self._exit(border, number, width))
         if self.plan.is_whole:
             answers.append(self._end())
         return answers
@@ -210,9 +220,12 @@ class _Run:
         factor = self.plan.subsampled.get(name, 1)
         program = self.plan.programs.get(name)
         if program is not None:
-            return self._unit(name, program, self._read(node.all_input_nodes[0]))
+            value = subsampled(self._read(node.all_input_nodes[0]), factor)
+            return self._unit(name, program, value)
         if name in self.plan.cuttables:
             return self._cuttable(node)
+        if node.op == 'get_attr':
+            return self.net.constant(str(node.target))
         args = fx.node.map_arg(node.args, self._read)
         kwargs = fx.node.map_arg(node.kwargs, self._read)
         if factor > 1:
@@ -262,7 +275,7 @@ class _Run:
 
 def subsampled(value: Any, factor: int) -> Any:
     """Divide the resolution of a feature map; other values pass."""
-    if not isinstance(value, torch.Tensor) or value.ndim < 3:
+    if factor == 1 or not isinstance(value, torch.Tensor) or value.ndim < 3:
         return value
     pool = F.max_pool1d if value.ndim == 3 else F.max_pool2d
     return pool(value, 1, factor)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.utils import parametrize
 
 from crowdhmt_ros.errors import ExportError
 
@@ -31,15 +32,26 @@ class Traced:
     :param module: graph and layers; parameters are copies of the user's
     :param shapes: node -> shape of its value for the example, where that is one tensor
     :param method: 'torch.fx' or 'torch.export'
+    :param numbers: nodes whose values hold no tensor: extents, what is computed from them
     """
 
     module: fx.GraphModule
     shapes: Mapping[str, Shape]
     method: str
+    numbers: FrozenSet[str] = frozenset()
 
     def layer(self, node: fx.Node) -> Optional[nn.Module]:
         """Return the layer that a node calls, None for a function."""
         return self.module.get_submodule(str(node.target)) if node.op == 'call_module' else None
+
+    def node(self, name: str) -> fx.Node:
+        """Return a node by its name."""
+        found: fx.Node = next(n for n in self.module.graph.nodes if n.name == name)
+        return found
+
+    def is_parameter(self, node: fx.Node) -> bool:
+        """Tell whether a node is a parameter, as opposed to a constant."""
+        return node.op == 'get_attr' and isinstance(_value(self.module, node), nn.Parameter)
 
 
 class _Tracer(fx.Tracer):
@@ -57,36 +69,32 @@ def trace(module: nn.Module, example: torch.Tensor) -> Traced:
     :param example: an input, batch of at least 2 first
     :raises ExportError: neither torch.fx nor torch.export can read it, or it cannot run
     """
-    own = copy.deepcopy(module).eval()
+    own = _plain(copy.deepcopy(module).eval())
     try:
-        graph = _Tracer().trace(own, concrete_args=_defaults(own))
-        found, method = fx.GraphModule(own, graph), 'torch.fx'
+        found, method = fx.GraphModule(own, _Tracer().trace(own)), 'torch.fx'
     except Exception as reason:  # noqa: BLE001 - tracing runs the user's code
         found, method = _exported(own, example, reason), 'torch.export'
-    _drop_defaults(found)
-    _as_layers(found)
+    ranks = {n: len(s) for n, s in _recorded(found, example).shapes.items()}
+    _as_layers(found, ranks)
     found.graph.eliminate_dead_code()
     found.delete_all_unused_submodules()
     found.recompile()
-    return Traced(found, _shapes(found, example), method)
+    recorder = _recorded(found, example)
+    return Traced(found, recorder.shapes, method, frozenset(recorder.numbers))
 
 
-def _defaults(module: nn.Module) -> Dict[str, Any]:
-    """Return the arguments beside the first one that have a value already."""
-    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _drop_defaults(module: fx.GraphModule) -> None:
-    """Take the arguments that were given their default out of the graph."""
-    for node in list(module.graph.nodes)[::-1]:
-        if node.op == 'call_function' and node.target is torch._assert and not node.users:
-            module.graph.erase_node(node)
-    inputs = [n for n in module.graph.nodes if n.op == 'placeholder']
-    module.graph.eliminate_dead_code()
-    for node in inputs[1:]:
-        if not node.users:
-            module.graph.erase_node(node)
+def _plain(module: nn.Module) -> nn.Module:
+    """Turn parametrised weights into plain ones, and further inputs into their defaults."""
+    for layer in list(module.modules()):
+        if parametrize.is_parametrized(layer):
+            assert isinstance(layer.parametrizations, nn.ModuleDict)
+            for name in list(layer.parametrizations):
+                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+    kind = type(module)
+    if len(inspect.signature(kind.forward).parameters) > 2:
+        module.__class__ = type(kind.__name__, (kind,), {
+            _Tracer.traced_func_name: lambda self, x: kind.forward(self, x)})
+    return module
 
 
 def _exported(module: nn.Module, example: torch.Tensor, reason: Exception) -> fx.GraphModule:
@@ -116,15 +124,26 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.shapes: Dict[str, Shape] = {}
+        self.numbers: List[str] = []
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
             self.shapes[n.name] = tuple(value.shape)
+        elif not _holds_tensor(value):
+            self.numbers.append(n.name)
         return value
 
 
-def _shapes(module: fx.GraphModule, example: torch.Tensor) -> Dict[str, Shape]:
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_holds_tensor(v) for v in value)
+    return isinstance(value, torch.Tensor)
+
+
+def _recorded(module: fx.GraphModule, example: torch.Tensor) -> _Recorder:
     recorder = _Recorder(module)
     try:
         with torch.no_grad():
@@ -132,7 +151,7 @@ def _shapes(module: fx.GraphModule, example: torch.Tensor) -> Dict[str, Shape]:
     except Exception as error:  # noqa: BLE001 - runs the user's code
         raise ExportError('the network does not run on the example of shape %s: %s'
                           % (tuple(example.shape), _first_line(error))) from error
-    return recorder.shapes
+    return recorder
 
 
 def _is_parameter(node: Any) -> bool:
@@ -150,7 +169,8 @@ def _value(module: nn.Module, node: Any) -> Any:
 
 Arguments = Mapping[str, Any]
 _CONVS: Dict[int, Any] = {3: nn.Conv1d, 4: nn.Conv2d}
-_NORMS: Dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
+_NORMS: Dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d,
+                          5: nn.BatchNorm3d}
 
 
 def _conv(weight: torch.Tensor, bias: Any, arguments: Arguments) -> Optional[nn.Module]:
@@ -181,19 +201,21 @@ _CALLS: Dict[Any, Tuple[Callable[..., Optional[nn.Module]], Tuple[str, ...]]] = 
 """Function of (input, weight, bias, *names) -> the layer that does the same."""
 
 
-def _as_layers(module: fx.GraphModule) -> None:
+def _as_layers(module: fx.GraphModule, ranks: Mapping[str, int]) -> None:
     """Turn calls of functions with a layer's parameters into calls of layers."""
     for node in list(module.graph.nodes):
         if node.op != 'call_function':
             continue
+        made: Optional[nn.Module] = None
         if node.target in _CALLS:
             made = _layer_of_call(module, node)
         elif node.target in (F.batch_norm, torch.ops.aten.batch_norm.default):
-            made = _norm_of_call(module, node)
+            made = _norm_of_call(module, node, ranks[node.name])
         elif node.target in (F.layer_norm, torch.ops.aten.layer_norm.default):
             made = _layer_norm_of_call(module, node)
-        else:
-            continue
+        elif node.target is F.dropout:  # traced without effect; training wants it back
+            given = dict(zip(('input', 'p'), node.args), **node.kwargs)
+            made = nn.Dropout(float(given.get('p', 0.5))).eval()
         if made is not None:
             _replace(module, node, made)
 
@@ -209,20 +231,21 @@ def _layer_of_call(module: fx.GraphModule, node: fx.Node) -> Optional[nn.Module]
     return None if layer is None else _with_values(layer, values)
 
 
-def _norm_of_call(module: fx.GraphModule, node: fx.Node) -> Optional[nn.Module]:
+def _norm_of_call(module: fx.GraphModule, node: fx.Node, rank: int
+                  ) -> Optional[nn.Module]:
     aten = node.target is torch.ops.aten.batch_norm.default
     names = (('input', 'weight', 'bias', 'running_mean', 'running_var', 'training', 'momentum',
               'eps') if aten else
              ('input', 'running_mean', 'running_var', 'weight', 'bias', 'training', 'momentum',
               'eps'))
     given: Dict[str, Any] = dict(zip(names, node.args), **node.kwargs)
-    wanted = ('weight', 'bias', 'running_mean', 'running_var')
-    if not all(_is_parameter(given.get(n)) for n in wanted):
+    affine = given.get('weight') is not None
+    wanted = ('running_mean', 'running_var', *(('weight', 'bias') if affine else ()))
+    if given.get('training') or not all(_is_parameter(given.get(n)) for n in wanted):
         return None
     values = {n: _value(module, given[n]) for n in wanted}
     eps = float(given.get('eps', 1e-5))
-    layer = nn.BatchNorm2d(len(values['weight']), eps)
-    return _with_values(layer, values)
+    return _with_values(_NORMS[rank](len(values['running_mean']), eps, affine=affine), values)
 
 
 def _layer_norm_of_call(module: fx.GraphModule, node: fx.Node) -> Optional[nn.Module]:
@@ -244,21 +267,19 @@ def _with_values(layer: nn.Module, values: Mapping[str, Any]) -> nn.Module:
 
 
 def _replace(module: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
-    parameter = next(a for a in (*node.args, *node.kwargs.values()) if _is_parameter(a))
-    assert isinstance(parameter, fx.Node)
-    owner = str(parameter.target).rpartition('.')[0] or str(node.name)
-    name, count = owner, 0
-    while _has_module(module, name + '_layer'):
+    """Call a layer where a function was called; it is named after the parameters' owner."""
+    source = node.kwargs['input'] if 'input' in node.kwargs else node.args[0]
+    parameters = [a for a in (*node.args, *node.kwargs.values())
+                  if isinstance(a, fx.Node) and _is_parameter(a) and a is not source]
+    owner = str(parameters[0].target).rpartition('.')[0] if parameters else ''
+    stem = (owner or node.name).replace('.', '_')
+    taken = {name for name, _ in module.named_modules()}
+    name, count = stem + '_layer', 0
+    while name in taken:
         count += 1
-        name = '%s_%d' % (owner, count)
-    module.add_submodule(name.replace('.', '_') + '_layer', layer)
+        name = '%s_%d_layer' % (stem, count)
+    module.add_submodule(name, layer)
     with module.graph.inserting_before(node):
-        new = module.graph.call_module(
-            name.replace('.', '_') + '_layer', (node.kwargs.get('input', node.args[0]
-                                                               if node.args else None),))
+        new = module.graph.call_module(name, (source,))
     node.replace_all_uses_with(new)
     module.graph.erase_node(node)
-
-
-def _has_module(module: nn.Module, name: str) -> bool:
-    return name.replace('.', '_') in dict(module.named_modules())

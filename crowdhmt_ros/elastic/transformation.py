@@ -28,12 +28,14 @@ PLACES_KEPT = 8192
 class Moment:
     """Mean and second moment of vectors, gathered batch by batch."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, axis: int) -> None:
         """
         Start without any.
 
         :param channels: extent of the vectors
+        :param axis: along which the vectors lie
         """
+        self._axis = axis
         self._products = torch.zeros(channels, channels, dtype=torch.float64)
         self._sum = torch.zeros(channels, dtype=torch.float64)
         self._count = 0
@@ -44,7 +46,7 @@ class Moment:
 
         :param x: (n, c, ...) or (n, ..., c)
         """
-        rows = _rows(x, len(self._sum))
+        rows = x.movedim(self._axis, -1).reshape(-1, len(self._sum))
         rows = rows[::max(1, len(rows) // PLACES_KEPT)].double().cpu()
         self._products += rows.T @ rows
         self._sum += rows.sum(0)
@@ -63,8 +65,9 @@ class Moments:
     def __init__(self, units: Iterable[Unit]) -> None:
         """Start without any."""
         self._units = {u.node: u for u in units if u.kind != 'norm'}
-        self.inputs = {node: Moment(u.inputs) for node, u in self._units.items()}
-        self.outputs = {node: Moment(u.outputs) for node, u in self._units.items()}
+        axes = {node: 1 if u.kind == 'conv' else -1 for node, u in self._units.items()}
+        self.inputs = {n: Moment(u.inputs, axes[n]) for n, u in self._units.items()}
+        self.outputs = {n: Moment(u.outputs, axes[n]) for n, u in self._units.items()}
 
     def __call__(self, node: str, x: torch.Tensor, y: torch.Tensor) -> None:
         """Take note of what a unit reads and what its weights make of it."""
@@ -80,13 +83,6 @@ class Moments:
     def variance(self, node: str) -> torch.Tensor:
         """Return the variance of each input, (c,)."""
         return self.inputs[node].second(centred=True).diagonal().clamp_min(0.0)
-
-
-def _rows(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """Lay all places of a value under each other, (places, channels)."""
-    if (x.ndim > 2 and x.shape[1] == channels and x.shape[-1] != channels) or x.ndim == 4:
-        x = x.movedim(1, -1)
-    return x.reshape(-1, channels)
 
 
 @torch.no_grad()
@@ -161,35 +157,42 @@ def permute(net: Supernet, group: int, order: torch.Tensor) -> None:
     :param order: position -> channel that goes there
     """
     structure = net.structure
+    found: Dict[Tuple[str, int], torch.Tensor] = {}  # by name: shared layers are reordered once
     for unit in structure.units:
         if unit.kind != 'norm' and unit.in_group == group and not unit.is_depthwise:
-            repeated = order[:, None] * unit.in_repeat + torch.arange(unit.in_repeat)
-            _reorder(net, unit.name + '.weight', 1, repeated.flatten())
+            found[unit.name + '.weight', 1] = _repeated(order, unit.in_repeat)
         if unit.out_group == group:
-            _permute_outputs(net, unit, order)
+            repeat = unit.in_repeat if unit.kind == 'norm' else 1
+            found.update(((n, 0), _repeated(order, repeat)) for n in _of_outputs(unit))
     for cuttable in structure.cuttables:
         if cuttable.group == group and cuttable.axis is not None:
-            for name in cuttable.names:
-                _reorder(net, name, cuttable.axis, order)
+            found.update(((name, cuttable.axis), order) for name in cuttable.names)
     for index, stages in enumerate(structure.exits[:-1]):
         if structure.stages[stages - 1].group == group:
-            _reorder(net, exit_name(index) + '.weight', 1, order)
+            found[exit_name(index) + '.weight', 1] = order
+    for (name, axis), places in found.items():
+        if name in net.running:
+            mean, variance = net.running[name]
+            net.running[name] = (mean[places], variance[places])
+        else:
+            _reorder(net, name, axis, places)
 
 
-def _permute_outputs(net: Supernet, unit: Unit, order: torch.Tensor) -> None:
-    repeat = unit.in_repeat if unit.kind == 'norm' else 1
-    order = (order[:, None] * repeat + torch.arange(repeat)).flatten()
+def _repeated(order: torch.Tensor, repeat: int) -> torch.Tensor:
+    return (order[:, None] * repeat + torch.arange(repeat)).flatten()
+
+
+def _of_outputs(unit: Unit) -> List[str]:
+    """Name the tensors, and the statistics, that run along what a unit gives."""
     names = [] if unit.kind == 'norm' else [unit.name + '.weight']
     names += [unit.name + '.bias'] if unit.bias else []
     names += [unit.norm + '.weight', unit.norm + '.bias'] if unit.norm and unit.norm_affine else []
-    for name in names:
-        _reorder(net, name, 0, order)
-    if unit.norm in net.running:
-        mean, variance = net.running[unit.norm]
-        net.running[unit.norm] = (mean[order], variance[order])
+    return names + ([unit.norm] if unit.norm else [])
 
 
 def _reorder(net: Supernet, name: str, axis: int, order: torch.Tensor) -> None:
+    if not net.has(name):  # statistics that the backbone came without
+        return
     tensor = net.tensor(name)
     tensor.copy_(tensor.detach().index_select(axis, order.to(tensor.device)).clone())
 
