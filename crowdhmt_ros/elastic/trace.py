@@ -76,6 +76,9 @@ def trace(module: nn.Module, example: torch.Tensor) -> Traced:
         found, method = _exported(own, example, reason), 'torch.export'
     ranks = {n: len(s) for n, s in _recorded(found, example).shapes.items()}
     _as_layers(found, ranks)
+    for node in list(found.graph.nodes)[::-1]:  # the user's checks of extents
+        if node.target is torch._assert:
+            found.graph.erase_node(node)
     found.graph.eliminate_dead_code()
     found.delete_all_unused_submodules()
     found.recompile()
@@ -88,8 +91,11 @@ def _plain(module: nn.Module) -> nn.Module:
     for layer in list(module.modules()):
         if parametrize.is_parametrized(layer):
             assert isinstance(layer.parametrizations, nn.ModuleDict)
-            for name in list(layer.parametrizations):
-                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+            values = {name: getattr(layer, name).detach() for name in layer.parametrizations}
+            layer.__class__ = type(layer).__bases__[0]  # its own class is the user's layer's too
+            del layer.parametrizations
+            for name, value in values.items():
+                layer.register_parameter(name, nn.Parameter(value.clone()))
     kind = type(module)
     if len(inspect.signature(kind.forward).parameters) > 2:
         module.__class__ = type(kind.__name__, (kind,), {
