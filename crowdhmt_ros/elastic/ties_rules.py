@@ -175,8 +175,12 @@ def _concat(ties: Labelled, node: fx.Node, shape: Shape) -> Labels:
     axis = int(_argument(node, 1, 'dim', 0)) % len(shape)
     for source in node.all_input_nodes:
         ties.fix(ties.labels[source.name][axis], 'its channels are concatenated with others')
-    kept = ties.passed_on(node, shape)
-    return tuple(None if at == axis else label for at, label in enumerate(kept))
+    kept: List[Optional[Label]] = []
+    for at, labels in enumerate(zip(*(ties.labels[s.name] for s in node.all_input_nodes))):
+        for label in labels[1:] if at != axis else ():
+            ties.unite(labels[0], label, name_of(node))
+        kept.append(labels[0] if at != axis and None not in labels else None)
+    return tuple(kept)
 
 
 def _mean(ties: Labelled, node: fx.Node, shape: Shape) -> Labels:
