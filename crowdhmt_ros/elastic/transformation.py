@@ -104,14 +104,17 @@ def moments_of(net: Supernet, images: Iterable[torch.Tensor], norms: Optional[No
 
 
 @torch.no_grad()
-def transform(net: Supernet, images: Sequence[torch.Tensor]) -> None:
+def transform(net: Supernet, images: Sequence[torch.Tensor], *, sort: bool = True) -> None:
     """
     Make a family of a trained backbone, in place; the backbone's own answers stay.
 
     :param net: with the backbone's trained tensors
     :param images: some batches of what the network will see
+    :param sort: put the channels in order of importance; not for a family that was trained
+        before, whose narrow variants rely on their order
     """
-    sort_channels(net, moments_of(net, images))
+    if sort:
+        sort_channels(net, moments_of(net, images))
     derive_forms(net, moments_of(net, images))
 
 

@@ -207,7 +207,9 @@ class Trainer:
     def _enter(self, phase: Phase) -> None:
         """Do what comes before a phase's first step, and make its optimizer."""
         if phase.transforms and not self.position.entered:
-            transform(self.net, self._unvaried(phase))
+            # Without a backbone phase the net is a family already.
+            transform(self.net, self._unvaried(phase), sort=any(
+                p.phase == 'backbone' for p in self.recipe.phases))
         self._ranks.agree(self.net.state_dict().values())
         names = phase.trained()
         for name in self.net.names():
