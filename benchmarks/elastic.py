@@ -129,6 +129,7 @@ def run(options: argparse.Namespace) -> List[Figure]:
     if unknown:
         raise ConfigError('bench elastic has no part %s: choose from %s' % (
             ', '.join(unknown), ', '.join(PARTS)))
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
     wanted = [name for name in PARTS if not options.only or name in options.only]
     return [figure for name in wanted for figure in measured(name, options.quick)]
 
