@@ -202,7 +202,7 @@ class _Run:
 
     def _end(self) -> Any:
         end = next(n for n in self.net.graph.nodes if n.op == 'output')
-        return fx.node.map_arg(end.args[0], self._read)
+        return _mutable(fx.node.map_arg(end.args[0], self._read))
 
     def _read(self, node: fx.Node) -> Any:
         return self.values[self.plan.alias(node.name)]
@@ -271,6 +271,15 @@ class _Run:
             return F.linear(x, weight, bias)
         conv = _CONVS[len(step.stride)]
         return conv(x, weight, bias, step.stride, step.padding, step.dilation, step.groups)
+
+
+def _mutable(value: Any) -> Any:
+    """Give lists and dicts as the user's network does; the graph's own cannot be changed."""
+    if isinstance(value, list):
+        return [_mutable(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _mutable(v) for k, v in value.items()}
+    return tuple(_mutable(v) for v in value) if type(value) is tuple else value
 
 
 def subsampled(value: Any, factor: int) -> Any:

@@ -8,13 +8,26 @@ import torch
 from crowdhmt_ros.elastic.backbones.resnet import residual
 from crowdhmt_ros.elastic.extraction import extract
 from crowdhmt_ros.elastic.make_elastic import make_elastic
-from crowdhmt_ros.elastic.norms import FixedNorms
+from crowdhmt_ros.elastic.norms import CollectingNorms, FixedNorms
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.operators.svd import svd
-from crowdhmt_ros.elastic.transformation import calibrate
+from crowdhmt_ros.elastic.operators.table import FORMS
+from crowdhmt_ros.elastic.plan import part_names
+from crowdhmt_ros.elastic.transformation import backbone_statistics, calibrate
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, Variant
+
+from .networks import (
+    NAMES,
+    OPTIONS,
+    elastic,
+    fresh,
+    image_of,
+    leaves,
+    network,
+    random_variant,
+)
 
 WHOLE = Variant(((), (), ()), 2)
 SLIM = Variant(((channel(0.5),),) * 3, 2)
@@ -112,3 +125,98 @@ def test_unfit_variant_is_one_clear_error(net, variant, hint):
 def test_missing_statistics_are_named(net):
     with pytest.raises(ExportError, match='calibrate this variant'):
         extract(net, WHOLE, {})
+
+
+@pytest.mark.parametrize('name', NAMES)
+@torch.no_grad()
+def test_the_whole_variant_is_the_users_network_bit_for_bit(name):
+    own, made, image = network(name), elastic(name).net, image_of(name)
+    found = made(image, made.whole(), FixedNorms(backbone_statistics(made)))[-1]
+    assert all(torch.equal(a, b) for a, b in zip(leaves(found), leaves(own(image))))
+
+
+@pytest.mark.parametrize('name', NAMES)
+@torch.no_grad()
+def test_in_training_the_whole_variant_is_the_users_network_bit_for_bit(name):
+    own, made, image = network(name).train(), fresh(name).net.train(), image_of(name)
+    torch.manual_seed(4)
+    wanted = leaves(own(image))
+    torch.manual_seed(4)
+    found = made(image, made.whole(), every_exit=False)[-1]
+    assert all(torch.equal(a, b) for a, b in zip(leaves(found), wanted))
+
+
+@pytest.mark.parametrize('name', tuple(OPTIONS))
+def test_every_operator_runs_forward_and_backward(name):
+    made, image = elastic(name), image_of(name)
+    structure = made.net.structure
+    for operator in made.operators():
+        stages = tuple(tuple(offer[:1]) for offer in made.choices(operator))
+        assert any(stages)
+        variant = Variant(stages, len(structure.exits) - 1)
+        answers = made.net(image, variant)
+        assert [a.shape for a in answers] == [(len(image), 5)] * len(structure.exits)
+        made.net.zero_grad(set_to_none=True)
+        sum(a.square().mean() for a in answers).backward()
+        read = part_names(made.net.plan(variant))
+        got = {n for n in made.net.names() if made.net.tensor(n).grad is not None}
+        assert read <= got
+        assert all(torch.isfinite(made.net.tensor(n).grad).all() for n in got)
+        if operator in FORMS:
+            assert any('.%s.' % operator in n for n in got)
+    made.net.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize('name', NAMES)
+@torch.no_grad()
+def test_running_leaves_no_trace(name):
+    made, image = fresh(name), image_of(name)
+    variants = [made.net.whole(), *(random_variant(made, seed) for seed in range(5))]
+    statistics = calibrate(made.net, variants, [image])
+    first = [leaves(made.net(image, v, FixedNorms(statistics))) for v in variants]
+    before = {k: v.clone() for k, v in made.net.state_dict().items()}
+    attributes = {k: set(vars(m)) for k, m in made.net.named_modules()}
+    for variant in variants[::-1]:
+        made.net.train()
+        made.net(image, variant)
+        made.net.eval()
+        made.net(image, variant, CollectingNorms())
+    assert attributes == {k: set(vars(m)) for k, m in made.net.named_modules()}
+    assert all(torch.equal(v, before[k]) for k, v in made.net.state_dict().items())
+    for variant, answers in zip(variants, first):
+        again = leaves(made.net(image, variant, FixedNorms(statistics)))
+        assert all(torch.equal(a, b) for a, b in zip(again, answers))
+
+
+def test_several_answers_keep_their_structure():
+    net, image = elastic('detector').net, image_of('detector')
+    (answer,) = net(image, net.whole())
+    assert set(answer) == {'boxes', 'scores'}
+    assert [type(v) for v in answer.values()] == [list, tuple]
+    assert [tuple(t.shape[1:]) for t in leaves(answer)] == [
+        (4, 16, 16), (4, 8, 8), (2, 16, 16), (2, 8, 8)]
+
+
+@torch.no_grad()
+def test_an_exit_sees_its_features_before_a_later_layer_works_in_place():
+    made, image = elastic('preactivated').net, image_of('preactivated')
+    statistics = backbone_statistics(made)
+    early = Variant(((),), 0)
+    alone = made(image, early, FixedNorms(statistics))[-1]
+    assert torch.equal(made(image, made.whole(), FixedNorms(statistics))[0], alone)
+
+
+def test_layers_that_are_kept_follow_the_mode():
+    made = fresh('repeated').net
+    dropouts = [m for m in made.modules() if isinstance(m, torch.nn.Dropout)]
+    assert dropouts
+    image = image_of('repeated')
+    made.train()
+    assert not torch.equal(made(image, made.whole())[-1], made(image, made.whole())[-1])
+    made.eval()
+    assert torch.equal(made(image, made.whole())[-1], made(image, made.whole())[-1])
+
+
+def test_a_new_supernet_is_in_training():
+    made = make_elastic(network('repeated'), image_of('repeated')).net
+    assert all(m.training for m in made.modules())

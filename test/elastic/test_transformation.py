@@ -129,7 +129,7 @@ def test_factors_of_full_rank_reproduce_the_layer():
     seen = 0
     for unit in net.structure.units:
         steps = [s for s in plan.programs[unit.node] if isinstance(s, Apply)]
-        if len(steps) == 2:
+        if len(steps) == 2 and steps[0].outputs == unit.outputs:  # else up to what was seen
             inner, outer = (net.part(s.weight).double().flatten(1) for s in steps)
             weight = net.tensor(unit.name + '.weight').double().flatten(1)
             assert torch.allclose(outer @ inner, weight, atol=1e-4 * weight.abs().max())
