@@ -219,4 +219,10 @@ def _with_tried_strides(trial: _Trial, structure: Structure) -> Structure:
         else:
             reason = trial.fails(structure, {index: wider})
         stages[index] = replace(stage, stride_refused=reason)
-    return replace(structure, stages=tuple(stages))
+    structure = replace(structure, stages=tuple(stages))
+    free = [i for i, s in enumerate(stages) if not s.stride_refused]
+    most = min(1, len(free))
+    # Which stages they are makes no difference to the resolution at the end.
+    while most < len(free) and not trial.fails(structure, dict.fromkeys(free[:most + 1], wider)):
+        most += 1
+    return replace(structure, most_strides=most)

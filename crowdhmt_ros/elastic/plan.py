@@ -211,9 +211,13 @@ class _Resolver:
 
     def _subsample(self, nodes: Sequence[str]) -> None:
         """Whatever reads a stage's entry reads it at the lower resolution."""
+        strides, most = sum(c.stride > 1 for c in self.configs), self.structure.most_strides
         for stage, config in zip(self.structure.stages, self.configs):
             if config.stride == 1:
                 continue
+            if self.is_whole and most is not None and strides > most >= 1:
+                raise ExportError('strides grow in %d stages; what follows works with %d at most'
+                                  % (strides, most))
             if stage.stride_refused:
                 raise ExportError('the stride of a stage cannot grow: %s' % stage.stride_refused)
             entry = self.alias(stage.entry or self.first)

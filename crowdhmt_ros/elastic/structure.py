@@ -198,6 +198,8 @@ class Structure:
     :param exits: per exit the number of stages before it; the last one is the network's own end
     :param classes: scores of an exit, 0 for a network that gives something else
     :param left_alone: what stays as it is
+    :param most_strides: in so many stages the whole network may divide the resolution, None for
+        untried
     """
 
     units: Tuple[Unit, ...]
@@ -207,6 +209,7 @@ class Structure:
     exits: Tuple[int, ...]
     classes: int
     left_alone: Tuple[LeftAlone, ...] = ()
+    most_strides: Optional[int] = None
 
     def units_of(self, stage: int) -> Tuple[Unit, ...]:
         """Return the units of a stage."""

@@ -2,8 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import pytest
+import itertools
 
+import pytest
+import torch
+from torch import nn
+
+from crowdhmt_ros.elastic.make_elastic import make_elastic
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.operators.operator import StageConfig
@@ -14,7 +19,7 @@ from crowdhmt_ros.elastic.structure import Group
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.types import OperatorChoice, Variant
 
-from .networks import NAMES, elastic, random_variant
+from .networks import NAMES, conv_norm, elastic, random_variant
 
 
 def variant_of(net, choices, exit_index=None):
@@ -70,8 +75,25 @@ def test_a_stride_divides_the_cost_of_what_follows():
 def test_a_stride_is_refused_where_no_resolution_would_be_left():
     net = elastic('resnet18').net
     stages = range(len(net.structure.stages))
-    with pytest.raises(ExportError, match=r'strides divide the resolution of \d+x\d+ by \d+'):
+    with pytest.raises(ExportError, match='strides grow in 4 stages; what follows works with 2'):
         net.plan(variant_of(net, {i: [scale(stride=2)] for i in stages}))
+
+
+def test_as_many_strides_grow_as_the_layers_behind_can_bear():
+    own = nn.Sequential(*(nn.Sequential(conv_norm(3 if i == 0 else 8, 8), nn.MaxPool2d(2))
+                          for i in range(3)), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(8, 3))
+    net = make_elastic(own, torch.zeros(2, 3, 32, 32)).net
+    found = net.structure.most_strides
+    stages = [i for i, s in enumerate(net.structure.stages) if not s.stride_refused]
+    for count in range(1, len(stages) + 1):
+        for chosen in itertools.combinations(stages, count):
+            variant = variant_of(net, {i: [scale(stride=2)] for i in chosen})
+            if count <= found:
+                assert net(torch.zeros(2, 3, 32, 32), variant)[-1].shape == (2, 3)
+            else:
+                with pytest.raises(ExportError, match='strides grow in'):
+                    net.plan(variant)
 
 
 def test_a_stride_is_refused_on_tokens():
