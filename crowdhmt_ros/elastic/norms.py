@@ -8,7 +8,7 @@ it - never to a whole variant: what two variants compute alike they normalise al
 """
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Protocol, Tuple
+from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -73,21 +73,17 @@ class CollectingNorms:
 
     def __init__(self) -> None:
         """Start without any."""
-        self._sums: Dict[str, Tuple[torch.Tensor, torch.Tensor, int]] = {}
+        self._sums: Dict[str, Tuple[Any, Any, int]] = {}
 
     def __call__(self, x: torch.Tensor, norm: Norm, key: str, gain: Affine, shift: Affine
                  ) -> torch.Tensor:
         """See `Norms`."""
-        axes = [a for a in range(x.ndim) if a != 1]
-        wide = x.detach().double()
-        mean, variance = wide.mean(axes), wide.var(axes, unbiased=True)
-        if key in self._sums:
-            old_mean, old_variance, count = self._sums[key]
-            mean, variance = old_mean + mean, old_variance + variance
-            self._sums[key] = (mean, variance, count + 1)
-        else:
-            self._sums[key] = (mean, variance, 1)
-        return F.batch_norm(x, None, None, gain, shift, True, 0.0, norm.epsilon)
+        mean, variance = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+        # With momentum 1 the normalisation itself leaves the statistics of this batch there.
+        y = F.batch_norm(x, mean, variance, gain, shift, True, 1.0, norm.epsilon)
+        old_mean, old_variance, count = self._sums.get(key, (0.0, 0.0, 0))
+        self._sums[key] = (old_mean + mean.double(), old_variance + variance.double(), count + 1)
+        return y
 
     def statistics(self) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:
         """Return the means over the batches."""
