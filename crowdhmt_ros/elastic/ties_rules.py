@@ -141,6 +141,9 @@ def _merged(ties: Labelled, before: Shape, labels: Labels, start: int, end: int)
 def _view(ties: Labelled, node: fx.Node, shape: Shape) -> Labels:
     """`x.view(n, -1)` flattens; anything else that changes the channels fixes them."""
     before, labels = _source(ties, node)
+    was, now = ([i for i, extent in enumerate(s) if extent > 1] for s in (before, shape))
+    if len(was) == len(now) == 1:  # a vector of gains, say, laid along another axis
+        return tuple(labels[was[0]] if at == now[0] else None for at in range(len(shape)))
     if len(shape) != 2 or len(before) < 3 or shape[0] != before[0] or not _ends_open(node):
         return ties.passed_on(node, shape)
     return _merged(ties, before, labels, 1, len(before) - 1)

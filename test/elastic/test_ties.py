@@ -203,8 +203,10 @@ def test_a_parameter_in_front_follows_the_channels():
         def __init__(self, function):
             super().__init__(function)
             self.gain = nn.Parameter(torch.rand(16, 1, 1))
+            self.flat = nn.Parameter(torch.rand(16))
 
-    for function in (lambda net, x: x * net.gain, lambda net, x: net.gain * x):
+    for function in (lambda net, x: x * net.gain, lambda net, x: net.gain * x,
+                     lambda net, x: x * net.flat.reshape(1, -1, 1, 1)):
         ties, nodes = ties_of(Scaled(function))
         (gain,) = [n.name for n in ties.traced.module.graph.nodes if n.op == 'get_attr']
         assert ties.label(gain, 0).group == group(ties, nodes, 'first.0')
