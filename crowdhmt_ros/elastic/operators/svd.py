@@ -26,6 +26,8 @@ from crowdhmt_ros.types import OperatorChoice
 RANKS = (0.5, 0.25)
 LEAST_CHANNELS = 16
 RANK_MULTIPLE = 4
+SELDOM = 1e-6
+"""Weight of directions that no image showed, against all that were seen."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Svd(FormBase):
         wide = weight.flatten(1)
         if outputs is None:
             outputs = seen(unit, weight, moment).flatten(1) @ wide.T
+        else:  # few images show few directions: the weights say which others there are
+            gram = wide @ wide.T
+            outputs = outputs + SELDOM * outputs.trace() / gram.trace().clamp_min(1e-30) * gram
         rank = min(weight.shape[0], wide.shape[1])
         mix = torch.linalg.eigh(outputs)[1].flip(1)[:, :rank]
         basis = (mix.T @ wide).reshape(rank, *weight.shape[1:])
