@@ -18,7 +18,8 @@ WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
 # What takes longest goes first, so that no worker is left alone with it at the end.
 LONG = ('packaging/test_colcon', 'e2e/test_demo', 'e2e/test_pair', 'e2e/test_bag',
         'packaging/test_wheel', 'ros/test_bag_player', 'ros/test_fleet', 'packaging/test_floor',
-        'ros/', 'cli/test_interrupts', 'cli/test_train')
+        'ros/', 'cli/test_interrupts', 'cli/test_train', 'elastic/test_sync_norms',
+        'elastic/teaching/test_trainer')
 ALONE = {
     'test_executor.py': ('test_nine_of_ten_resident_switches_take_at_most_200_us',
                          'test_an_answer_costs_little_over_engine_and_preprocessing'),
@@ -35,6 +36,9 @@ ALONE = {
 """Tests that hold a time to a limit: they are marked `alone`, and nothing runs beside them."""
 
 
+# Several workers share the processors: threads of torch that wait for each other would only spin.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 # Before any test starts a node or a process: nobody else on this machine or network is reached.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 if WORKERS > 1 or 'ROS_DOMAIN_ID' not in os.environ:  # workers inherit one and the same
