@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from crowdhmt_ros.elastic.discover import discover
+from crowdhmt_ros.elastic.norms import SkippedNorms
 from crowdhmt_ros.elastic.operators.table import FORMS, OPERATORS
 from crowdhmt_ros.elastic.plan import resolve
 from crowdhmt_ros.elastic.structure import LeftAlone, Structure
@@ -107,7 +108,7 @@ class _Trial:
         self._example = example.to('meta')
         traced = replace(traced, module=copy.deepcopy(traced.module).to('meta'))
         self._net = Supernet(traced, structure).to('meta').eval()
-        self._wanted = _shapes(self._net(self._example, self._net.whole()))
+        self._wanted = _shapes(self._net(self._example, self._net.whole(), SkippedNorms()))
 
     @torch.no_grad()
     def fails(self, structure: Structure, stages: Mapping[int, OperatorChoice]) -> str:
@@ -120,7 +121,7 @@ class _Trial:
         variant = Variant(chosen, len(structure.exits) - 1)
         try:
             found = _shapes(self._net.run(
-                self._example, resolve(structure, self._net.graph, variant)))
+                self._example, resolve(structure, self._net.graph, variant), SkippedNorms()))
         except Exception as error:  # noqa: BLE001 - runs the user's functions
             return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         return '' if found == self._wanted else 'the network would give another shape'
