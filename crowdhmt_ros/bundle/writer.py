@@ -33,7 +33,7 @@ from crowdhmt_ros.errors import BundleError, ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import Family, FamilyGraph, realise
 from crowdhmt_ros.graph.split import TOLERANCE
-from crowdhmt_ros.types import InputSpec, LayerCost, Variant
+from crowdhmt_ros.types import InputSpec, LayerCost, variant_to_json
 
 FORMAT_VERSION = 1
 
@@ -103,18 +103,12 @@ def _check_values(graph: FamilyGraph, family: Family) -> None:
                               % (tensor.name, graph.variant_id))
 
 
-def _stages(variant: Variant) -> List[List[Dict[str, Any]]]:
-    return [[{'operator': c.operator, 'parameters': dict(c.parameters)} for c in stage]
-            for stage in variant.stages]
-
-
 def _variant(graph: FamilyGraph, costs: Sequence[LayerCost], description: Description
              ) -> Dict[str, Any]:
     accuracy = description.accuracy.get(graph.variant_id, {})
     thresholds = description.exit_thresholds.get(graph.variant_id, ())
     parameters = sum(int(np.prod(r.shape)) for r in graph.recipes.values())
-    entry = {'variant_id': graph.variant_id, 'stages': _stages(graph.variant),
-             'exit_index': graph.variant.exit_index, 'precision': graph.variant.precision,
+    entry = {'variant_id': graph.variant_id, **variant_to_json(graph.variant),
              'macs': sum(c.macs for c in costs), 'parameters': parameters,
              'accuracy': {k: {'value': round(v, 6), 'count': n}
                           for k, (v, n) in accuracy.items()}}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.cli import front_file, inputs
 from crowdhmt_ros.cli.front_file import Member
+from crowdhmt_ros.cli.progress import Bar
 from crowdhmt_ros.errors import DataError, ExportError
 from crowdhmt_ros.types import InputSpec
 
@@ -117,10 +118,10 @@ def build(args: argparse.Namespace) -> Built:
     if not args.full:
         round_weights(net)
     variants = {name: member.variant for name, member in members.items()}
-    with inputs.shown('calibrating') as progress:
+    with Bar('calibrating') as progress:
         statistics = build_bundle.calibrated(
             net, variants, inputs.batches(drawn.values[:args.calibration]), progress)
-    with inputs.shown('exporting') as progress:
+    with Bar('exporting') as progress:
         exported = build_bundle.exported(
             net, variants, statistics, example, half=not args.full, cuts=args.cuts,
             carrying=drawn.kind != inputs.IMAGE, progress=progress)
@@ -207,7 +208,7 @@ def _accuracy(args: argparse.Namespace, exported: Exported, members: Mapping[str
                 if member.accuracy is not None}
     from crowdhmt_ros.cli.build_bundle import accuracies
     values, labels = drawn.values[args.calibration:], drawn.labels[args.calibration:]
-    with inputs.shown('measuring') as progress:
+    with Bar('measuring') as progress:
         found = accuracies(exported.family, values, labels, progress)
     return {name: {CONDITION: (value, len(labels))} for name, value in found.items()}
 

@@ -7,7 +7,7 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Tuple
+from typing import TYPE_CHECKING, List, Tuple
 
 from crowdhmt_ros.errors import DataError
 
@@ -155,27 +155,3 @@ def class_names(path: Path) -> Tuple[str, ...]:
         raise DataError('%s %s' % (path, 'names %s more than once' % ', '.join(twice[:5])
                                    if twice else 'names no class'))
     return names
-
-
-class shown:  # noqa: N801 - used as a context manager function
-    """Progress: a bar on a terminal, a line per tenth elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        from rich.progress import Progress
-        self._title, self._tenth = title, 0
-        self._bar = Progress(transient=True)
-        self._task: Any = self._bar.add_task(title, total=None)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if self._bar.console.is_terminal:
-            self._bar.start()
-        return self._show
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def _show(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-        if not self._bar.console.is_terminal and 10 * done // max(1, total) > self._tenth:
-            self._tenth = 10 * done // max(1, total)
-            print('%s: %d of %d' % (self._title, done, total), flush=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
 from crowdhmt_ros.cli import inputs
 from crowdhmt_ros.cli.front_file import FORMAT, FORMAT_VERSION
+from crowdhmt_ros.cli.progress import Bar
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.types import variant_to_json
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     def evaluate(genomes: Sequence[Tuple[int, ...]]) -> List[Tuple[float, ...]]:
         return [_objectives(meter, space, g, whole) for g in genomes]
 
-    with inputs.shown('searching') as progress:
+    with Bar('searching') as progress:
         front = pareto.search(space, evaluate, budget=args.budget, population=args.population,
                               seed=args.seed, starts=space.ends, progress=progress)
     chosen = pareto.spread(front.objectives, args.front)
@@ -124,7 +125,7 @@ def _space(args: argparse.Namespace, meter: Remembering) -> Tuple[Space, Dict[st
     whole = generate(meter.net)
     if args.whole_space:
         return whole, {'variants': str(whole.size), 'searched': str(whole.size)}
-    with inputs.shown('scoring') as progress:
+    with Bar('scoring') as progress:
         reduced = reduce_space(whole, meter, progress=progress)
     print('%.3g variants, %.3g of them searched' % (whole.size, reduced.space.size))
     return reduced.space, {'variants': str(whole.size), 'searched': str(reduced.space.size)}

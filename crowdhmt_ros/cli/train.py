@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
+from crowdhmt_ros.cli.progress import Bar
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.machine_lock import wait_while_held
 
@@ -162,7 +163,7 @@ def _net(args: argparse.Namespace) -> Supernet:
 def _photos(data: Path, amounts: Amounts) -> Tuple[Images, Images]:
     """Load photos to learn from and to test on."""
     from crowdhmt_ros.cli import campus7
-    with _bar('reading photos') as report:
+    with Bar('reading photos') as report:
         train = campus7.photos(data, train=True)
         report(1, 2)
         test = campus7.photos(data, train=False, limit=amounts.test_photo_limit)
@@ -178,7 +179,7 @@ def _with_scenes(photos: Tuple[Images, Images], amounts: Amounts, cache: Path
     from crowdhmt_ros.elastic.teaching.mixture import Mixture
     train = []
     for band in campus7.TRAIN_BANDS:
-        with _bar('rendering scenes to learn, ' + band) as report:
+        with Bar('rendering scenes to learn, ' + band) as report:
             train.append(campus7.scenes(
                 campus7.TRAIN_SCENE_SEED, band, amounts.train_scenes, cache, report))
     sets = {'photos': photos[1], **_test_scenes(amounts.test_scenes, cache)}
@@ -190,7 +191,7 @@ def _test_scenes(count: int, cache: Path) -> Dict[str, Images]:
     from crowdhmt_ros.cli import campus7
     sets = {}
     for band in campus7.TEST_BANDS:
-        with _bar('rendering scenes to test, ' + band) as report:
+        with Bar('rendering scenes to test, ' + band) as report:
             sets['scenes/' + band] = campus7.scenes(
                 campus7.TEST_SCENE_SEED, band, count, cache, report)
     return sets
@@ -202,7 +203,7 @@ def _cut(args: argparse.Namespace, amounts: Amounts, cache: Path) -> None:
     from crowdhmt_ros.cli import campus7_bundle
     bundle = open_bundle(args.weights)
     sets = _test_scenes(amounts.crossing_scenes, cache)
-    with _bar('measuring') as report:
+    with Bar('measuring') as report:
         digest = campus7_bundle.write_cuts(
             bundle, args.out, sets, cache=cache, progress=report,
             crossing_scenes=amounts.crossing_scenes)
@@ -232,7 +233,7 @@ def _pause() -> None:
 def _train(trainer: Trainer) -> None:
     """Train to the end, showing the phase and its smoothed losses."""
     smooth: Dict[str, float] = {}
-    with _bar('training, %') as bar:
+    with Bar('training, %') as bar:
         def report(progress: Progress) -> None:
             for name, loss in progress.losses.items():
                 key = '%s %s' % (progress.phase, name)
@@ -260,17 +261,17 @@ def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
     statistics: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
     images = mixture.unvaried(
         -(-plan.amounts.calibration_images // CALIBRATION_BATCH), CALIBRATION_BATCH, 0)
-    with _bar('calibrating') as report:
+    with Bar('calibrating') as report:
         for number, variant in enumerate(front.values(), 1):
             statistics = calibrate(net, [variant], images, statistics)
             report(number, len(front))
     path = cache / ('family-%s.pt' % args.task)
     save_family(net, path, backbone=campus7.BACKBONE, statistics=statistics)
     family = export_family(net, front, statistics, torch.zeros(1, 3, campus7.EDGE, campus7.EDGE))
-    with _bar('measuring accuracy') as report:
+    with Bar('measuring accuracy') as report:
         accuracy, macs = campus7_bundle.measured(family, sets, cache=cache, progress=report)
     written = campus7.kept(macs, campus7_bundle.mean_accuracy(accuracy))
-    with _bar('measuring what crosses cuts') as report:
+    with Bar('measuring what crosses cuts') as report:
         digest = campus7_bundle.write_measured(
             campus7_bundle.only(family, written), accuracy, args.out, sets, cache=cache,
             origin=campus7_bundle.provenance(_command(args), args.seed, plan.amounts,
@@ -287,41 +288,3 @@ def _show(rows: Any) -> None:
     for row in rows[1:]:
         table.add_row(*row)
     Console().print(table)
-
-
-class _bar:  # noqa: N801 - used as a context manager function
-    """A progress bar on a terminal; a line now and then elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-        self._title = title
-        self._progress = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn())
-        self._task = self._progress.add_task(title, total=None)
-        self._quiet = not self._progress.console.is_terminal
-        self._shown = 0
-
-    def __enter__(self) -> _bar:
-        if not self._quiet:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self._quiet:
-            self._progress.stop()
-
-    def __call__(self, done: int, total: int, note: str = '') -> None:
-        """Show that `done` of `total` is done."""
-        if not self._quiet:
-            self._progress.update(
-                self._task, completed=done, total=total, description=self._title + note)
-        elif 20 * done // total > self._shown or done == total:
-            self._shown = 20 * done // total
-            print('%s: %d of %d%s' % (self._title, done, total, note), flush=True)

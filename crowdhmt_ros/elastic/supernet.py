@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -288,8 +288,3 @@ def subsampled(value: Any, factor: int) -> Any:
         return value
     pool = F.max_pool1d if value.ndim == 3 else F.max_pool2d
     return pool(value, 1, factor)
-
-
-def tensors_by_name(net: Supernet) -> Mapping[str, torch.Tensor]:
-    """Return copies of all shared tensors by name."""
-    return {name: net.tensor(name).detach().clone() for name in net.names()}

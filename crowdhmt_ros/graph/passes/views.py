@@ -15,7 +15,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from crowdhmt_ros.graph.model import Graph
-from crowdhmt_ros.graph.operator import Operator, PartialShape
+from crowdhmt_ros.graph.operator import Operator
 from crowdhmt_ros.graph.passes.contract import Match, Rule, RulePass
 from crowdhmt_ros.graph.passes.operands import elements, permutation, target_of
 
@@ -142,11 +142,6 @@ class CancelChain(Rule):
         for operator in match[1:]:
             graph.remove(operator, 'merged with %s: the elements end where they began'
                          % match[0].name, rule=self.name)
-
-
-def shape_text(shape: Optional[PartialShape]) -> str:
-    """Return a shape for people."""
-    return '?' if shape is None else 'x'.join('?' if e is None else str(e) for e in shape)
 
 
 PASS = RulePass(NAME, [MergeViews(), CancelChain()])
