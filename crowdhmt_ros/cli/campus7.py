@@ -13,22 +13,16 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdhmt_ros.campus.scene import CLASSES, independent_scene
-from crowdhmt_ros.datasets.campus_photos import PHOTO_WEIGHTS, load_photos
-from crowdhmt_ros.elastic.operators.asymmetric import asymmetric
+from crowdhmt_ros.datasets.campus_photos import PHOTO_WEIGHTS, load_all_photos, load_photos
 from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
-from crowdhmt_ros.elastic.operators.fire import fire
-from crowdhmt_ros.elastic.operators.ghost import ghost
-from crowdhmt_ros.elastic.operators.scale import scale
-from crowdhmt_ros.elastic.operators.sparse import sparse
-from crowdhmt_ros.elastic.operators.svd import svd
 from crowdhmt_ros.elastic.store import Reference
 from crowdhmt_ros.elastic.teaching.images import Images
 from crowdhmt_ros.elastic.teaching.mixture import Normalisation
@@ -36,7 +30,7 @@ from crowdhmt_ros.elastic.teaching.recipe import Recipe
 from crowdhmt_ros.elastic.teaching.recipe_file import read_recipe
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.share import config_folders
-from crowdhmt_ros.types import InputSpec, OperatorChoice, Variant
+from crowdhmt_ros.types import InputSpec, Variant
 
 EDGE = 64
 TRAIN_BANDS = ('noon', 'afternoon')
@@ -60,6 +54,7 @@ class Amounts:
     """
     How much data.
 
+    :param feature_photos_per_epoch: images of the photo sets' own classes
     :param photos_per_epoch: images
     :param scenes_per_epoch: images
     :param train_scenes: rendered once, per band of `TRAIN_BANDS`
@@ -69,6 +64,7 @@ class Amounts:
     :param calibration_images: from which each variant gets its statistics
     """
 
+    feature_photos_per_epoch: int = 55000
     photos_per_epoch: int = 16000
     scenes_per_epoch: int = 8000
     train_scenes: int = 7000
@@ -78,9 +74,25 @@ class Amounts:
     calibration_images: int = 4096
 
 
-FULL = (Amounts(), 'campus7')
-QUICK = (Amounts(2560, 1536, 1050, 700, 350, 210, 512), 'campus7_quick')
-"""Amounts, and the name of the recipe under config/recipes."""
+@dataclass(frozen=True)
+class Scale:
+    """
+    How long the task is trained.
+
+    :param amounts: how much data
+    :param features: recipe under config/recipes of the training on the photo sets' own classes,
+        whose features the family starts from
+    :param recipe: of the training on the campus's classes
+    """
+
+    amounts: Amounts
+    features: str
+    recipe: str
+
+
+FULL = Scale(Amounts(), 'campus7_features', 'campus7')
+QUICK = Scale(Amounts(2560, 2560, 1536, 1050, 700, 350, 210, 512), 'campus7_features_quick',
+              'campus7_quick')
 
 
 @dataclass(frozen=True)
@@ -91,23 +103,18 @@ class Member:
     :param width: ratio of the channels
     :param shorter: with one block less in each stage
     :param exit_index: where it answers
-    :param form: operator that rewrites its layers
-    :param optional: kept only where no other variant is both cheaper and more accurate
     """
 
     width: float = 1.0
     shorter: bool = False
     exit_index: int = 1
-    form: Optional[OperatorChoice] = None
-    optional: bool = False
 
     def variant(self) -> Variant:
         """Describe it as the network takes it."""
         narrow = (channel(self.width),) if self.width < 1.0 else ()
-        form = () if self.form is None else (self.form,)
         stages = (*EXITS, len(SHORTER))[self.exit_index]
         return Variant(tuple(
-            (*narrow, *(SHORTER[s] if self.shorter else ()), *form) for s in range(stages)),
+            (*narrow, *(SHORTER[s] if self.shorter else ())) for s in range(stages)),
             self.exit_index)
 
 
@@ -118,37 +125,14 @@ FRONT: Mapping[str, Member] = {
     'w050d1': Member(0.5, shorter=True),
     'w038d1': Member(0.375, shorter=True),
     'w038d1e0': Member(0.375, shorter=True, exit_index=0),
-    'w100d2svd': Member(form=svd(0.5), optional=True),
-    'w075d2svd': Member(0.75, form=svd(0.5), optional=True),
-    'w100d2fire': Member(form=fire(0.25), optional=True),
-    'w075d2ghost': Member(0.75, form=ghost(), optional=True),
-    'w100d2sparse': Member(form=sparse(4), optional=True),
-    'w100d2asym': Member(form=asymmetric(), optional=True),
-    'w100d2k1': Member(form=scale(kernel=1), optional=True),
 }
-"""Width in %, depth, exit or operator; the first six are always written."""
+"""Width in %, depth, exit. What other operators make of this network was never both cheaper and
+as accurate, see docs/decisions/0001."""
 
 
 def front() -> Dict[str, Variant]:
-    """Name the variants that are measured, in the order of `FRONT`."""
+    """Name the variants, in the order of `FRONT`."""
     return {name: member.variant() for name, member in FRONT.items()}
-
-
-def kept(macs: Mapping[str, int], accuracy: Mapping[str, float]) -> Tuple[str, ...]:
-    """
-    Choose what is written: all that is not optional, and of the rest what nothing dominates.
-
-    The accuracies are those of the test, so that of an optional variant is a little flattered.
-
-    :param macs: variant_id -> multiply-accumulates
-    :param accuracy: variant_id -> mean over the conditions
-    :returns: in the order of `FRONT`
-    """
-    def dominated(name: str) -> bool:
-        return any(macs[o] <= macs[name] and accuracy[o] >= accuracy[name]
-                   and (macs[o], accuracy[o]) != (macs[name], accuracy[name]) for o in macs)
-
-    return tuple(n for n, m in FRONT.items() if n in macs and not (m.optional and dominated(n)))
 
 
 def recipe_named(name: str) -> Recipe:
@@ -210,6 +194,19 @@ def photos(directory: Path, *, train: bool, limit: int = 0) -> Images:
     data = load_photos(directory, CLASSES, train=train, size=EDGE, limit=limit)
     pixels, labels = data.take(range(len(data)))
     return Images(np.asarray(pixels, np.uint8), labels)
+
+
+def all_photos(directory: Path, *, limit: int = 0) -> Tuple[Images, int]:
+    """
+    Load the photos under the photo sets' own classes.
+
+    :param limit: about as many per file, 0 for all
+    :returns: photos, and how many classes they have
+    :raises DataError: a file is missing or malformed
+    """
+    data = load_all_photos(directory, size=EDGE, limit=limit)
+    pixels, labels = data.take(range(len(data)))
+    return Images(np.asarray(pixels, np.uint8), labels), len(data.classes)
 
 
 def photo_weights() -> Tuple[float, ...]:

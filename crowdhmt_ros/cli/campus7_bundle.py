@@ -1,6 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle of the task `campus7`: measured through ONNX Runtime, chosen, cut, written."""
+"""The bundle of the task `campus7`: measured through ONNX Runtime, cut, written."""
 from __future__ import annotations
 
 import os
@@ -8,7 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -108,15 +108,17 @@ def measure(directory: Path, sets: Mapping[str, Images], cache: Path, progress: 
 
 
 def provenance(command: str, seed: int, amounts: campus7.Amounts, recipe: Recipe, *,
-               start: str = '') -> Dict[str, Any]:
+               features: Optional[Recipe] = None, start: str = '') -> Dict[str, Any]:
     """
     Say how to make the bundle again.
 
+    :param features: recipe of the features that training started from, None for none
     :param start: sha256 of the family that training started from, '' for none
     """
     return {
         'command': command, 'seed': seed,
         **({'start_sha256': start} if start else {}),
+        **({'features': asdict(features)} if features else {}),
         'recipe': asdict(recipe),
         'data': {
             **asdict(amounts),
@@ -156,15 +158,6 @@ def _cuts(graph: FamilyGraph) -> Dict[str, Tuple[str, ...]]:
             for stage in CUT_AFTER_STAGES if stage + 1 in last}
 
 
-def only(family: Family, variant_ids: Sequence[str]) -> Family:
-    """Return some variants of a family, with the tensors that they need."""
-    graphs = tuple(g for g in family.graphs if g.variant_id in variant_ids)
-    used: Set[str] = set()
-    for recipe in (r for g in graphs for r in g.recipes.values()):
-        used.update(n for n in (recipe.tensor, recipe.scale) if n is not None)
-    return Family({n: t for n, t in family.tensors.items() if n in used}, graphs)
-
-
 def measured(family: Family, sets: Mapping[str, Images], *, cache: Path, progress: Progress
              ) -> Tuple[Accuracy, Dict[str, int]]:
     """
@@ -185,26 +178,19 @@ def _plain(sets: Mapping[str, Images], origin: Mapping[str, Any]) -> Description
                        luminance_bands(_by_band(sets)), {}, origin)
 
 
-def mean_accuracy(accuracy: Accuracy) -> Dict[str, float]:
-    """Return per variant the mean over the conditions."""
-    return {v: float(np.mean([value for value, _ in by_condition.values()]))
-            for v, by_condition in accuracy.items()}
-
-
 def write_measured(
         family: Family, accuracy: Accuracy, directory: Path, sets: Mapping[str, Images], *,
         cache: Path, origin: Mapping[str, Any], progress: Progress, crossing_scenes: int) -> str:
     """
     Write the bundle with its cuts and with what was measured.
 
-    :param accuracy: of these variants, of more too
+    :param accuracy: of these variants
     :param sets: condition -> test images, with a set for each light band
     :param origin: provenance
     :param crossing_scenes: of each light band
     :returns: sha256 of the manifest
     """
-    known = {g.variant_id: accuracy[g.variant_id] for g in family.graphs}
-    description = replace(_plain(sets, origin), accuracy=known)
+    description = replace(_plain(sets, origin), accuracy=accuracy)
     return _write_crossings(family, description, directory, sets, cache=cache,
                             progress=progress, count=crossing_scenes)
 
@@ -243,13 +229,11 @@ def _write_crossings(family: Family, description: Description, directory: Path,
     return write_bundle(family, replace(description, crossings=crossings), directory)
 
 
-def table(accuracy: Accuracy, macs: Mapping[str, int], written: Sequence[str]
-          ) -> Sequence[Sequence[str]]:
-    """Rows of (variant, MMAC, accuracy per condition, whether it is kept), headings first."""
+def table(accuracy: Accuracy, macs: Mapping[str, int]) -> Sequence[Sequence[str]]:
+    """Rows of (variant, MMAC, accuracy per condition), headings first."""
     conditions = list(next(iter(accuracy.values())))
-    rows: List[List[str]] = [['variant', 'MMAC', *(c.split('/')[-1] for c in conditions), 'kept']]
+    rows: List[List[str]] = [['variant', 'MMAC', *(c.split('/')[-1] for c in conditions)]]
     for name in sorted(macs, key=lambda v: -macs[v]):
         rows.append([name, '%.1f' % (macs[name] / 1e6),
-                     *('%.3f' % accuracy[name][c][0] for c in conditions),
-                     'yes' if name in written else 'no'])
+                     *('%.3f' % accuracy[name][c][0] for c in conditions)])
     return rows

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
@@ -41,8 +41,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         'family is left (default: the cache)')
     parser.add_argument('--resume', action='store_true', help='go on from the checkpoint')
     parser.add_argument('--start', metavar='FAMILY', type=Path, default=None,
-                        help='file of a family whose tensors training starts from; the phase '
-                        'backbone is left out')
+                        help='file of a family whose tensors training starts from, instead of '
+                        'features learnt first')
     parser.add_argument('--phases', metavar='NAME,...', default='',
                         help='run only these phases of the recipe')
     parser.add_argument('--epochs', type=int, default=0,
@@ -64,6 +64,7 @@ class _Plan:
     """What is asked for, as far as the result depends on it."""
 
     amounts: Amounts
+    features: Optional[Recipe]
     recipe: Recipe
     start_sha256: str
 
@@ -115,14 +116,15 @@ def run(args: argparse.Namespace) -> int:
         raise DataError('training needs %s; install the extra train' % e.name) from e
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
     if data is None:
-        _cut(args, (campus7.QUICK if args.quick else campus7.FULL)[0], cache)
+        _cut(args, (campus7.QUICK if args.quick else campus7.FULL).amounts, cache)
         return 0
     plan = _plan(args)
     photos = _photos(data, plan.amounts)
     net = _net(args)
+    if plan.features is not None:
+        _learn_features(args, net, data, plan.amounts, plan.features, cache)
     mixture, sets = _with_scenes(photos, plan.amounts, cache)
-    trainer = _trainer(args, net, mixture, plan.recipe, cache)
-    _train(trainer)
+    _train(_trainer(args, net, mixture, plan.recipe, cache / 'checkpoint-campus7.pt'))
     _finish(args, net, mixture, sets, cache, plan)
     return 0
 
@@ -130,12 +132,13 @@ def run(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> _Plan:
     """Read the recipe and take of it what is asked for."""
     from crowdhmt_ros.cli import campus7
-    amounts, name = campus7.QUICK if args.quick else campus7.FULL
-    recipe = campus7.recipe_named(name)
-    names = [n.strip() for n in args.phases.split(',')] if args.phases else [
-        p.phase for p in recipe.phases if not (args.start and p.phase == 'backbone')]
-    recipe = campus7.with_epochs(campus7.with_phases(recipe, names), args.epochs)
-    return _Plan(amounts, recipe, _digest(args.start))
+    scale = campus7.QUICK if args.quick else campus7.FULL
+    features = None if args.start else campus7.recipe_named(scale.features)
+    recipe = campus7.recipe_named(scale.recipe)
+    if args.phases:
+        recipe = campus7.with_phases(recipe, [n.strip() for n in args.phases.split(',')])
+    return _Plan(scale.amounts, features, campus7.with_epochs(recipe, args.epochs),
+                 _digest(args.start))
 
 
 def _digest(path: Optional[Path]) -> str:
@@ -158,6 +161,22 @@ def _net(args: argparse.Namespace) -> Supernet:
     if args.start is not None:
         load_tensors(net, args.start)
     return net
+
+
+def _learn_features(args: argparse.Namespace, net: Supernet, data: Path, amounts: Amounts,
+                    recipe: Recipe, cache: Path) -> None:
+    """Train a family of the same backbone on the photo sets' own classes, and start from it."""
+    from crowdhmt_ros.cli import campus7
+    from crowdhmt_ros.elastic.store import elastic_of, take_over
+    from crowdhmt_ros.elastic.teaching.images import Images
+    from crowdhmt_ros.elastic.teaching.mixture import Mixture
+    photos, classes = campus7.all_photos(data, limit=amounts.feature_photos_per_epoch)
+    finer = elastic_of(replace(campus7.BACKBONE, classes=classes), campus7.EXITS)
+    mixture = Mixture(photos, Images(photos.pixels[:0], photos.labels[:0]),
+                      amounts.feature_photos_per_epoch, 0, (1.0,) * classes,
+                      campus7.NORMALISATION)
+    _train(_trainer(args, finer, mixture, recipe, cache / 'checkpoint-campus7-features.pt'))
+    take_over(net, finer)
 
 
 def _photos(data: Path, amounts: Amounts) -> Tuple[Images, Images]:
@@ -211,12 +230,12 @@ def _cut(args: argparse.Namespace, amounts: Amounts, cache: Path) -> None:
 
 
 def _trainer(args: argparse.Namespace, net: Supernet, mixture: Mixture, recipe: Recipe,
-             cache: Path) -> Trainer:
+             checkpoint: Path) -> Trainer:
     from crowdhmt_ros.elastic.teaching.place import place_for
     from crowdhmt_ros.elastic.teaching.trainer import Trainer
     trainer = Trainer(
         net, recipe, mixture, seed=args.seed, place=place_for(args.device, recipe.precision),
-        checkpoint_path=cache / ('checkpoint-%s.pt' % args.task), checkpoint_steps=50,
+        checkpoint_path=checkpoint, checkpoint_steps=50,
         pause=_pause)
     if args.resume and trainer.resume():
         at = trainer.position
@@ -248,7 +267,7 @@ def _train(trainer: Trainer) -> None:
 
 def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
             sets: Dict[str, Images], cache: Path, plan: _Plan) -> None:
-    """Calibrate, export, measure, choose, write and show."""
+    """Calibrate, export, measure, write and show."""
     import torch
 
     from crowdhmt_ros.cli import campus7, campus7_bundle
@@ -270,14 +289,13 @@ def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
     family = export_family(net, front, statistics, torch.zeros(1, 3, campus7.EDGE, campus7.EDGE))
     with Bar('measuring accuracy') as report:
         accuracy, macs = campus7_bundle.measured(family, sets, cache=cache, progress=report)
-    written = campus7.kept(macs, campus7_bundle.mean_accuracy(accuracy))
     with Bar('measuring what crosses cuts') as report:
         digest = campus7_bundle.write_measured(
-            campus7_bundle.only(family, written), accuracy, args.out, sets, cache=cache,
-            origin=campus7_bundle.provenance(_command(args), args.seed, plan.amounts,
-                                             plan.recipe, start=plan.start_sha256),
+            family, accuracy, args.out, sets, cache=cache,
+            origin=campus7_bundle.provenance(_command(args), args.seed, plan.amounts, plan.recipe,
+                                             features=plan.features, start=plan.start_sha256),
             progress=report, crossing_scenes=plan.amounts.crossing_scenes)
-    _show(campus7_bundle.table(accuracy, macs, written))
+    _show(campus7_bundle.table(accuracy, macs))
     print('family in %s\nbundle %s in %s' % (path, digest[:16], args.out))
 
 

@@ -67,17 +67,52 @@ def load_photos(directory: Path, classes: Sequence[str], *, train: bool, size: i
                    labels=np.concatenate([part.labels for part in parts]))
 
 
+def load_all_photos(directory: Path, *, size: int = 64, limit: int = 0) -> LabelledSet:
+    """
+    Load all photos of the training files, under the photo sets' own classes.
+
+    These 110 classes are finer than the campus's, and there are more photos of them.
+
+    :param directory: folder with the cifar*.npz files
+    :param size: edge of the images, pixels
+    :param limit: about as many images per file, evenly spread; 0 takes all
+    :raises DataError: a file is missing or malformed
+    """
+    classes: List[str] = []
+    parts = []
+    for name, _ in TRAIN_FILES:
+        own = _read(directory / name, size).classes
+        part = _load_file(directory / name, {n: (n,) for n in own}, own, size, limit)
+        parts.append(replace(part, labels=part.labels + len(classes)))
+        classes += own
+    pixels = np.concatenate([part.take(range(len(part)))[0] for part in parts])
+    return replace(parts[0], layout=LAYOUT, items=ArrayItems(pixels, word='photo'),
+                   rows=np.arange(len(pixels), dtype=np.int64), classes=tuple(classes),
+                   labels=np.concatenate([part.labels for part in parts]))
+
+
 def _load_file(path: Path, mapping: Mapping[str, Sequence[str]], classes: Sequence[str],
                size: int, limit: int) -> LabelledSet:
+    data = _read(path, size)
+    try:
+        return _mapped(data, mapping, classes, limit)
+    except DataError as e:
+        raise _unusable(path, e) from e
+
+
+def _read(path: Path, size: int) -> LabelledSet:
     if not path.is_file():
         raise DataError('%s is missing; point --data or CROWDHMT_DATA at the folder that has it'
                         % path.name)
     try:
-        data = read_npz(path, OpenOptions(
+        return read_npz(path, OpenOptions(
             'train' if 'train' in path.stem else 'test', (size, size), check='none'))
-        return _mapped(data, mapping, classes, limit)
     except DataError as e:
-        raise DataError('%s cannot be used (%s); copy the file again' % (path.name, e)) from e
+        raise _unusable(path, e) from e
+
+
+def _unusable(path: Path, error: DataError) -> DataError:
+    return DataError('%s cannot be used (%s); copy the file again' % (path.name, error))
 
 
 def _mapped(data: LabelledSet, mapping: Mapping[str, Sequence[str]], classes: Sequence[str],

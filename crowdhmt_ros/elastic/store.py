@@ -133,6 +133,25 @@ def load_tensors(net: Supernet, path: Path) -> Dict[str, Tuple[torch.Tensor, tor
     return _statistics(path, state)
 
 
+def take_over(net: Supernet, source: Supernet) -> Tuple[str, ...]:
+    """
+    Copy the tensors of another family that have this one's names and shapes.
+
+    :param source: of the same backbone, for other classes say
+    :returns: names of this net's tensors that the other one did not have
+    """
+    left = []
+    with torch.no_grad():
+        for name in net.names():
+            own = net.tensor(name)
+            if name in source.names() and source.tensor(name).shape == own.shape:
+                own.copy_(source.tensor(name))
+            else:
+                left.append(name)
+    net.running.clear()
+    return tuple(left)
+
+
 def _read(path: Path) -> Dict[str, Any]:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)

@@ -39,7 +39,7 @@ class Phase:
         :param recipe: of the whole training
         """
         self.net, self.plan, self.recipe = net, plan, recipe
-        self.sampler = Sampler(net, plan.categories)
+        self.sampler = Sampler(net, plan.categories, least_ratio=plan.least_ratio)
 
     @property
     def is_idle(self) -> bool:

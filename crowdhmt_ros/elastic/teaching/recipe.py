@@ -40,6 +40,7 @@ class PhaseRecipe:
     :param warm_up_ratio: share of the steps in which the learning rate rises
     :param variants: drawn at random in each step, beside those that the phase always trains
     :param etas: categories of operators that are drawn; empty for the phase's own
+    :param least_ratio: of the channels that a drawn variant keeps, over the backbone's
     :param hard_share: share of the labels' loss in a variant's loss, the rest is distilled
     :param early_exit_weight: of the loss of each earlier exit
     :param variants_weight: of the variants' gradients, beside the backbone's
@@ -53,6 +54,7 @@ class PhaseRecipe:
     warm_up_ratio: float = 0.08
     variants: int = 1
     etas: Tuple[int, ...] = ()
+    least_ratio: float = 0.0
     hard_share: float = 0.3
     early_exit_weight: float = 0.5
     variants_weight: float = 1.0
@@ -118,6 +120,7 @@ _POSITIVE: Tuple[Callable[[float], bool], str] = (lambda v: v > 0, 'above 0')
 _NOT_NEGATIVE: Tuple[Callable[[float], bool], str] = (lambda v: v >= 0, 'at least 0')
 _PHASE_CHECKS: Tuple[_Check, ...] = (
     ('epochs', *_POSITIVE), ('learning_rate', *_POSITIVE), ('hard_share', *_SHARE),
+    ('least_ratio', *_SHARE),
     ('warm_up_ratio', lambda v: 0.0 <= v < 1.0, 'from 0 to below 1'),
     ('variants', *_NOT_NEGATIVE), ('early_exit_weight', *_NOT_NEGATIVE),
     ('variants_weight', *_NOT_NEGATIVE))
