@@ -42,7 +42,7 @@ class Sampler:
         for name, operator in OPERATORS.items():
             offers = tuple(
                 tuple(c for c in operator.choices(stage, structure.units_of(index))
-                      if name != 'channel' or dict(c.parameters)['ratio'] >= least_ratio)
+                      if name != 'channel' or float(dict(c.parameters)['ratio']) >= least_ratio)
                 for index, stage in enumerate(structure.stages))
             if operator.eta in categories and any(offers):
                 self.offers[name] = offers
