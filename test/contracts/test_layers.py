@@ -22,6 +22,7 @@ RANKS = (
     {'calibrate_child'},
     {'first_start'},
     {'nodes'},
+    {'tasks'},
     {'cli'},
 )
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
