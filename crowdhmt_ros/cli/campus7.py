@@ -150,17 +150,10 @@ def recipe_named(name: str) -> Recipe:
                       % name)
 
 
-def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """
-    Scale a recipe to about so many epochs in all, at least one of each phase.
-
-    :param epochs: 0 leaves it as it is
-    """
-    if not epochs:
-        return recipe
+def with_epochs(recipe: Recipe, ratio: float) -> Recipe:
+    """Scale the epochs of a recipe, at least one of each phase."""
     return replace(recipe, phases=tuple(
-        replace(p, epochs=max(1, round(p.epochs * epochs / recipe.epochs)))
-        for p in recipe.phases))
+        replace(p, epochs=max(1, round(p.epochs * ratio))) for p in recipe.phases))
 
 
 def with_phases(recipe: Recipe, names: Sequence[str]) -> Recipe:

@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--phases', metavar='NAME,...', default='',
                         help='run only these phases of the recipe')
     parser.add_argument('--epochs', type=int, default=0,
-                        help='scale the recipe to so many epochs in all')
+                        help='scale the recipe to so many epochs in all, features included')
     parser.add_argument('--seed', type=int, default=7)
     parser.add_argument('--threads', type=int, default=2, help='threads of the training')
     parser.add_argument('--device', choices=DEVICES, default=DEVICES[0],
@@ -137,8 +137,11 @@ def _plan(args: argparse.Namespace) -> _Plan:
     recipe = campus7.recipe_named(scale.recipe)
     if args.phases:
         recipe = campus7.with_phases(recipe, [n.strip() for n in args.phases.split(',')])
-    return _Plan(scale.amounts, features, campus7.with_epochs(recipe, args.epochs),
-                 _digest(args.start))
+    if args.epochs:
+        ratio = args.epochs / (recipe.epochs + (features.epochs if features else 0))
+        recipe = campus7.with_epochs(recipe, ratio)
+        features = features and campus7.with_epochs(features, ratio)
+    return _Plan(scale.amounts, features, recipe, _digest(args.start))
 
 
 def _digest(path: Optional[Path]) -> str:

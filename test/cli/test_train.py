@@ -24,18 +24,19 @@ from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E4
 from crowdhmt_ros.graph.family import Family  # noqa: E402
 
 RECIPE = Recipe(tuple(PhaseRecipe(name, 1, 0.01, ((0.0, 32),)) for name in (
-    'backbone', 'transformation', 'joint')), batch_size=14, transformation_batches=1)
-AMOUNTS = campus7.Amounts(14, 14, 14, 14, crossing_scenes=7, calibration_images=28)
-FRONT = {name: campus7.FRONT[name] for name in ('w100d2', 'w038d1e0', 'w100d2svd')}
+    'backbone', 'mutation')), batch_size=14)
+FEATURES = Recipe((PhaseRecipe('backbone', 1, 0.01, ((0.0, 32),)),), batch_size=14)
+AMOUNTS = campus7.Amounts(60, 14, 14, 14, 14, crossing_scenes=7, calibration_images=28)
+FRONT = {name: campus7.FRONT[name] for name in ('w100d2', 'w038d1e0')}
 BACKBONE = Reference('residual', 7, {'widths': (16, 16, 24, 24), 'blocks': 2, 'edge': 64})
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _small():
-    """A small network, three variants and a short recipe instead of the task's own."""
+    """A small network, two variants and a short recipe instead of the task's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campus7, 'QUICK', (AMOUNTS, 'tiny'))
-        patch.setattr(campus7, 'recipe_named', lambda name: RECIPE)
+        patch.setattr(campus7, 'QUICK', campus7.Scale(AMOUNTS, 'features', 'tiny'))
+        patch.setattr(campus7, 'recipe_named', {'features': FEATURES, 'tiny': RECIPE}.get)
         patch.setattr(campus7, 'FRONT', FRONT)
         patch.setattr(campus7, 'BACKBONE', BACKBONE)
         yield
@@ -68,7 +69,7 @@ def trained(tmp_path_factory):
 
 def test_one_command_writes_a_measured_bundle(trained):
     bundle = open_bundle(trained / 'first')
-    assert {'w100d2', 'w038d1e0'} <= set(bundle.manifest.front) <= set(FRONT)
+    assert set(bundle.manifest.front) == set(FRONT)
     for entry in bundle.manifest.variants.values():
         assert {c: a.count for c, a in entry.accuracy.items()} == {
             'photos': 60, 'scenes/noon': 14, 'scenes/afternoon': 14, 'scenes/dusk': 14}
@@ -81,16 +82,16 @@ def test_the_trained_family_is_left_beside_the_checkpoint(trained):
     assert statistics
 
 
-def test_training_starts_from_a_family_without_the_backbone_phase(trained, capsys):
+def test_training_starts_from_a_family_instead_of_features(trained, capsys):
     family = trained / 'start.pt'
     family.write_bytes((trained / 'checkpoints' / 'family-campus7.pt').read_bytes())
-    command = _command(trained, 'started', '--start', str(family), '--phases', 'joint')
+    command = _command(trained, 'started', '--start', str(family), '--phases', 'mutation')
     command[command.index('--checkpoint-dir') + 1] = str(trained / 'other')
     assert main(command) == 0
     provenance = open_bundle(trained / 'started').manifest.provenance
-    assert [p['phase'] for p in provenance['recipe']['phases']] == ['joint']
+    assert [p['phase'] for p in provenance['recipe']['phases']] == ['mutation']
     assert provenance['start_sha256'] == hashlib.sha256(family.read_bytes()).hexdigest()
-    assert '--start FAMILY --phases joint' in provenance['command']
+    assert '--start FAMILY --phases mutation' in provenance['command']
 
 
 def test_a_start_that_is_no_family_is_one_clear_error(trained, capsys):
@@ -102,7 +103,7 @@ def test_a_start_that_is_no_family_is_one_clear_error(trained, capsys):
 
 def test_an_unknown_phase_is_one_clear_error(trained, capsys):
     assert main(_command(trained, 'never', '--phases', 'melting')) == 2
-    assert 'the recipe has backbone, transformation, joint' in capsys.readouterr().err
+    assert 'the recipe has backbone, mutation' in capsys.readouterr().err
 
 
 def test_finished_training_resumes_to_the_same_bundle(trained):
