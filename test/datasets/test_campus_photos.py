@@ -109,3 +109,13 @@ def test_real_test_photos_cover_every_class():
     counted = dict(zip(CLASSES, np.bincount(photos.labels, minlength=len(CLASSES))))
     assert counted == {'pedestrian': 250, 'bicycle': 50, 'car': 550, 'building': 150,
                        'green_space': 300, 'bird': 500, 'other': 3450}
+
+
+def test_all_photos_keep_their_own_classes(tmp_path):
+    photos = campus_photos.load_all_photos(_folder(tmp_path), size=32)
+    wanted = sum(sum(map(len, m.values())) + 1 for _, m in campus_photos.TRAIN_FILES)
+    assert len(photos.classes) == wanted
+    assert np.bincount(photos.labels).tolist() == [2] * wanted
+    first = len({n for names in campus_photos.CIFAR10.values() for n in names}) + 1
+    image, label = photos.item(2 * first)
+    assert label == first and image.shape == (32, 32, 3) and not image.any()

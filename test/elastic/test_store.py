@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from crowdhmt_ros.elastic.store import (
     load_family,
     load_tensors,
     save_family,
+    take_over,
 )
 from crowdhmt_ros.elastic.transformation import calibrate
 from crowdhmt_ros.errors import DataError
@@ -139,3 +142,14 @@ def test_a_file_with_odd_contents_is_one_clear_error(family, changed, hint):
     torch.save({**state, **changed}, family)
     with pytest.raises(DataError, match=hint):
         load_family(family)
+
+
+def test_a_net_takes_over_the_features_of_a_family_with_other_classes(net):
+    torch.manual_seed(1)
+    finer = elastic_of(replace(BACKBONE, classes=5), (1,))
+    own = {name: finer.tensor(name).clone() for name in finer.names()}
+    left = take_over(finer, net)
+    assert set(left) == {'classifier.weight', 'classifier.bias', 'exits.0.weight', 'exits.0.bias'}
+    for name in finer.names():
+        source = own[name] if name in left else net.tensor(name)
+        assert torch.equal(finer.tensor(name), source)
