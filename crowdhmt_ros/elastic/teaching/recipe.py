@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Tuple
 
+from crowdhmt_ros.elastic.operators.table import OPERATORS
 from crowdhmt_ros.errors import ConfigError, all_problems
 
 ETAS: Dict[str, Tuple[int, ...]] = {
@@ -38,11 +39,16 @@ class PhaseRecipe:
     :param edges: (share of the epochs done, edge of images in pixels), ascending; empty where
         inputs are taken as they are
     :param warm_up_ratio: share of the steps in which the learning rate rises
+    :param end_ratio: learning rate at the end, over the peak: above 0 where the next phase goes
+        on with the same curve
     :param variants: drawn at random in each step, beside those that the phase always trains
     :param etas: categories of operators that are drawn; empty for the phase's own
+    :param operators: names of operators that may be drawn; empty for all of the categories
+    :param members_ratio: share of the draws that are listed members of the family, each in its
+        turn; without members all are random
     :param least_ratio: of the channels that a drawn variant keeps, over the backbone's
     :param hard_share: share of the labels' loss in a variant's loss, the rest is distilled
-    :param early_exit_weight: of the loss of each earlier exit
+    :param early_exit_weight: of the loss of each earlier exit; 0 leaves them out
     :param variants_weight: of the variants' gradients, beside the backbone's
     :param protection: of the tensors that the backbone shares with the variants (`protection`)
     """
@@ -52,8 +58,11 @@ class PhaseRecipe:
     learning_rate: float
     edges: Tuple[Tuple[float, int], ...] = ()
     warm_up_ratio: float = 0.08
+    end_ratio: float = 0.0
     variants: int = 1
     etas: Tuple[int, ...] = ()
+    operators: Tuple[str, ...] = ()
+    members_ratio: float = 0.0
     least_ratio: float = 0.0
     hard_share: float = 0.3
     early_exit_weight: float = 0.5
@@ -71,11 +80,12 @@ class PhaseRecipe:
         return ([0] + [edge for start, edge in self.edges if start <= done + 1e-9])[-1]
 
     def learning_rate_at(self, done: float) -> float:
-        """Learning rate after a share of the steps: linear rise, then half a cosine to 0."""
+        """Learning rate after a share of the steps: linear rise, then half a cosine down."""
         if done < self.warm_up_ratio:
             return self.learning_rate * (0.05 + 0.95 * done / self.warm_up_ratio)
         rest = (done - self.warm_up_ratio) / (1.0 - self.warm_up_ratio)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+        height = 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+        return self.learning_rate * (self.end_ratio + (1.0 - self.end_ratio) * height)
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ _POSITIVE: Tuple[Callable[[float], bool], str] = (lambda v: v > 0, 'above 0')
 _NOT_NEGATIVE: Tuple[Callable[[float], bool], str] = (lambda v: v >= 0, 'at least 0')
 _PHASE_CHECKS: Tuple[_Check, ...] = (
     ('epochs', *_POSITIVE), ('learning_rate', *_POSITIVE), ('hard_share', *_SHARE),
-    ('least_ratio', *_SHARE),
+    ('least_ratio', *_SHARE), ('members_ratio', *_SHARE), ('end_ratio', *_SHARE),
     ('warm_up_ratio', lambda v: 0.0 <= v < 1.0, 'from 0 to below 1'),
     ('variants', *_NOT_NEGATIVE), ('early_exit_weight', *_NOT_NEGATIVE),
     ('variants_weight', *_NOT_NEGATIVE))
@@ -156,6 +166,10 @@ def _phase_problems(plan: PhaseRecipe, where: str) -> List[str]:
     if strange:
         found.append('%setas name %s; categories are 1 to 6'
                      % (where, ', '.join(map(str, strange))))
+    unknown = sorted(set(plan.operators) - set(OPERATORS))
+    if unknown:
+        found.append('%soperators name %s; there are %s'
+                     % (where, ', '.join(unknown), ', '.join(sorted(OPERATORS))))
     return found
 
 

@@ -14,6 +14,7 @@ from crowdhmt_ros.errors import ConfigError, all_problems
 
 _WORDS = {'int': 'a whole number', 'float': 'a number', 'str': 'a word',
           'Tuple[int, ...]': 'a list of whole numbers',
+          'Tuple[str, ...]': 'a list of words',
           'Tuple[Tuple[float, int], ...]': 'a list of pairs [share of the epochs, edge]'}
 
 
@@ -98,8 +99,8 @@ def _converted(kind: str, value: Any) -> Any:
         if number != number or abs(number) == float('inf'):
             raise ValueError
         return number
-    if kind == 'Tuple[int, ...]' and isinstance(value, list):
-        return tuple(_converted('int', v) for v in value)
+    if kind in ('Tuple[int, ...]', 'Tuple[str, ...]') and isinstance(value, list):
+        return tuple(_converted(kind[6:9], v) for v in value)
     if kind == 'Tuple[Tuple[float, int], ...]' and isinstance(value, list):
         return tuple(_pair(v) for v in value)
     raise TypeError
