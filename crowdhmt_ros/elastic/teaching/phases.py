@@ -8,7 +8,8 @@ how these lose. The whole network is the teacher of every step.
 """
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence, Set
+import math
+from typing import Callable, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from crowdhmt_ros.elastic.exits import exit_name
 from crowdhmt_ros.elastic.plan import part_names
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching import losses
+from crowdhmt_ros.elastic.teaching.members import Members
 from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe
 from crowdhmt_ros.elastic.teaching.sampling import Sampler
 from crowdhmt_ros.types import Variant
@@ -29,22 +31,38 @@ class Phase:
     """Whether the whole network learns too, from the labels."""
     transforms = False
     """Whether the forms are derived from the backbone at the start."""
+    sandwiches = False
+    """Whether the leanest variant is trained at every step."""
 
-    def __init__(self, net: Supernet, plan: PhaseRecipe, recipe: Recipe) -> None:
+    def __init__(self, net: Supernet, plan: PhaseRecipe, recipe: Recipe,
+                 members: Sequence[Variant] = ()) -> None:
         """
         Prepare a phase.
 
         :param net: the family
         :param plan: of this phase
         :param recipe: of the whole training
+        :param members: of the family that are trained by name
+        :raises ExportError: a member does not fit the network
         """
         self.net, self.plan, self.recipe = net, plan, recipe
-        self.sampler = Sampler(net, plan.categories, least_ratio=plan.least_ratio)
+        self.sampler = Sampler(net, plan.categories, least_ratio=plan.least_ratio,
+                               operators=plan.operators)
+        self.members = Members(net, members, self.sampler.operators, self.trained())
+        self._leanest: Optional[Variant] = None
+        if self.sandwiches:
+            self._leanest = self.members.leanest() or self.sampler.leanest()
+            self.members.leave_out(self._leanest)
 
     @property
     def is_idle(self) -> bool:
         """Whether the network offers none of the phase's operators: there is nothing to do."""
         return not self.sampler.operators
+
+    @property
+    def teaches_exits(self) -> bool:
+        """Whether earlier exits answer and learn beside a network's own end."""
+        return self.plan.early_exit_weight > 0.0
 
     def trained(self) -> Set[str]:
         """Name the shared tensors that learn."""
@@ -54,12 +72,22 @@ class Phase:
         """
         Choose the variants of a step, beside the whole network.
 
-        :param step: counted over the phase; every operator gets its turn as the focus
+        :param step: counted over the phase; every member gets its turn, and every operator its
+            turn as the focus of a random draw
         :param rng: of this step
         """
-        names, count = self.sampler.operators, self.plan.variants
-        return [self.sampler.draw(rng, names[(step * count + k) % len(names)])
-                for k in range(count)]
+        count = self.plan.variants
+        chosen = [self._drawn(step * count + k, rng) for k in range(count)]
+        return chosen if self._leanest is None else [self._leanest, *chosen]
+
+    def _drawn(self, number: int, rng: np.random.Generator) -> Variant:
+        """Draw the phase's next variant: a member, or one at random."""
+        ratio = self.plan.members_ratio if len(self.members) else 0.0
+        turns = math.floor(number * ratio)
+        if math.floor((number + 1) * ratio) > turns:
+            return self.members.turn(turns)
+        names = self.sampler.operators
+        return self.sampler.draw(rng, names[(number - turns) % len(names)])
 
     def backbone_loss(self, answers: Sequence[torch.Tensor], labels: torch.Tensor
                       ) -> torch.Tensor:
@@ -117,7 +145,7 @@ class TransformationPhase(Phase):
                      labels: torch.Tensor) -> torch.Tensor:
         """Return the distance from the backbone's answers alone; exits cannot move here."""
         return losses.of_variant(
-            answers, teachers[-len(answers):], labels,
+            answers, [*teachers[:len(answers) - 1], teachers[-1]], labels,
             early_exit_weight=self.plan.early_exit_weight, hard_share=0.0)
 
 
@@ -126,22 +154,18 @@ class DistillationPhase(Phase):
 
 
 class MutationPhase(Phase):
-    """Channel-wise mutation (eta6): narrower and randomised variants beside the narrowest one."""
+    """Channel-wise mutation (eta6): narrower and randomised variants beside the leanest one."""
 
-    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
-        """Choose the narrowest variant, then drawn ones."""
-        return [self.sampler.leanest(), *super().variants(step, rng)]
+    sandwiches = True
 
 
 class JointPhase(Phase):
     """All operators in combination: largest, leanest and drawn ones (sandwich)."""
 
-    def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
-        """Choose the leanest variant, then drawn ones."""
-        return [self.sampler.leanest(), *super().variants(step, rng)]
+    sandwiches = True
 
 
-PHASES: Dict[str, Callable[[Supernet, PhaseRecipe, Recipe], Phase]] = {
+PHASES: Dict[str, Callable[[Supernet, PhaseRecipe, Recipe, Sequence[Variant]], Phase]] = {
     'backbone': BackbonePhase,
     'transformation': TransformationPhase,
     'distillation': DistillationPhase,

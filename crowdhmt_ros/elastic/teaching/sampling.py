@@ -26,20 +26,22 @@ Offers = Tuple[Tuple[OperatorChoice, ...], ...]
 class Sampler:
     """Draws variants of a network from some categories of operators."""
 
-    def __init__(self, net: Supernet, categories: Sequence[int], *, least_ratio: float = 0.0
-                 ) -> None:
+    def __init__(self, net: Supernet, categories: Sequence[int], *, least_ratio: float = 0.0,
+                 operators: Sequence[str] = ()) -> None:
         """
         Look up what there is to draw.
 
         :param net: the family
         :param categories: of the paper, eta 1 to 6
         :param least_ratio: of the channels that a variant keeps
+        :param operators: names of those that may be drawn; empty for all of the categories
         """
         structure = net.structure
         self._stages = len(structure.stages)
         self._exit = len(structure.exits) - 1
         self.offers: Dict[str, Offers] = {}
-        for name, operator in OPERATORS.items():
+        for name in operators or OPERATORS:
+            operator = OPERATORS[name]
             offers = tuple(
                 tuple(c for c in operator.choices(stage, structure.units_of(index))
                       if name != 'channel' or float(dict(c.parameters)['ratio']) >= least_ratio)

@@ -65,7 +65,8 @@ class Teacher:
             own = self._taken(parameters)
             shares = []
             for variant in variants:
-                loss = phase.variant_loss(self._answers(inputs, variant), teachers, labels)
+                answers = self._answers(inputs, variant, every_exit=phase.teaches_exits)
+                loss = phase.variant_loss(answers, teachers, labels)
                 loss.backward()  # type: ignore[no-untyped-call]
                 shares.append(loss.detach())
         if shares:
@@ -84,10 +85,10 @@ class Teacher:
         if not phase.teaches_backbone:
             self._net.eval()  # a teacher that does not learn drops nothing
             with torch.no_grad():
-                answers = self._answers(inputs, whole)
+                answers = self._answers(inputs, whole, every_exit=phase.teaches_exits)
             self._net.train()
             return [F.softmax(a.float(), 1) for a in answers]
-        answers = self._answers(inputs, whole)
+        answers = self._answers(inputs, whole, every_exit=phase.teaches_exits)
         loss = phase.backbone_loss(answers, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         losses['backbone'] = loss.detach()

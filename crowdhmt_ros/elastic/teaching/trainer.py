@@ -14,7 +14,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from crowdhmt_ros.elastic.teaching.recipe import Recipe, check
 from crowdhmt_ros.elastic.teaching.step import Taught, Teacher
 from crowdhmt_ros.elastic.transformation import transform
 from crowdhmt_ros.errors import ConfigError, DataError
+from crowdhmt_ros.types import Variant
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,8 @@ class Trainer:
     def __init__(self, net: Supernet, recipe: Recipe, batches: Batches, *, seed: int = 0,
                  place: Optional[Place] = None, ranks: Optional[Ranks] = None,
                  checkpoint_path: Optional[Path] = None, checkpoint_steps: int = 100,
-                 pause: Callable[[], None] = lambda: None) -> None:
+                 pause: Callable[[], None] = lambda: None,
+                 members: Sequence[Variant] = ()) -> None:
         """
         Prepare a training from the start; `resume` goes on with a checkpoint.
 
@@ -100,7 +102,9 @@ class Trainer:
         :param checkpoint_path: file to write, None for none
         :param checkpoint_steps: steps between two checkpoints
         :param pause: called before each step; returns when training may use the machine
+        :param members: of the family that are trained by name, as the phases' `members_ratio` says
         :raises ConfigError: the recipe does not fit the network, the data or the ranks
+        :raises ExportError: a member does not fit the network
         """
         check(recipe)
         self.net, self.recipe, self.position = net, recipe, Position()
@@ -114,11 +118,11 @@ class Trainer:
         self._place.settle(net)
         net.running.clear()  # statistics that came with the backbone do not outlive its weights
         self._teacher = Teacher(net, self._place, self._ranks)
-        self._phases = [PHASES[p.phase](net, p, recipe) for p in recipe.phases]
+        self._phases = [PHASES[p.phase](net, p, recipe, members) for p in recipe.phases]
         self._passes = [0 if p.is_idle else _passes(p) for p in self._phases]
         self._identity = {
             'recipe': repr(recipe), 'seed': str(seed), 'data': batches.identity,
-            'network': _digest(net)}
+            'network': _digest(net), 'list of members': _short_digest(tuple(members))}
         self._optimizer: Optional[torch.optim.Optimizer] = None
         self._loaded: Optional[Dict[str, Any]] = None
         self._clock = _Clock()
@@ -320,5 +324,8 @@ def _optimizer(parameters: List[nn.Parameter], recipe: Recipe) -> torch.optim.Op
 def _digest(net: Supernet) -> str:
     """Name a network by its tensors' names and shapes."""
     listed = [(name, tuple(value.shape)) for name, value in sorted(net.state_dict().items())]
-    said = repr((listed, net.structure.exits, net.structure.classes))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    return _short_digest((listed, net.structure.exits, net.structure.classes))
+
+
+def _short_digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]

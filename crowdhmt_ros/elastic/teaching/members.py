@@ -1,0 +1,64 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Listed members of a family: variants that will be deployed, and so are trained by name (E3).
+
+Random draws reach each form of a large family so seldom that its own tensors go stale; a listed
+member gets its turn every few steps (*reconstructed*).
+"""
+from __future__ import annotations
+
+from typing import AbstractSet, List, Optional, Sequence
+
+import numpy as np
+
+from crowdhmt_ros.elastic.plan import part_names
+from crowdhmt_ros.elastic.supernet import Supernet
+from crowdhmt_ros.types import Variant
+
+
+class Members:
+    """The members that a phase trains, in turn."""
+
+    def __init__(self, net: Supernet, members: Sequence[Variant], operators: Sequence[str],
+                 trained: AbstractSet[str]) -> None:
+        """
+        Choose those that suit a phase.
+
+        :param members: all that are listed
+        :param operators: of the phase: a member has one of them, or none at all
+        :param trained: tensors that learn: a member has one of them
+        :raises ExportError: a member does not fit the network
+        """
+        plans = {member: net.plan(member) for member in members if member != net.whole()}
+        self._turns: List[Variant] = [
+            member for member, plan in plans.items()
+            if _suits(member, operators) and part_names(plan) & trained]
+        self._macs = {member: plans[member].macs for member in self._turns}
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._turns)
+
+    def leanest(self) -> Optional[Variant]:
+        """Return the one with the fewest operations, None where none suits."""
+        return min(self._turns, key=lambda m: (self._macs[m], m), default=None)
+
+    def leave_out(self, member: Optional[Variant]) -> None:
+        """Give no more turns to a member: it is trained anyway."""
+        self._turns = [m for m in self._turns if m != member]
+
+    def turn(self, number: int) -> Variant:
+        """
+        Return the member whose turn it is.
+
+        :param number: of the turn; each round has another order, so that neighbours change
+        """
+        count = len(self._turns)
+        order = np.random.default_rng(number // count).permutation(count)
+        return self._turns[int(order[number % count])]
+
+
+def _suits(member: Variant, operators: Sequence[str]) -> bool:
+    own = {choice.operator for stage in member.stages for choice in stage}
+    return not own or bool(own & set(operators))
