@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from crowdhmt_ros.elastic.norms import Statistics, statistics_of
 from crowdhmt_ros.elastic.plan import NetPlan
 from crowdhmt_ros.elastic.steps import Apply, Concat, Normalise, Part, Program
 from crowdhmt_ros.elastic.supernet import Supernet, subsampled
+from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.family import Recipe, realise
 from crowdhmt_ros.types import Variant
 
@@ -36,7 +37,8 @@ class Extracted:
     """
     A variant taken out.
 
-    :param module: takes (n, ...), gives what the variant's exit gives
+    :param module: takes (n, ...), gives what the variant's exit gives; with early exits a tuple
+        of that and of what each of them gives
     :param recipes: parameter of the module -> how it follows from `tensors`
     :param tensors: the shared tensors that the recipes name; weights of many axes in float16
         where `half` was asked for
@@ -115,8 +117,10 @@ def normalised(x: torch.Tensor, epsilon: float) -> torch.Tensor:
 class _Builder:
     """Gathers an extracted network; lives for one call."""
 
-    def __init__(self, net: Supernet, plan: NetPlan, statistics: Statistics, half: bool) -> None:
+    def __init__(self, net: Supernet, plan: NetPlan, statistics: Statistics, half: bool,
+                 early: Sequence[int]) -> None:
         self.net, self.plan, self.statistics, self.half = net, plan, statistics, half
+        self.early = _early_exits(plan, early)
         self.modules: Dict[str, nn.Module] = {}
         self.recipes: Dict[str, Recipe] = {}
         self.tensors: Tensors = {}
@@ -125,9 +129,13 @@ class _Builder:
         self.units = {u.node: u for u in net.structure.units}
 
     def build(self) -> Extracted:
+        heads: Dict[int, fx.Node] = {}
         for name in self.plan.nodes:
             self.made[name] = self._node(self.net.node(name))
-        self.graph.output(self._end())
+            for number, border, width in self.early.get(name, ()):  # at once, see `_Run.run`
+                heads[number] = self._head('head%d' % number, number, border, width)
+        end = self._end()
+        self.graph.output((end, *(heads[n] for n in sorted(heads))) if heads else end)
         module = fx.GraphModule(self.modules, self.graph)
         self._fill(module)
         return Extracted(module.eval(), self.recipes, self.tensors)
@@ -250,16 +258,18 @@ class _Builder:
         if self.plan.is_whole:
             end = next(n for n in self.net.graph.nodes if n.op == 'output')
             return fx.node.map_arg(end.args[0], self._read)
-        number, border, width = self.plan.exits[-1]
+        return self._head('head', *self.plan.exits[-1])
+
+    def _head(self, key: str, number: int, border: str, width: int) -> fx.Node:
         head = ExitHead(width, self.net.structure.classes, self.net.axes[border])
         nn.init.uniform_(head.linear.bias)
-        self.modules['head'] = head
+        self.modules[key] = head
         classes = (0, self.net.structure.classes)
         name = exit_name(number)
-        self.recipes['head.linear.weight'] = self._weight(
+        self.recipes[key + '.linear.weight'] = self._weight(
             Part(name + '.weight', (classes, (0, width))), None, False)
-        self.recipes['head.linear.bias'] = self._shared(Part(name + '.bias', (classes,)))
-        return self.graph.call_module('head', (self.made[self.plan.alias(border)],))
+        self.recipes[key + '.linear.bias'] = self._shared(Part(name + '.bias', (classes,)))
+        return self.graph.call_module(key, (self.made[self.plan.alias(border)],))
 
     def _fill(self, module: nn.Module) -> None:
         """Give the parameters the values that the recipes tell."""
@@ -298,15 +308,31 @@ def _whole(name: str, tensors: Tensors) -> Recipe:
     return Recipe(name, tuple((0, extent) for extent in tensors[name].shape))
 
 
-def extract(net: Supernet, variant: Variant, statistics: Statistics, *, half: bool = False
-            ) -> Extracted:
+def _early_exits(plan: NetPlan, early: Sequence[int]
+                 ) -> Dict[str, List[Tuple[int, str, int]]]:
+    """Return node -> exits that answer from its value."""
+    known = {number: (number, border, width) for number, border, width in (
+        plan.exits if plan.is_whole else plan.exits[:-1])}
+    unknown = sorted(set(early) - set(known))
+    if unknown:
+        raise ExportError('the variant has no early exit %s; it has %s' % (
+            ', '.join(map(str, unknown)), ', '.join(map(str, known)) or 'none'))
+    found: Dict[str, List[Tuple[int, str, int]]] = {}
+    for number in sorted(set(early)):
+        found.setdefault(plan.alias(known[number][1]), []).append(known[number])
+    return found
+
+
+def extract(net: Supernet, variant: Variant, statistics: Statistics, *, half: bool = False,
+            early: Sequence[int] = ()) -> Extracted:
     """
     Take a variant out.
 
     :param statistics: of its normalisations
     :param half: store weights of several axes in float16, as a bundle does; the module then has
         the rounded ones
-    :raises ExportError: unfit variant or missing statistics
+    :param early: numbers of earlier exits that shall answer, too
+    :raises ExportError: unfit variant or missing statistics, or it has no such early exit
     """
     with torch.no_grad():
-        return _Builder(net, net.plan(variant), statistics, half).build()
+        return _Builder(net, net.plan(variant), statistics, half, early).build()

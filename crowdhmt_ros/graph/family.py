@@ -71,6 +71,8 @@ class FamilyGraph:
     :param cuts: cut_id -> tensors at which the model may be split, see `graph.split`
     :param pieces: write what lies between neighbouring cuts too; each cut then lies behind the
         one before
+    :param exits: number of an early exit -> output that it gives, behind the network's own; such
+        a model is written to answer early, see `graph.split.steps`, and not to be cut
     """
 
     variant_id: str
@@ -79,6 +81,7 @@ class FamilyGraph:
     recipes: Mapping[str, Recipe]
     cuts: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     pieces: bool = False
+    exits: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

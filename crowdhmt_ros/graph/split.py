@@ -199,6 +199,51 @@ def pieces(model: onnx.ModelProto, cuts: Sequence[Sequence[str]]) -> Tuple[onnx.
     return (*found, graph.part(begin, ends))
 
 
+def border_of(model: onnx.ModelProto, output: str) -> str:
+    """
+    Return the tensor at which the way to an early exit's answer leaves that of the network.
+
+    :param model: with the network's own answer as its first output
+    :param output: another output of it
+    :raises ExportError: there is none such, or they part at more than one tensor
+    """
+    graph = _Graph(model)
+    if output not in graph.outputs[1:]:
+        raise ExportError('the graph gives no early answer %s' % output)
+    shared = graph.reached(graph.outputs[:1], set())
+    border = sorted({name for made in graph.reached((output,), shared) - shared
+                     if made in graph.makers for name in graph.reads[graph.makers[made]]
+                     if name in shared and name in graph.makers})
+    if len(border) != 1:
+        raise ExportError('the way to %s parts from that to the end at %s; an early exit needs '
+                          'one tensor' % (output, ', '.join(border) or 'nothing'))
+    return border[0]
+
+
+def steps(model: onnx.ModelProto, exits: Sequence[str]
+          ) -> Tuple[Tuple[str, onnx.ModelProto], ...]:
+    """
+    Take a graph apart at its early exits, so that what lies behind one may be left out.
+
+    :param model: whole graph with fixed shapes, the network's own answer its first output; it is
+        not changed
+    :param exits: outputs that early exits give, in the order in which the graph computes them
+    :returns: per exit (border, graph): from the border before, the graph's inputs at first, to
+        the exit's answer and, behind it, the border; then ('', graph) to the network's answer
+    :raises ExportError: an exit does not part the graph, or stands behind a later one
+    """
+    graph = _Graph(model)
+    found: List[Tuple[str, onnx.ModelProto]] = []
+    begin: Sequence[str] = graph.inputs
+    for output in exits:
+        border = border_of(model, output)
+        graph.sides((border,))
+        _check_order(graph, begin, (border,))
+        found.append((border, graph.part(begin, (output, border))))
+        begin = (border,)
+    return (*found, ('', graph.part(begin, graph.outputs[:1])))
+
+
 def _check_order(graph: _Graph, begin: Sequence[str], ends: Sequence[str]) -> None:
     early = graph.reached(ends, set(begin)) & set(graph.inputs) - set(begin)
     if early or not ends:

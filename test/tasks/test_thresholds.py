@@ -87,9 +87,9 @@ def test_one_exit_is_searched_to_the_best():
     scores, labels = synthetic(300, 2, 7)
     found = choose(scores, labels, CHEAP, caution=0.0, temperatures=(1.0,))
     confidence = thresholds.confidences(scores[0])
-    best = min((done.mean_s for done in (
+    best = min(done.mean_s for done in (
         outcome(Thresholds((float(c),), (1.0,)), scores, labels, CHEAP) for c in confidence)
-        if done.lost_ratio <= thresholds.MOST_LOST_RATIO + 1e-12))
+        if done.lost_ratio <= thresholds.MOST_LOST_RATIO + 1e-12)
     assert outcome(found, scores, labels, CHEAP).mean_s == pytest.approx(best)
 
 
