@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Tuple
 
 import cv2
 import numpy as np
@@ -148,26 +148,6 @@ def recipe_named(name: str) -> Recipe:
             return read_recipe(path)
     raise ConfigError('recipe %s.yaml is missing in config/recipes; install the package anew'
                       % name)
-
-
-def with_epochs(recipe: Recipe, ratio: float) -> Recipe:
-    """Scale the epochs of a recipe, at least one of each phase."""
-    return replace(recipe, phases=tuple(
-        replace(p, epochs=max(1, round(p.epochs * ratio))) for p in recipe.phases))
-
-
-def with_phases(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """
-    Keep some phases of a recipe, in its order.
-
-    :raises ConfigError: the recipe has no such phase
-    """
-    there = [p.phase for p in recipe.phases]
-    unknown = [name for name in names if name not in there]
-    if unknown or not names:
-        raise ConfigError('no phase %s; the recipe has %s'
-                          % (', '.join(unknown) or 'is named', ', '.join(there)))
-    return replace(recipe, phases=tuple(p for p in recipe.phases if p.phase in names))
 
 
 def input_spec() -> InputSpec:

@@ -1,6 +1,11 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`crowdhmt train`: data -> shared weights -> front -> bundle, resumable."""
+"""
+`crowdhmt train`: data -> shared weights -> front -> bundle, resumable.
+
+`campus7` ends in a bundle, here; other tasks, which a YAML file describes, in a family
+(`train_task`).
+"""
 from __future__ import annotations
 
 import argparse
@@ -8,12 +13,13 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.cli.progress import Bar
-from crowdhmt_ros.errors import DataError
-from crowdhmt_ros.machine_lock import wait_while_held
+from crowdhmt_ros.cli.train_progress import on_bar, pause
+from crowdhmt_ros.errors import ConfigError, DataError
+from crowdhmt_ros.share import config_folders
 
 if TYPE_CHECKING:
     from crowdhmt_ros.cli.campus7 import Amounts
@@ -21,9 +27,9 @@ if TYPE_CHECKING:
     from crowdhmt_ros.elastic.teaching.images import Images
     from crowdhmt_ros.elastic.teaching.mixture import Mixture
     from crowdhmt_ros.elastic.teaching.recipe import Recipe
-    from crowdhmt_ros.elastic.teaching.trainer import Progress, Trainer
+    from crowdhmt_ros.elastic.teaching.trainer import Trainer
 
-TASKS = ('campus7',)
+CAMPUS7 = 'campus7'
 CALIBRATION_BATCH = 256
 DEVICES = ('cpu', 'cuda')
 
@@ -32,13 +38,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Describe the command's arguments."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         'train', help='train the model family and write the bundle (needs the extra train)')
-    parser.add_argument('task', nargs='?', default=TASKS[0], choices=TASKS)
+    parser.add_argument('task', nargs='?', default=CAMPUS7, metavar='TASK',
+                        help='%s, or the path of a YAML file (default: %s)' % (
+                            ', '.join(task_names()), CAMPUS7))
     parser.add_argument('--data', type=Path, default=None,
-                        help='folder with the photo archives (default: CROWDHMT_DATA)')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the new bundle')
+                        help="folder with the task's files (default: CROWDHMT_DATA)")
+    parser.add_argument('--out', type=Path, required=True,
+                        help='folder of the new bundle; of family.pt and log.json for tasks '
+                        'other than campus7')
     parser.add_argument('--checkpoint-dir', type=Path, default=None,
-                        help='where the training can be resumed from, and where the trained '
-                        'family is left (default: the cache)')
+                        help='where the training can be resumed from (default: --out; for '
+                        'campus7 the cache, and its trained family is left there)')
     parser.add_argument('--resume', action='store_true', help='go on from the checkpoint')
     parser.add_argument('--start', metavar='FAMILY', type=Path, default=None,
                         help='file of a family whose tensors training starts from, instead of '
@@ -56,7 +66,28 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         'anew and measure what crosses the cuts (needs no photos)')
     parser.add_argument('--quick', action='store_true',
                         help='minutes instead of an hour, for trying out; less accurate')
+    _add_task_options(parser.add_argument_group('tasks other than campus7'))
     return parser
+
+
+def _add_task_options(group: Any) -> None:
+    group.add_argument('--recipe', default='', help="another one than the task's: its name in "
+                       'config/recipes, or the path of a YAML file')
+    group.add_argument('--variants', type=Path, default=None, metavar='FILE',
+                       help='variants to train by name, calibrate and measure: benchmarks/'
+                       'variants.yaml, or a front that crowdhmt search wrote')
+    group.add_argument('--held-out', default='', metavar='NAME,...',
+                       help='folds or subjects to test on (default: the last fifth of them)')
+    group.add_argument('--fold', type=int, default=0, metavar='N',
+                       help="test on the task's N-th fold, from 1")
+    group.add_argument('--limit', type=int, default=None, metavar='N',
+                       help='learn from so many inputs at most')
+
+
+def task_names() -> Tuple[str, ...]:
+    """Name what can be trained: campus7, and the tasks in config/tasks."""
+    found = {p.stem for folder in config_folders('tasks') for p in folder.glob('*.yaml')}
+    return (CAMPUS7, *sorted(found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +137,18 @@ def run(args: argparse.Namespace) -> int:
     :raises DataError: data, checkpoint or family cannot be used
     :raises ConfigError: the recipe has no such phase
     """
-    if args.threads < 1 or args.epochs < 0:
-        raise DataError('--threads takes at least 1, --epochs at least 0')
+    if args.threads < 1 or min(args.epochs, args.fold, args.limit or 0) < 0:
+        raise DataError('--threads takes at least 1, --epochs, --fold and --limit at least 0')
+    _refuse_others_options(args)
     data = None if args.weights else _data_dir(args.data)
     try:
         _configure_threads(args.threads)
         from crowdhmt_ros.cli import campus7
     except ImportError as e:
         raise DataError('training needs %s; install the extra train' % e.name) from e
+    if data is not None and args.task != CAMPUS7:
+        from crowdhmt_ros.cli import train_task
+        return train_task.run(args, data)
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
     if data is None:
         _cut(args, (campus7.QUICK if args.quick else campus7.FULL).amounts, cache)
@@ -129,18 +164,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_others_options(args: argparse.Namespace) -> None:
+    """
+    Refuse options that the task does not have.
+
+    :raises ConfigError: they are given
+    """
+    campus7: List[Tuple[str, Any]] = [('--weights', args.weights), ('--quick', args.quick)]
+    others = [('--recipe', args.recipe), ('--variants', args.variants),
+              ('--held-out', args.held_out), ('--fold', args.fold), ('--limit', args.limit)]
+    given = [name for name, value in (others if args.task == CAMPUS7 else campus7) if value]
+    if given:
+        raise ConfigError('task %s takes no %s; leave it out' % (args.task, ' and '.join(given)))
+
+
 def _plan(args: argparse.Namespace) -> _Plan:
     """Read the recipe and take of it what is asked for."""
     from crowdhmt_ros.cli import campus7
+    from crowdhmt_ros.tasks.recipes import with_epochs, with_phases
     scale = campus7.QUICK if args.quick else campus7.FULL
     features = None if args.start else campus7.recipe_named(scale.features)
     recipe = campus7.recipe_named(scale.recipe)
     if args.phases:
-        recipe = campus7.with_phases(recipe, [n.strip() for n in args.phases.split(',')])
+        recipe = with_phases(recipe, [n.strip() for n in args.phases.split(',')])
     if args.epochs:
         ratio = args.epochs / (recipe.epochs + (features.epochs if features else 0))
-        recipe = campus7.with_epochs(recipe, ratio)
-        features = features and campus7.with_epochs(features, ratio)
+        recipe = with_epochs(recipe, ratio)
+        features = features and with_epochs(features, ratio)
     return _Plan(scale.amounts, features, recipe, _digest(args.start))
 
 
@@ -239,7 +289,7 @@ def _trainer(args: argparse.Namespace, net: Supernet, mixture: Mixture, recipe: 
     trainer = Trainer(
         net, recipe, mixture, seed=args.seed, place=place_for(args.device, recipe.precision),
         checkpoint_path=checkpoint, checkpoint_steps=50,
-        pause=_pause)
+        pause=pause)
     if args.resume and trainer.resume():
         at = trainer.position
         print('training is done already' if at.phase == len(recipe.phases) else
@@ -248,24 +298,10 @@ def _trainer(args: argparse.Namespace, net: Supernet, mixture: Mixture, recipe: 
     return trainer
 
 
-def _pause() -> None:
-    wait_while_held()
-
-
 def _train(trainer: Trainer) -> None:
     """Train to the end, showing the phase and its smoothed losses."""
-    smooth: Dict[str, float] = {}
     with Bar('training, %') as bar:
-        def report(progress: Progress) -> None:
-            for name, loss in progress.losses.items():
-                key = '%s %s' % (progress.phase, name)
-                smooth[key] = 0.98 * smooth.get(key, loss) + 0.02 * loss
-            bar(int(100 * progress.done_ratio), 100, ' %s %d/%d %s' % (
-                progress.phase, progress.epoch + 1, progress.epochs, ' '.join(
-                    '%s %.3f' % (name, smooth['%s %s' % (progress.phase, name)])
-                    for name in progress.losses)))
-
-        trainer.run(report)
+        trainer.run(on_bar(bar))
 
 
 def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,

@@ -1,7 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Tasks and recipes by name: YAML files in config/tasks and config/recipes, or anywhere.
+Tasks as YAML files, in config/tasks or anywhere.
 
 A task may name another one as its `base`; what it says itself goes before, under `data` field by
 field.
@@ -17,10 +17,8 @@ import yaml
 from crowdhmt_ros.datasets import LAYOUTS
 from crowdhmt_ros.elastic.backbones import BACKBONES
 from crowdhmt_ros.elastic.store import Reference
-from crowdhmt_ros.elastic.teaching.recipe import Recipe
-from crowdhmt_ros.elastic.teaching.recipe_file import read_recipe
 from crowdhmt_ros.errors import ConfigError, all_problems
-from crowdhmt_ros.share import config_folders
+from crowdhmt_ros.tasks.recipes import place_of
 from crowdhmt_ros.tasks.task import ACCURACIES, HELD_BACK_BY, DataPlan, InputScaling, Task
 from crowdhmt_ros.tasks.variation import VARIATIONS
 
@@ -43,12 +41,6 @@ _DATA_CHECKS: Mapping[str, Check] = {
 }
 
 
-def task_names() -> Tuple[str, ...]:
-    """Name the tasks that come with the package."""
-    return tuple(sorted({path.stem for folder in config_folders('tasks')
-                         for path in folder.glob('*.yaml')}))
-
-
 def read_task(name_or_path: Union[str, Path]) -> Task:
     """
     Read a task.
@@ -56,36 +48,13 @@ def read_task(name_or_path: Union[str, Path]) -> Task:
     :param name_or_path: of a file in config/tasks without its ending, or a path to a YAML file
     :raises ConfigError: everything that is wrong with it, in one line
     """
-    place = _place(str(name_or_path), 'tasks', 'task')
+    place = place_of(str(name_or_path), 'tasks', 'task')
     said = _with_base(place, MAX_BASES)
     found: List[str] = []
     task = _task_of(place.stem, said, found)
     if task is None:
         raise ConfigError('task %s: %s' % (place, all_problems(found)))
     return task
-
-
-def named_recipe(name_or_path: Union[str, Path]) -> Recipe:
-    """
-    Read a recipe.
-
-    :param name_or_path: of a file in config/recipes without its ending, or a path to a YAML file
-    :raises ConfigError: it is missing or malformed
-    """
-    return read_recipe(_place(str(name_or_path), 'recipes', 'recipe'))
-
-
-def _place(name: str, folder: str, word: str) -> Path:
-    """Return the file of a name, or the path that the name is."""
-    if name.endswith(('.yaml', '.yml')) or '/' in name:
-        return Path(name).expanduser()
-    folders = config_folders(folder)
-    for candidate in (place / (name + '.yaml') for place in folders):
-        if candidate.is_file():
-            return candidate
-    there = sorted({path.stem for place in folders for path in place.glob('*.yaml')})
-    raise ConfigError('no %s is called %r: there are %s; or give the path of a YAML file'
-                      % (word, name, ', '.join(there) or 'none'))
 
 
 def _with_base(path: Path, bases_left: int) -> Dict[str, Any]:
@@ -98,7 +67,7 @@ def _with_base(path: Path, bases_left: int) -> Dict[str, Any]:
         raise ConfigError('task %s: base is %r; name another task, at most %d deep' % (
             path, base, MAX_BASES))
     beside = path.parent / (base + '.yaml')
-    under = _with_base(beside if beside.is_file() else _place(base, 'tasks', 'task'),
+    under = _with_base(beside if beside.is_file() else place_of(base, 'tasks', 'task'),
                        bases_left - 1)
     for key, value in said.items():
         merges = key == 'data' and isinstance(value, dict) and isinstance(under.get(key), dict)

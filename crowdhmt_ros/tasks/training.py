@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-import numpy
+import numpy as np
 import torch
 
 from crowdhmt_ros.elastic.norms import Statistics
@@ -24,8 +24,8 @@ from crowdhmt_ros.elastic.transformation import calibrate
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.tasks.ledger import Ledger, PhaseLog, Watch
 from crowdhmt_ros.tasks.material import Material
+from crowdhmt_ros.tasks.recipes import named_recipe
 from crowdhmt_ros.tasks.task import InputScaling, Task
-from crowdhmt_ros.tasks.task_file import named_recipe
 from crowdhmt_ros.types import OperatorChoice, Variant
 
 CALIBRATION_INPUTS, CALIBRATION_BATCH = 2048, 256
@@ -199,4 +199,4 @@ def shown_variants(net: Supernet) -> Tuple[Variant, ...]:
 def versions() -> Dict[str, str]:
     """Name the versions of what computes here."""
     return {'python': platform.python_version(), 'torch': str(torch.__version__),
-            'numpy': numpy.__version__, 'machine': platform.machine()}
+            'numpy': np.__version__, 'machine': platform.machine()}

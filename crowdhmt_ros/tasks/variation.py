@@ -86,8 +86,9 @@ def _crop_flip_cutout(images: Inputs, numbers: Numbers, edge: int) -> Inputs:
 
 def _photo(images: Inputs, numbers: Numbers, edge: int) -> Inputs:
     seeds = (numbers[:, 0] * 2 ** 53).astype(np.int64)
-    return augmented_batch(images.astype(np.uint8, copy=False), edge or images.shape[1],
-                           [np.random.default_rng(int(seed)) for seed in seeds])
+    varied = augmented_batch(images.astype(np.uint8, copy=False), edge or images.shape[1],
+                             [np.random.default_rng(int(seed)) for seed in seeds])
+    return np.rint(varied).astype(np.uint8)
 
 
 def _window(windows: Inputs, numbers: Numbers, edge: int) -> Inputs:

@@ -13,8 +13,7 @@ from crowdhmt_ros.cli import campus7, campus7_bundle  # noqa: E402
 from crowdhmt_ros.cli.main import main  # noqa: E402
 from crowdhmt_ros.elastic.store import elastic_of  # noqa: E402
 from crowdhmt_ros.elastic.teaching.images import Images  # noqa: E402
-from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
-from crowdhmt_ros.errors import ConfigError, ExportError  # noqa: E402
+from crowdhmt_ros.errors import ExportError  # noqa: E402
 from crowdhmt_ros.graph.family import Family, FamilyGraph  # noqa: E402
 
 
@@ -33,22 +32,6 @@ def test_front_fits_the_network_and_uses_both_exits():
     assert front['w100d2'] == net.whole()
     assert {v.exit_index for v in front.values()} == {0, 1}
     assert len({repr(v) for v in front.values()}) == len(front)
-
-
-def _recipe() -> Recipe:
-    return Recipe((PhaseRecipe('backbone', 4, 0.1), PhaseRecipe('joint', 2, 0.1)))
-
-
-def test_epochs_scale_every_phase():
-    scaled = campus7.with_epochs(_recipe(), 2.0)
-    assert [p.epochs for p in scaled.phases] == [8, 4]
-    assert [p.epochs for p in campus7.with_epochs(_recipe(), 0.1).phases] == [1, 1]
-
-
-def test_phases_are_chosen_by_name():
-    assert [p.phase for p in campus7.with_phases(_recipe(), ['joint']).phases] == ['joint']
-    with pytest.raises(ConfigError, match='no phase melting; the recipe has backbone, joint'):
-        campus7.with_phases(_recipe(), ['melting'])
 
 
 @pytest.mark.parametrize('scale', [campus7.FULL, campus7.QUICK])
