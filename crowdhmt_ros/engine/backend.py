@@ -60,6 +60,21 @@ class Backend(Protocol):
     def providers(self) -> Tuple[str, ...]:
         """Return the execution providers that are really in force, best first."""
 
+    def precisions(self) -> Tuple[str, ...]:
+        """
+        Return what `EngineOptions.precision` may be on this machine, the default first.
+
+        'int8' means the integers of a quantised graph; all others are made from any graph.
+        """
+
+    def refusal(self, segment: Segment, options: EngineOptions) -> str:
+        """
+        Tell why this engine cannot run a segment so, without compiling it.
+
+        :returns: one line, '' when it can as far as the file and the options tell
+        :raises BackendError: when the file has to be looked into and cannot be read
+        """
+
     def compile(self, segment: Segment, options: EngineOptions) -> Executable:
         """
         Make a segment ready to run.

@@ -5,28 +5,42 @@ ONNX Runtime behind the engine seam (P III-C1).
 
 Memory mode 'fast' lets the engine lay weights out anew for its kernels (level ALL) and keep
 an arena; 'lean' runs straight on the memory-mapped initialisers: basic rewrites, no
-prepacked copies, no arena, no memory pattern. Buffers are bound by address once and bound
+prepacked copies, no arena, no memory pattern; for the others see `mapped`. Buffers are bound by address once and bound
 again only when the caller brings others.
 """
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import threading
-from typing import Dict, List, Sequence, Tuple, Type
+from typing import ContextManager, Dict, List, Sequence, Tuple, Type, Union
 
 import numpy as np
 import onnxruntime
-import psutil
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from crowdhmt_ros.engine.backend import check_buffers
+from crowdhmt_ros.engine.backend import Executable, check_buffers
+from crowdhmt_ros.engine.backends import mapped
+from crowdhmt_ros.engine.backends.common import (
+    Abilities,
+    compare_specs,
+    first_line,
+    least_bytes,
+    refusal_of,
+    refuse,
+    resident_bytes,
+)
+from crowdhmt_ros.engine.backends.engine_cache import building, cache_folder
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 FATAL_ONLY = 4
-MEMORY_MODES = ('fast', 'lean')
-MAX_THREADS = 256
+CPU = 'CPUExecutionProvider'
+CUDA = 'CUDAExecutionProvider'
+TENSORRT = 'TensorrtExecutionProvider'
+_TENSORRT_FLAGS = {'fp16': 'trt_fp16_enable', 'bf16': 'trt_bf16_enable',
+                   'int8': 'trt_int8_enable'}
+Provider = Union[str, Tuple[str, Dict[str, str]]]
 _ELEMENT_TYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16',
                   'tensor(double)': 'float64', 'tensor(uint8)': 'uint8', 'tensor(int8)': 'int8',
                   'tensor(int32)': 'int32', 'tensor(int64)': 'int64', 'tensor(bool)': 'bool'}
@@ -41,10 +55,6 @@ def _engine_errors() -> Tuple[Type[Exception], ...]:
 
 
 _ENGINE_ERRORS = _engine_errors()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class OnnxRuntimeExecutable:
@@ -79,7 +89,7 @@ class OnnxRuntimeExecutable:
                     self._bind(inputs, outputs)
                 self._session.run_with_iobinding(self._binding)
             except _ENGINE_ERRORS as error:
-                raise BackendError('the engine failed: %s' % _first_line(error)) from error
+                raise BackendError('the engine failed: %s' % first_line(error)) from error
 
     def _bind(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         check_buffers(self.inputs, inputs, 'input')
@@ -98,24 +108,30 @@ class OnnxRuntimeBackend:
     """
     ONNX Runtime with a list of execution providers.
 
+    Buffers are the caller's, in main memory: a provider on an accelerator copies.
+
     :param providers: wanted, best first; those that this machine lacks are left out with a
         warning, and the processor is the last resort
+    :param name: in `EngineOptions.backend`
     """
 
-    def __init__(self, providers: Sequence[str] = ('CPUExecutionProvider',)) -> None:
+    def __init__(self, providers: Sequence[str] = (CPU,), *, name: str = 'onnxruntime') -> None:
         available = onnxruntime.get_available_providers()
         self._warnings: List[str] = []
         usable = [p for p in providers if p in available]
-        for missing in (p for p in providers if p not in available):
+        self._lacking = tuple(p for p in providers if p not in available)
+        for missing in self._lacking:
             self._warn('provider %s is not in this build of ONNX Runtime, it has %s' % (
                 missing, ', '.join(available)))
-        self._requested = tuple(usable) or ('CPUExecutionProvider',)
+        self._requested = tuple(usable) or (CPU,)
         self._active = self._requested
+        self._able = Abilities(name, 'ONNX Runtime', _precisions(self._requested[0]),
+                               _memory_modes(self._requested[0]), spinning=True)
 
     @property
     def name(self) -> str:
-        """'onnxruntime'."""
-        return 'onnxruntime'
+        """'onnxruntime', or one that says which provider was asked for."""
+        return self._able.backend
 
     @property
     def version(self) -> str:
@@ -131,39 +147,47 @@ class OnnxRuntimeBackend:
         """Return the providers in force: as of the last session, before one as available."""
         return self._active
 
-    def compile(self, segment: Segment, options: EngineOptions) -> OnnxRuntimeExecutable:
+    def precisions(self) -> Tuple[str, ...]:
+        """See `Backend.precisions`; 'fp32' computes as the graph says, quantised parts too."""
+        return self._able.precisions
+
+    def refusal(self, segment: Segment, options: EngineOptions) -> str:
+        """See `Backend.refusal`."""
+        return refusal_of(self._able, segment, options)
+
+    def compile(self, segment: Segment, options: EngineOptions) -> Executable:
         """See `Backend.compile`."""
-        self._check_options(options)
-        if not os.path.isfile(segment.path):
-            raise BackendError('segment %s has no file %s: materialise the bundle again' % (
-                segment.segment_id, segment.path))
-        before = _resident_bytes()
+        refuse(self.refusal(segment, options))
+        if options.memory_mode in mapped.MODES:
+            return self._compile_mapped(segment, options)
+        before = resident_bytes()
+        wanted = [provider_options(p, segment, options.precision) for p in self._requested]
         try:
-            session = onnxruntime.InferenceSession(
-                segment.path, _session_options(options), providers=list(self._requested))
+            with self._progress(segment):
+                session = onnxruntime.InferenceSession(
+                    segment.path, _session_options(options), providers=wanted)
             self._compare_providers(session.get_providers())
-            _compare_specs(segment, 'input', segment.inputs, _specs(session.get_inputs()))
-            _compare_specs(segment, 'output', segment.outputs, _specs(session.get_outputs()))
-            taken = max(_resident_bytes() - before, _least_bytes(segment))
+            compare_specs(segment, 'input', segment.inputs, _specs(session.get_inputs()))
+            compare_specs(segment, 'output', segment.outputs, _specs(session.get_outputs()))
+            taken = max(resident_bytes() - before, least_bytes(segment))
             return OnnxRuntimeExecutable(session, segment.inputs, segment.outputs,
                                          memory_bytes=taken)
         except _ENGINE_ERRORS as error:
             raise BackendError('segment %s cannot be compiled: %s' % (
-                segment.segment_id, _first_line(error))) from error
+                segment.segment_id, first_line(error))) from error
 
-    def _check_options(self, options: EngineOptions) -> None:
-        if options.backend != self.name:
-            raise BackendError('the plan asks for backend %r, this one is %r' % (
-                options.backend, self.name))
-        if options.precision != 'fp32':
-            raise BackendError('ONNX Runtime computes as the graph says: precision %r cannot be '
-                               'chosen here, use fp32' % options.precision)
-        if options.memory_mode not in MEMORY_MODES:
-            raise BackendError('memory mode %r is unknown, choose one of %s' % (
-                options.memory_mode, ', '.join(MEMORY_MODES)))
-        if not 1 <= options.threads <= MAX_THREADS:
-            raise BackendError('threads is %r, it must lie in 1..%d' % (
-                options.threads, MAX_THREADS))
+    def _compile_mapped(self, segment: Segment, options: EngineOptions) -> Executable:
+        try:
+            return mapped.compile_mapped(segment, options, engine_version=self.version,
+                                         errors=_ENGINE_ERRORS)
+        except _ENGINE_ERRORS as error:
+            raise BackendError('segment %s cannot be compiled: %s' % (
+                segment.segment_id, first_line(error))) from error
+
+    def _progress(self, segment: Segment) -> ContextManager[None]:
+        if self._requested[0] != TENSORRT:
+            return contextlib.nullcontext()
+        return building('the TensorRT engine of %s' % segment.segment_id)
 
     def _compare_providers(self, active: Sequence[str]) -> None:
         self._active = tuple(active)
@@ -175,6 +199,44 @@ class OnnxRuntimeBackend:
         if text not in self._warnings:
             self._warnings.append(text)
             _log.warning('%s', text)
+
+
+def _precisions(provider: str) -> Tuple[str, ...]:
+    return ('fp32', 'fp16', 'bf16', 'int8') if provider == TENSORRT else ('fp32', 'int8')
+
+
+def _memory_modes(provider: str) -> Tuple[str, ...]:
+    return ('fast', 'lean', *mapped.MODES) if provider == CPU else ('fast', 'lean')
+
+
+def provider_options(provider: str, segment: Segment, precision: str) -> Provider:
+    """
+    Return a provider as a session takes it.
+
+    TensorRT keeps its engines beside the segment, by precision; it checks itself that a kept one
+    fits its release and the graphics processor. CUDA is kept from computing 'fp32' in TF32, whose
+    products have ten bits.
+    """
+    if provider == CUDA:
+        return provider, {'use_tf32': '0'}
+    if provider != TENSORRT:
+        return provider
+    options = _kept_engines(segment, precision)
+    if precision in _TENSORRT_FLAGS:
+        options[_TENSORRT_FLAGS[precision]] = 'True'
+    return provider, options
+
+
+def _kept_engines(segment: Segment, precision: str) -> Dict[str, str]:
+    folder = cache_folder(segment) / ('onnxruntime-' + precision)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # the provider makes one level only
+    except OSError as error:
+        _log.warning('engines cannot be kept in %s (%s): they are built again at each start',
+                     folder, error.strerror or error)
+        return {}
+    return {'trt_engine_cache_enable': 'True', 'trt_engine_cache_path': str(folder),
+            'trt_timing_cache_enable': 'True', 'trt_timing_cache_path': str(folder)}
 
 
 def _session_options(options: EngineOptions) -> onnxruntime.SessionOptions:
@@ -203,25 +265,3 @@ def _session_entries(options: EngineOptions, lean: bool) -> Dict[str, str]:
 def _specs(nodes: Sequence[onnxruntime.NodeArg]) -> Tuple[TensorSpec, ...]:
     return tuple(TensorSpec(node.name, _ELEMENT_TYPES.get(node.type, node.type),
                             tuple(node.shape)) for node in nodes)
-
-
-def _compare_specs(segment: Segment, role: str, declared: Tuple[TensorSpec, ...],
-                   found: Tuple[TensorSpec, ...]) -> None:
-    if found != declared:
-        raise BackendError('segment %s: its graph has %ss %s, the bundle declares %s' % (
-            segment.segment_id, role, _in_words(found), _in_words(declared)))
-
-
-def _in_words(specs: Sequence[TensorSpec]) -> str:
-    return ', '.join('%s %s %r' % (s.name, s.dtype, s.shape) for s in specs) or 'none'
-
-
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
-
-
-def _least_bytes(segment: Segment) -> int:
-    """Return what a session takes at least; freed memory that it reuses hides its growth."""
-    buffers = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize
-                  for s in (*segment.inputs, *segment.outputs))
-    return segment.weight_bytes + buffers

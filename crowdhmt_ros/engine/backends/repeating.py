@@ -82,6 +82,14 @@ class RepeatingBackend:
         """Return the providers of the inner engine."""
         return self._inner.providers()
 
+    def precisions(self) -> Tuple[str, ...]:
+        """Return the precisions of the inner engine."""
+        return self._inner.precisions()
+
+    def refusal(self, segment: Segment, options: EngineOptions) -> str:
+        """Return the refusal of the inner engine."""
+        return self._inner.refusal(segment, options)
+
     def compile(self, segment: Segment, options: EngineOptions) -> RepeatingExecutable:
         """Compile with the inner engine; see `Backend.compile`."""
         return RepeatingExecutable(self._inner.compile(segment, options), self.times)

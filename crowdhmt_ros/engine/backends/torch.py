@@ -1,0 +1,178 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+PyTorch behind the engine seam (P III-C1): the graph's operators, one after the other.
+
+It is the slowest engine and the most obliging one: what it computes is what the graph says, a
+tensor lives until its last reader has run, and every step can be looked at. Memory mode 'fast'
+keeps images with their channels last, which its convolutions like best; 'lean' runs straight on
+the mapped weights.
+"""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from crowdhmt_ros.engine.backends.common import (
+    Abilities,
+    TurnExecutable,
+    compare_specs,
+    first_line,
+    import_engine,
+    least_bytes,
+    refusal_of,
+    refuse,
+    resident_bytes,
+    writable_view,
+)
+from crowdhmt_ros.engine.backends.torch_operators import OPERATORS, NotForTorchError
+from crowdhmt_ros.engine.onnx_file import GraphFile, Node, read_graph
+from crowdhmt_ros.errors import BackendError
+from crowdhmt_ros.types import EngineOptions, Segment
+
+_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, MemoryError, OSError,
+           NotForTorchError)
+_OLDER_SOFTMAX = 13
+
+
+class TorchExecutable(TurnExecutable):
+    """
+    One graph, interpreted.
+
+    :param torch: the module
+    :param graph: what to compute
+    :param constants: its weights as tensors
+    """
+
+    def __init__(self, torch: Any, graph: GraphFile, constants: Mapping[str, Any],
+                 options: EngineOptions, segment: Segment, *, memory_bytes: int) -> None:
+        super().__init__(segment, memory_bytes=memory_bytes, errors=_ERRORS)
+        self._torch = torch
+        self._graph = graph
+        self._constants = constants
+        self._options = options
+        self._steps = tuple(zip(graph.nodes, last_reads(graph)))
+        self._inputs: List[Any] = []
+        self._outputs: List[Any] = []
+
+    def _bind(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        self._inputs = [self._torch.from_numpy(writable_view(b)) for b in inputs]
+        self._outputs = [self._torch.from_numpy(buffer) for buffer in outputs]
+
+    def _compute(self) -> None:
+        torch = self._torch
+        if torch.get_num_threads() != self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        with torch.inference_mode():
+            values = {spec.name: _arranged(torch, tensor, self._options)
+                      for spec, tensor in zip(self._graph.inputs, self._inputs)}
+            for node, dying in self._steps:
+                self._step(node, values)
+                for name in dying:
+                    values.pop(name, None)
+            for spec, buffer in zip(self._graph.outputs, self._outputs):
+                found = values[spec.name] if spec.name in values else self._constants[spec.name]
+                buffer.copy_(found.reshape(buffer.shape))
+
+    def _step(self, node: Node, values: Dict[str, Any]) -> None:
+        given = [None if not name else values[name] if name in values else self._constants[name]
+                 for name in node.inputs]
+        for name, result in zip(node.outputs, OPERATORS[node.operator](self._torch, node, given)):
+            values[name] = result
+
+
+def last_reads(graph: GraphFile) -> Tuple[Tuple[str, ...], ...]:
+    """Return for each node the tensors that nothing after it reads."""
+    alive = {spec.name for spec in graph.outputs}
+    found = []
+    for node in reversed(graph.nodes):
+        dying = {name for name in (*node.inputs, *node.outputs) if name not in alive}
+        found.append(tuple(sorted(dying)))
+        alive |= dying
+    return tuple(reversed(found))
+
+
+class TorchBackend:
+    """
+    PyTorch on the processor.
+
+    :raises BackendError: when it is not installed
+    """
+
+    def __init__(self) -> None:
+        self._torch = import_engine('torch', 'PyTorch', 'pip install crowdhmt-ros[train]')
+        self._able = Abilities(self.name, 'PyTorch', ('fp32', 'bf16'), ('fast', 'lean'))
+
+    @property
+    def name(self) -> str:
+        """'torch'."""
+        return 'torch'
+
+    @property
+    def version(self) -> str:
+        """Release of the module."""
+        return str(self._torch.__version__)
+
+    @property
+    def warnings(self) -> Tuple[str, ...]:
+        """Nothing: it runs where it says, or not at all."""
+        return ()
+
+    def providers(self) -> Tuple[str, ...]:
+        """Return its device."""
+        return ('CPU',)
+
+    def precisions(self) -> Tuple[str, ...]:
+        """See `Backend.precisions`; a quantised graph is computed as it says, in real numbers."""
+        return self._able.precisions
+
+    def refusal(self, segment: Segment, options: EngineOptions) -> str:
+        """See `Backend.refusal`; the graph is looked through."""
+        refusal = refusal_of(self._able, segment, options)
+        return refusal or _unknown(segment, read_graph(segment.path))
+
+    def compile(self, segment: Segment, options: EngineOptions) -> TorchExecutable:
+        """See `Backend.compile`."""
+        refuse(refusal_of(self._able, segment, options))
+        before = resident_bytes()
+        graph = read_graph(segment.path)
+        compare_specs(segment, 'input', segment.inputs, graph.inputs)
+        compare_specs(segment, 'output', segment.outputs, graph.outputs)
+        refuse(_unknown(segment, graph))
+        try:
+            constants = {name: _weight(self._torch, array, options)
+                         for name, array in graph.constants.items()}
+        except _ERRORS as error:
+            raise BackendError('segment %s cannot be compiled by PyTorch: %s' % (
+                segment.segment_id, first_line(error))) from error
+        taken = max(resident_bytes() - before, least_bytes(segment))
+        return TorchExecutable(self._torch, graph, constants, options, segment,
+                               memory_bytes=taken)
+
+
+def _unknown(segment: Segment, graph: GraphFile) -> str:
+    for node in graph.nodes:
+        older = node.operator == 'Softmax' and graph.opset < _OLDER_SOFTMAX
+        if node.domain or node.operator not in OPERATORS or older:
+            which = node.label + (' of opset %d' % graph.opset if older else '')
+            return _in_words(segment, 'there is no function for ' + which)
+    return ''
+
+
+def _in_words(segment: Segment, cause: str) -> str:
+    return 'segment %s is not for PyTorch: %s; choose another backend' % (
+        segment.segment_id, cause)
+
+
+def _weight(torch: Any, array: np.ndarray, options: EngineOptions) -> Any:
+    return _arranged(torch, torch.from_numpy(writable_view(array)), options)
+
+
+def _arranged(torch: Any, tensor: Any, options: EngineOptions) -> Any:
+    """Return a tensor in the precision and order in which it is computed with."""
+    if options.precision == 'bf16' and tensor.is_floating_point():
+        tensor = tensor.to(torch.bfloat16)
+    if options.memory_mode == 'fast' and tensor.dim() == 4:
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    return tensor
