@@ -1,0 +1,182 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+ONNX Runtime in little memory: memory modes 'mapped', 'planned' and 'streamed' (P III-C1).
+
+All run the graph that the engine rewrote once for this processor, on weights that stay in their
+file, without repacked copies. 'mapped' runs it whole: ready in milliseconds. 'planned' runs it in
+pieces over one planned arena, without one of the engine's own. 'streamed' moreover gives the
+weights of each piece back behind it: slower, and the least memory.
+"""
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Sequence, Tuple, Type
+
+import numpy as np
+import onnxruntime
+
+from crowdhmt_ros.engine.backends.common import (
+    TurnExecutable,
+    compare_specs,
+    least_bytes,
+    resident_bytes,
+)
+from crowdhmt_ros.engine.memory.lifetimes import ALIGNMENT_BYTES
+from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
+from crowdhmt_ros.engine.memory.pieces import Piece, PiecePlan, plan_pieces
+from crowdhmt_ros.engine.memory.release import Release, mapped_ranges
+from crowdhmt_ros.engine.memory.rewrite_child import element_type
+from crowdhmt_ros.engine.memory.wire import WireGraph, piece, read_wire, value_info
+from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
+
+MAPPED, PLANNED, STREAMED = 'mapped', 'planned', 'streamed'
+MODES = (MAPPED, PLANNED, STREAMED)
+PROVIDERS = ('CPUExecutionProvider',)
+FATAL_ONLY = 4
+MOST_STREAMED_BYTES = 4 << 20
+"""Weights of one streamed piece of several operators."""
+
+
+def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
+                   ) -> onnxruntime.InferenceSession:
+    """
+    Return a session over a rewritten graph or a piece of it, its weights mapped.
+
+    :param graph: the model; b'' for the whole graph as it lies in its file
+    """
+    chosen = onnxruntime.SessionOptions()
+    chosen.log_severity_level = FATAL_ONLY
+    chosen.intra_op_num_threads = options.threads
+    chosen.inter_op_num_threads = 1
+    chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    chosen.enable_cpu_mem_arena = chosen.enable_mem_pattern = not graph
+    spinning = '1' if options.spinning else '0'
+    for key, value in (
+            ('session.intra_op.allow_spinning', spinning),
+            ('session.inter_op.allow_spinning', spinning),
+            ('session.force_spinning_stop', '1' if graph else '0'),
+            ('session.disable_prepacking', '1'),
+            ('session.model_external_initializers_file_folder_path',
+             optimised.weights_path.rsplit('/', 1)[0])):
+        chosen.add_session_config_entry(key, value)
+    return onnxruntime.InferenceSession(graph or optimised.graph_path, chosen,
+                                        providers=list(PROVIDERS))
+
+
+class PieceExecutable(TurnExecutable):
+    """
+    A graph run piece by piece over one arena.
+
+    :param segment: declares inputs and outputs
+    :param plan: its pieces
+    :param sessions: one per piece
+    :param tensors: of all that flows between operators
+    :param releases: called behind each piece, empty where weights stay
+    """
+
+    def __init__(self, segment: Segment, plan: PiecePlan,
+                 sessions: Sequence[onnxruntime.InferenceSession], *,
+                 tensors: Mapping[str, TensorSpec], releases: Sequence[Release],
+                 memory_bytes: int, errors: Tuple[Type[Exception], ...]) -> None:
+        super().__init__(segment, memory_bytes=memory_bytes, errors=errors)
+        self._plan = plan
+        self._arena = _arena(plan.memory.arena_bytes)
+        self._between = {name: self._view(name, tensors[name]) for name in plan.memory.offsets}
+        self._bindings = [session.io_binding() for session in sessions]
+        self._calls = [session.run_with_iobinding for session in sessions]
+        self._releases = tuple(releases)
+        for found, binding in zip(plan.pieces, self._bindings):
+            self._bind_piece(found, binding, self._between)
+
+    def _view(self, name: str, spec: TensorSpec) -> np.ndarray:
+        start = self._plan.memory.offsets[name]
+        size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+        return self._arena[start:start + size].view(spec.dtype).reshape(spec.shape)
+
+    def _bind(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        given = {spec.name: buffer for spec, buffer in zip(self.inputs, inputs)}
+        given.update({spec.name: buffer for spec, buffer in zip(self.outputs, outputs)})
+        for found, binding in zip(self._plan.pieces, self._bindings):
+            self._bind_piece(found, binding, given)
+
+    @staticmethod
+    def _bind_piece(found: Piece, binding: onnxruntime.IOBinding,
+                    buffers: Mapping[str, np.ndarray]) -> None:
+        for names, bind in ((found.inputs, binding.bind_input),
+                            (found.outputs, binding.bind_output)):
+            for name in names:
+                if name in buffers:
+                    array = buffers[name]
+                    bind(name, 'cpu', 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def _compute(self) -> None:
+        if self._releases:
+            for call, binding, release in zip(self._calls, self._bindings, self._releases):
+                call(binding)
+                release()
+        else:
+            for call, binding in zip(self._calls, self._bindings):
+                call(binding)
+
+
+def _arena(size: int) -> np.ndarray:
+    """Return aligned memory; its pages come with their first use."""
+    whole = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT_BYTES
+    return whole[start:start + size]
+
+
+def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: str,
+                   errors: Tuple[Type[Exception], ...]) -> PieceExecutable:
+    """
+    Make a segment ready to run in one of `MODES`.
+
+    :param engine_version: release of the engine
+    :param errors: what the engine raises
+    :raises BackendError: the graph cannot be rewritten or kept, or is not what the bundle says
+    """
+    before = resident_bytes()
+    optimised = optimised_graph(segment, options, engine_version)
+    graph = read_wire(optimised.graph_path)
+    streamed = options.memory_mode == STREAMED
+    if options.memory_mode == MAPPED:
+        plan = plan_pieces(graph, {})
+    else:
+        plan = plan_pieces(graph, optimised.tensors, hidden_share_ratio=0.0,
+                           most_weight_bytes=MOST_STREAMED_BYTES if streamed else None)
+    sessions = [mapped_session(b'' if len(plan.pieces) == 1
+                               else _model(graph, found, optimised.tensors), optimised, options)
+                for found in plan.pieces]
+    _compare(segment, graph, sessions)
+    weights = max(p.weight_bytes for p in plan.pieces) if streamed else least_bytes(segment)
+    taken = max(weights, resident_bytes() - before) + plan.memory.arena_bytes
+    return PieceExecutable(
+        segment, plan, sessions, tensors=optimised.tensors, memory_bytes=taken, errors=errors,
+        releases=_releases(graph, plan, optimised) if streamed else ())
+
+
+def _compare(segment: Segment, graph: WireGraph,
+             sessions: Sequence[onnxruntime.InferenceSession]) -> None:
+    """Check inputs and outputs as `OnnxRuntimeBackend.compile` does."""
+    found = {node.name: TensorSpec(node.name, element_type(node.type), tuple(node.shape))
+             for session in sessions for node in (*session.get_inputs(), *session.get_outputs())}
+    for role, declared, names in (('input', segment.inputs, graph.inputs),
+                                  ('output', segment.outputs, graph.outputs)):
+        compare_specs(segment, role, declared, tuple(found[n] for n in names if n in found))
+
+
+def _model(graph: WireGraph, found: Piece, specs: Mapping[str, TensorSpec]) -> bytes:
+    def infos(names: Sequence[str], known: Mapping[str, bytes]) -> Dict[str, bytes]:
+        return {name: known.get(name) or value_info(name, specs.get(name)) for name in names}
+    return piece(graph, found.nodes, inputs=infos(found.inputs, {**graph.inputs, **graph.outputs}),
+                 outputs=infos(found.outputs, graph.outputs))
+
+
+def _releases(graph: WireGraph, plan: PiecePlan, optimised: Optimised) -> List[Release]:
+    releases = []
+    for found in plan.pieces:
+        places = [graph.places[n] for node in found.nodes for n in node.inputs
+                  if n in graph.places]
+        ranges = [(p.offset, p.offset + p.size_bytes) for p in places]
+        releases.append(Release(mapped_ranges(optimised.weights_path, ranges)))
+    return releases

@@ -1,0 +1,188 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Graphs as the engine rewrites them for this processor, kept on disk with their weights beside.
+
+Rewriting once and mapping the result makes a session from a file in milliseconds, leaves its
+weights in clean pages of that file, which all processes share, and takes none of the memory that
+rewriting takes: that is done in a process of its own. What is kept fits one graph, one release of
+the engine, one instruction set and one set of options; anything else is made again. Files appear
+by renaming their folder, so that two processes may make them at once.
+"""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+from crowdhmt_ros.engine.memory.wire import read_wire
+from crowdhmt_ros.errors import BackendError
+from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
+
+FOLDER = 'optimised'
+GRAPH_NAME, WEIGHTS_NAME, STAMP_NAME = 'graph.onnx', 'weights.bin', 'complete.json'
+LONGEST_S = 600.0
+_CPU_FLAGS = ('flags', 'features')
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """
+    A graph as the engine rewrote it.
+
+    :param graph_path: ONNX file, to be run without any further rewriting
+    :param weights_path: its weights
+    :param tensors: every tensor between operators, empty where a shape hangs on the data
+    """
+
+    graph_path: str
+    weights_path: str
+    tensors: Mapping[str, TensorSpec]
+
+
+def optimised_graph(segment: Segment, options: EngineOptions, engine_version: str) -> Optimised:
+    """
+    Return the rewritten graph of a segment, made now unless a fresh one is kept.
+
+    :param engine_version: release of the engine; another one rewrites otherwise
+    :raises BackendError: the graph cannot be rewritten, or the cache cannot be written
+    """
+    key = cache_key(segment.sha256, engine_version, instruction_set(), options)
+    folder = Path(segment.path).parent / FOLDER / key
+    try:
+        kept = _kept(segment, folder)
+        if kept is not None:
+            return kept
+        with _lock(folder):
+            return _kept(segment, folder) or _make(segment, folder)
+    except OSError as error:
+        raise BackendError('the rewritten graph of %s cannot be kept in %s (%s): make room there '
+                           'or mend its permissions' % (segment.segment_id, folder.parent,
+                                                        error.strerror or error)) from error
+
+
+def cache_key(graph_sha256: str, engine_version: str, instructions: str,
+              options: EngineOptions) -> str:
+    """
+    Return the name of a rewritten graph in the cache.
+
+    :param instructions: see `instruction_set`
+    :param options: of which only those count that change what is rewritten
+    """
+    parts = (graph_sha256, engine_version, instructions, options.backend, options.precision,
+             options.fusion_set)
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def instruction_set() -> str:
+    """Return what this processor can do: layouts that suit one may not even run on another."""
+    words: List[str] = []
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text(errors='replace').splitlines():
+            name, _, value = line.partition(':')
+            if name.strip().lower() in _CPU_FLAGS:
+                words = sorted(value.split())
+                break
+    return ' '.join([platform.machine(), *words])
+
+
+def _kept(segment: Segment, folder: Path) -> Optional[Optimised]:
+    """Return what is kept if it is whole and of these very files, None otherwise."""
+    try:
+        stamp = json.loads((folder / STAMP_NAME).read_bytes())
+        fresh = stamp['source'] == _source_marks(segment) and stamp['files'] == _marks(
+            folder / GRAPH_NAME, folder / WEIGHTS_NAME)
+        return _optimised(folder, stamp['tensors']) if fresh else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _optimised(folder: Path, tensors: Mapping[str, Any]) -> Optimised:
+    return Optimised(str(folder / GRAPH_NAME), str(folder / WEIGHTS_NAME),
+                     {name: TensorSpec(name, dtype, tuple(shape))
+                      for name, (dtype, shape) in tensors.items()})
+
+
+def _source_marks(segment: Segment) -> Dict[str, List[int]]:
+    """Return size and time of the segment's files; whoever replaces one changes its time."""
+    path = Path(segment.path)
+    beside = sorted({place.location for place in read_wire(path).places.values()})
+    return _marks(path, *(path.parent / name for name in beside))
+
+
+def _marks(*paths: Path) -> Dict[str, List[int]]:
+    marks = {}
+    for path in paths:
+        status = path.stat()
+        marks[path.name] = [status.st_size, status.st_mtime_ns]
+    return marks
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time make this graph; the others then find it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(str(folder) + '.lock', 'w') as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _make(segment: Segment, folder: Path) -> Optimised:
+    """Make the graph beside its place and move it there whole; the lock is held."""
+    _log.info('rewriting %s for this processor', segment.segment_id)
+    source = _source_marks(segment)
+    new = Path(tempfile.mkdtemp(prefix='.new-', dir=str(folder.parent)))
+    try:
+        tensors = _rewritten(segment, new)
+        stamp = {'source': source, 'tensors': tensors,
+                 'files': _marks(new / GRAPH_NAME, new / WEIGHTS_NAME)}
+        (new / STAMP_NAME).write_text(json.dumps(stamp))
+        _replace(new, folder)
+    finally:
+        shutil.rmtree(str(new), ignore_errors=True)
+    return _optimised(folder, tensors)
+
+
+def _replace(new: Path, folder: Path) -> None:
+    """Put a folder in the place of another; who mapped the old files keeps them."""
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix='.new-', dir=str(folder.parent)))
+        os.rename(str(folder), str(old / 'old'))
+        shutil.rmtree(str(old), ignore_errors=True)
+    os.chmod(str(new), 0o755)  # mkdtemp's folders are for their maker alone
+    os.rename(str(new), str(folder))
+
+
+def _rewritten(segment: Segment, folder: Path) -> Mapping[str, Any]:
+    """Let a fresh process rewrite: what it takes for that is given back when it ends."""
+    root = str(Path(__file__).resolve().parents[3])
+    paths = [root] + [p for p in (os.environ.get('PYTHONPATH'),) if p]
+    request = json.dumps({'graph': str(Path(segment.path).absolute()), 'folder': str(folder)})
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', 'crowdhmt_ros.engine.memory.rewrite_child', request],
+            capture_output=True, timeout=LONGEST_S, check=False,
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)))
+    except subprocess.TimeoutExpired as error:
+        raise BackendError('rewriting %s for this processor took more than %.0f s' % (
+            segment.segment_id, LONGEST_S)) from error
+    if done.returncode:
+        said = done.stderr.decode(errors='replace').strip().splitlines() or ['nothing said']
+        raise BackendError('%s cannot be rewritten for this processor: %.300s' % (
+            segment.segment_id, said[-1]))
+    found: Mapping[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found

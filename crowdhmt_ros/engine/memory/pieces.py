@@ -1,0 +1,164 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which operators of a graph run as one piece, and where what flows between pieces lies.
+
+A piece is a run of operators that an engine executes at once; the tensors between pieces lie in
+one planned arena. Few operators a piece put more tensors under the plan and let weights go
+sooner; many save the cost of a call. So operators are joined while what stays hidden inside is
+small beside the arena.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from crowdhmt_ros.engine.memory.wire import WireGraph, WireNode
+from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
+from crowdhmt_ros.types import TensorSpec
+
+HIDDEN_SHARE = 1 / 16
+"""Of the largest live set: what the tensors inside one piece may take together."""
+NCHWC = 'com.microsoft.nchwc'
+_SUM = 3
+"""Input of a convolution in NCHWc layout that is added to its result, in place if it may be."""
+_ELEMENT_WISE = frozenset((
+    'Relu', 'LeakyRelu', 'Sigmoid', 'Tanh', 'Clip', 'HardSwish', 'HardSigmoid', 'Elu', 'Selu',
+    'Softplus', 'Neg', 'Abs', 'Sqrt', 'Exp', 'Add', 'Sub', 'Mul', 'Div', 'Identity', 'Dropout',
+    'Flatten', 'Reshape', 'Squeeze', 'Unsqueeze'))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """
+    Operators that run as one.
+
+    :param nodes: in order
+    :param inputs: tensors from before it
+    :param outputs: tensors that are read behind it
+    :param weight_bytes: of its initialisers
+    """
+
+    nodes: Tuple[WireNode, ...]
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class PiecePlan:
+    """
+    Pieces in order and the arena between them.
+
+    :param pieces: in the order in which they run
+    :param memory: where each tensor between pieces lies
+    """
+
+    pieces: Tuple[Piece, ...]
+    memory: MemoryPlan
+
+
+def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
+                hidden_share_ratio: float = HIDDEN_SHARE,
+                most_weight_bytes: Optional[int] = None) -> PiecePlan:
+    """
+    Cut a graph into pieces and plan the arena between them.
+
+    :param graph: in the order in which it runs
+    :param tensors: of all that flows between operators; without them there is one piece
+    :param hidden_share_ratio: of the largest live set that may lie hidden in one piece
+    :param most_weight_bytes: of one piece of more than one operator, None without a limit
+    """
+    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
+    alone = [(index, index + 1) for index in range(len(graph.nodes))]
+    if not tensors:
+        return PiecePlan(_pieces(graph, [(0, len(graph.nodes))]), MemoryPlan({}, 0, 0, 'none'))
+    apart = _plan(graph, _pieces(graph, alone), tensors, sizes)
+    ranges = _joined(graph, sizes, hidden_share_ratio * apart.bound_bytes, apart.bound_bytes,
+                     most_weight_bytes)
+    pieces = _pieces(graph, ranges)
+    return PiecePlan(pieces, _plan(graph, pieces, tensors, sizes))
+
+
+def steps_of(pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec]) -> Tuple[Step, ...]:
+    """Return pieces as steps of a memory plan; one operator alone may work in place."""
+    return tuple(Step(p.nodes[0].name, p.inputs, p.outputs,
+                      _in_place(p.nodes[0], tensors) if len(p.nodes) == 1 else ())
+                 for p in pieces)
+
+
+def _plan(graph: WireGraph, pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec],
+          sizes: Mapping[str, int]) -> MemoryPlan:
+    between = {name for p in pieces for name in p.outputs}
+    return plan_memory(steps_of(pieces, tensors), {n: sizes[n] for n in between},
+                       outside=(*graph.inputs, *graph.outputs))
+
+
+def _in_place(node: WireNode, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[str, str], ...]:
+    """Return the operands that the result may be written over: of its very size and type."""
+    if node.domain == NCHWC and node.operator == 'Conv':
+        operands = node.inputs[_SUM:_SUM + 1]
+    elif not node.domain and node.operator in _ELEMENT_WISE:
+        operands = node.inputs
+    else:
+        return ()
+    result = node.outputs[0]
+    return tuple((result, name) for name in operands
+                 if name in tensors and result in tensors
+                 and _bytes_of(tensors[name]) == _bytes_of(tensors[result])
+                 and tensors[name].dtype == tensors[result].dtype)
+
+
+def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float,
+            most_live_bytes: int, most_weight_bytes: Optional[int]) -> List[Tuple[int, int]]:
+    """
+    Return the pieces as (first, behind the last): each takes operators while it may.
+
+    All that a piece reads and gives lies in the arena while it runs, so that joining operators
+    can need more of it than one after another.
+    """
+    last = _last_readers(graph)
+    ranges: List[Tuple[int, int]] = []
+    start = 0
+    for index in range(1, len(graph.nodes)):
+        nodes = graph.nodes[start:index + 1]
+        given = {name for node in nodes for name in node.outputs if name in sizes}
+        hidden = {name for name in given if last.get(name, index) <= index}
+        before = {name for node in graph.nodes[:start] for name in node.outputs
+                  if name in sizes and last.get(name, -1) >= start}
+        visible = (before | given) - hidden - set(graph.outputs)
+        fits = (sum(sizes[n] for n in hidden) <= most_hidden_bytes
+                and sum(sizes[n] for n in visible) <= most_live_bytes
+                and (most_weight_bytes is None
+                     or sum(graph.weight_bytes(n) for n in nodes) <= most_weight_bytes))
+        if not fits:
+            ranges.append((start, index))
+            start = index
+    return [*ranges, (start, len(graph.nodes))]
+
+
+def _last_readers(graph: WireGraph) -> Dict[str, int]:
+    last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+    last.update({name: len(graph.nodes) for name in graph.outputs})
+    return last
+
+
+def _pieces(graph: WireGraph, ranges: Sequence[Tuple[int, int]]) -> Tuple[Piece, ...]:
+    last = _last_readers(graph)
+    found = []
+    for start, stop in ranges:
+        nodes = graph.nodes[start:stop]
+        given = [name for node in nodes for name in node.outputs if name]
+        inside: Set[str] = {'', *given, *graph.initialisers}
+        read = dict.fromkeys(n for node in nodes for n in node.inputs if n not in inside)
+        found.append(Piece(nodes, tuple(read),
+                           tuple(name for name in given if last.get(name, -1) >= stop),
+                           sum(graph.weight_bytes(node) for node in nodes)))
+    return tuple(found)
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
