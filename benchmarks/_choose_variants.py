@@ -25,7 +25,7 @@ CODES = {'w': ('channel', 'ratio', 100), 'v': ('svd', 'rank', 100),
          'f': ('fire', 'squeeze', 1000), 's': ('sparse', 'atoms', 0), 'd': ('depth', 'blocks', 0),
          'k': ('scale', 'kernel', 0), 'x': ('scale', 'stride', 0)}
 PLAIN = {'g': 'ghost', 'a': 'asymmetric'}
-HEAD = """# Variants of ResNet18 (32 pixels) that are compared, fixed before any of them was trained.
+HEAD = """# Variants of ResNet18 (32 pixels) that are compared, fixed before any was trained.
 # Made by: python -m benchmarks._choose_variants. Speed-ups: of the untrained network.
 """
 PROPOSALS: Sequence[str] = (
