@@ -1,0 +1,116 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crowdhmt_ros.engine.backend import make_buffers
+from crowdhmt_ros.engine.backends import mapped
+from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
+from crowdhmt_ros.errors import BackendError
+from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
+
+EDGE = 32
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    """Export a small residual network with its weights beside it."""
+    onnx = pytest.importorskip('onnx')
+    torch = pytest.importorskip('torch')
+    from crowdhmt_ros.elastic.backbones import BACKBONES
+    from crowdhmt_ros.elastic.export import to_onnx
+    torch.manual_seed(0)
+    net = BACKBONES['resnet18'](10, width=16, edge=EDGE).eval()
+    folder = tmp_path_factory.mktemp('network')
+    onnx.save_model(to_onnx(net, torch.zeros(1, 3, EDGE, EDGE)), folder / 'g.onnx',
+                    save_as_external_data=True, location='g.bin', size_threshold=1024)
+    return Segment('net/whole', 'a' * 64, str(folder / 'g.onnx'),
+                   (TensorSpec('image', 'float32', (1, 3, EDGE, EDGE)),),
+                   (TensorSpec('logits', 'float32', (1, 10)),),
+                   (folder / 'g.bin').stat().st_size)
+
+
+@pytest.fixture(scope='module')
+def inputs():
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal((1, 3, EDGE, EDGE)).astype(np.float32) for _ in range(3)]
+
+
+def answers(executable, inputs):
+    found = []
+    for value in inputs:
+        outputs = make_buffers(executable.outputs)
+        executable.run((value,), outputs)
+        found.append(outputs[0])
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('mode', mapped.MODES)
+def test_every_mode_answers_as_the_engine_does_by_default(network, inputs, mode, threads):
+    backend = OnnxRuntimeBackend()
+    expected = answers(backend.compile(network, EngineOptions()), inputs)
+    options = EngineOptions(memory_mode=mode, threads=threads, spinning=threads > 1)
+    executable = backend.compile(network, options)
+    np.testing.assert_allclose(answers(executable, inputs), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(answers(executable, inputs), answers(executable, inputs))
+
+
+def test_all_modes_compute_the_same_bits(network, inputs):
+    backend = OnnxRuntimeBackend()
+    found = [answers(backend.compile(network, EngineOptions(memory_mode=mode)), inputs)
+             for mode in mapped.MODES]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize('mode', mapped.MODES)
+def test_every_mode_runs_a_segment_of_a_bundle(segments, image, mode):
+    backend = OnnxRuntimeBackend()
+    for segment in segments.values():
+        if segment.segment_id.endswith('/whole'):
+            expected = answers(backend.compile(segment, EngineOptions()), [image])
+            found = backend.compile(segment, EngineOptions(memory_mode=mode))
+            np.testing.assert_allclose(answers(found, [image]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', mapped.MODES)
+def test_buffers_are_checked_and_may_change(network, inputs, mode):
+    executable = OnnxRuntimeBackend().compile(network, EngineOptions(memory_mode=mode))
+    first, second = make_buffers(executable.outputs), make_buffers(executable.outputs)
+    executable.run((inputs[0],), first)
+    executable.run((inputs[1],), second)
+    assert not np.array_equal(first[0], second[0])
+    with pytest.raises(BackendError, match='expects'):
+        executable.run((inputs[0].astype(np.float64),), first)
+    kept = first[0].copy()
+    executable.run((inputs[0],), first)
+    np.testing.assert_array_equal(first[0], kept)
+
+
+def test_threads_take_turns_over_one_arena(network, inputs):
+    executable = OnnxRuntimeBackend().compile(network, EngineOptions(memory_mode='planned'))
+    expected = answers(executable, inputs)
+    wrong = []
+
+    def work(number):
+        for _ in range(20):
+            if not np.array_equal(answers(executable, inputs[number:number + 1])[0],
+                                  expected[number]):
+                wrong.append(number)
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize('mode', mapped.MODES)
+def test_a_graph_that_is_not_what_the_bundle_says_is_refused(network, mode):
+    wrong = replace(network, outputs=(TensorSpec('logits', 'float32', (1, 11)),))
+    with pytest.raises(BackendError, match='the bundle declares'):
+        OnnxRuntimeBackend().compile(wrong, EngineOptions(memory_mode=mode))
