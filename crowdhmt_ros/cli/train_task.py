@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -27,11 +27,17 @@ from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.report.write import write_whole
 from crowdhmt_ros.tasks.evaluation import accuracies
 from crowdhmt_ros.tasks.material import Labelled, Material, folds_of, open_material
-from crowdhmt_ros.tasks.members import read_members
+from crowdhmt_ros.tasks.members import fitted, read_members
 from crowdhmt_ros.tasks.recipes import named_recipe, with_epochs, with_phases
 from crowdhmt_ros.tasks.task import Task
 from crowdhmt_ros.tasks.task_file import read_task
-from crowdhmt_ros.tasks.training import Trained, calibrated, shown_variants, train_task
+from crowdhmt_ros.tasks.training import (
+    Trained,
+    calibrated,
+    shown_variants,
+    train_task,
+    untrained,
+)
 from crowdhmt_ros.types import Variant, variant_to_json
 
 FAMILY, LOG = 'family.pt', 'log.json'
@@ -112,7 +118,7 @@ def _listed(path: Any, task: Task) -> Dict[str, Variant]:
     if path.suffix == '.json':
         found = [member.variant for member in read_front(path)]
         return dict(zip(variant_names(found, len(task.exits) + 1), found))
-    return dict(read_members(path))
+    return fitted(read_members(path).variants, untrained(task, 0))
 
 
 def _shown(net: Supernet) -> Dict[str, Variant]:
@@ -139,7 +145,7 @@ def _log(args: argparse.Namespace, task: Task, material: Material, trained: Trai
     net = trained.net
     return {
         'format': LOG_FORMAT, 'format_version': LOG_VERSION, 'command': command_of(args),
-        'described': material.described, 'definition': asdict(task),
+        'described': material.described, 'definition': asdict(replace(task, recipe=Path(task.recipe).name)),
         'classes': list(material.classes),
         'counts': {'train': material.train.steps(1), 'held_back': len(material.held_back),
                    'test': len(material.test)},

@@ -1,0 +1,130 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+pytest.importorskip('torch', reason='training needs the extra train')
+pytest.importorskip('onnx', reason='training needs the extra train')
+
+from crowdhmt_ros.cli.main import main  # noqa: E402
+from crowdhmt_ros.elastic.operators.channel import channel  # noqa: E402
+from crowdhmt_ros.elastic.store import load_family  # noqa: E402
+from crowdhmt_ros.elastic.transformation import missing  # noqa: E402
+from crowdhmt_ros.tasks.members import Member, Members, members_text  # noqa: E402
+from crowdhmt_ros.tasks.task_file import read_task  # noqa: E402
+from crowdhmt_ros.types import Variant, variant_from_json  # noqa: E402
+from test.tasks.small import CLASSES, task_file  # noqa: E402
+
+HALF = Variant(((channel(0.5),),) * 3, 1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('CROWDHMT_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """The task's files, a list of variants, and a training that is done."""
+    folder = tmp_path_factory.mktemp('train-task')
+    task = read_task(task_file(folder))
+    (folder / 'variants.yaml').write_text(members_text(Members(
+        task.backbone, (Member('half', HALF, 2.0, 3.5),), 'in a test')), encoding='utf-8')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('CROWDHMT_CACHE', str(folder / 'cache'))
+        assert main(_command(folder, 'out', '--variants', str(folder / 'variants.yaml'),
+                             '--held-out', '2')) == 0
+    return folder
+
+
+def _command(folder, out, *more):
+    return ['train', str(folder / 'small.yaml'), '--data', str(folder), '--threads', '1',
+            '--out', str(folder / out), '--seed', '5', *more]
+
+
+def _log(folder, out='out'):
+    return json.loads((folder / out / 'log.json').read_text())
+
+
+def test_a_family_is_left_that_answers_as_the_listed_variants(folder):
+    net, statistics, header = load_family(folder / 'out' / 'family.pt')
+    assert header.backbone == read_task(folder / 'small.yaml').backbone
+    assert not missing(net, HALF, statistics)
+    assert not missing(net, net.whole(), statistics)
+
+
+def test_the_log_tells_what_a_figure_rests_on(folder):
+    log = _log(folder)
+    family = (folder / 'out' / 'family.pt').read_bytes()
+    assert log['family_sha256'] == hashlib.sha256(family).hexdigest()
+    assert (log['seed'], log['held_out'], log['classes']) == (5, ['2'], list(CLASSES))
+    assert log['counts'] == {'train': 72, 'held_back': 24, 'test': 24}
+    assert variant_from_json(log['variants']['half']) == HALF
+    assert set(log['accuracy']) == set(log['held_back_accuracy']) == {'half'}
+    assert 0.0 <= log['accuracy']['half'] <= 1.0
+    assert len(log['scaling']['mean']) == len(log['scaling']['std']) == 3
+
+
+def test_the_log_holds_the_command_but_no_folder(folder):
+    text = (folder / 'out' / 'log.json').read_text()
+    assert ('crowdhmt train small.yaml --data DIR --out DIR --seed 5 --threads 1 --held-out 2 '
+            '--variants variants.yaml') in text
+    assert str(folder) not in text
+
+
+def test_a_finished_training_resumes_to_the_same_family(folder):
+    before = _log(folder)
+    assert main(_command(folder, 'out', '--resume', '--variants', str(folder / 'variants.yaml'),
+                         '--held-out', '2')) == 0
+    after = _log(folder)
+    assert after['family_sha256'] == before['family_sha256']
+    assert after['accuracy'] == before['accuracy']
+    assert after['phases'] == before['phases']
+
+
+def test_a_checkpoint_that_is_there_is_not_overwritten(folder, capsys):
+    before = (folder / 'out' / 'family.pt').read_bytes()
+    assert main(_command(folder, 'out')) == 2
+    assert 'go on with --resume, or delete it' in capsys.readouterr().err
+    assert (folder / 'out' / 'family.pt').read_bytes() == before
+
+
+def test_without_a_list_some_variants_are_shown(folder, capsys):
+    assert main(_command(folder, 'shown', '--phases', 'backbone', '--epochs', '1',
+                         '--fold', '2')) == 0
+    log = _log(folder, 'shown')
+    assert {'full', 'w50', 'e0'} <= set(log['accuracy'])
+    assert log['held_out'] == ['2', '4']
+    assert [(p['phase'], p['epochs']) for p in log['phases']] == [('backbone', 1)]
+    assert 'accuracy, test' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('options', 'told'), [
+    (['--fold', '3'], '--fold is 3; there are 2 folds'),
+    (['--fold', '1', '--held-out', '2'], 'give one of them'),
+    (['--held-out', '9'], 'no subject 9; there are 1, 2, 3, 4, 5'),
+    (['--quick'], 'takes no --quick'),
+    (['--recipe', 'melting'], "no recipe is called 'melting'"),
+    (['--phases', 'melting'], 'the recipe has backbone, joint'),
+    (['--variants', 'nowhere.yaml'], 'nowhere.yaml cannot be read'),
+    (['--limit', '-1'], 'at least 0')])
+def test_what_cannot_be_done_is_one_clear_line(folder, capsys, options, told):
+    assert main(_command(folder, 'never', *options)) == 2
+    error = capsys.readouterr().err.strip()
+    assert told in error
+    assert '\n' not in error
+    assert not (folder / 'never' / 'family.pt').exists()
+
+
+def test_an_unknown_task_names_those_that_there_are(tmp_path, capsys):
+    assert main(['train', 'melting', '--data', str(tmp_path), '--out', str(tmp_path)]) == 2
+    assert "no task is called 'melting': there are cifar10," in capsys.readouterr().err
+
+
+def test_campus7_takes_no_list_of_variants(tmp_path, capsys):
+    assert main(['train', '--data', str(tmp_path), '--out', str(tmp_path), '--fold', '1']) == 2
+    assert 'task campus7 takes no --fold' in capsys.readouterr().err
