@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -40,7 +40,8 @@ def memory_of(candidate: Candidate, segment: Segment, *, longest_s: float = LONG
     :param longest_s: for the whole process
     :raises CalibrationError: when the process fails or takes too long
     """
-    request = json.dumps({'backend': candidate.engine.backend, 'segment': asdict(segment),
+    plain = replace(segment, early_exit=None)
+    request = json.dumps({'backend': candidate.engine.backend, 'segment': asdict(plain),
                           'options': asdict(candidate.engine)})
     here = str(Path(__file__).resolve().parents[1])
     paths = [here] + [p for p in (os.environ.get('PYTHONPATH'),) if p]

@@ -18,6 +18,7 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backend import Executable, make_buffers
+from crowdhmt_ros.engine.cascade import Cascade
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.hedge import Hedge
 from crowdhmt_ros.types import Candidate, Inference
@@ -119,11 +120,15 @@ class Executor:
                 active = self._active or active
             if active.hedge is not None:
                 return self._hedged(active, active.hedge, frame, ready_s - start_s)
-        active.executable.run((self._input,), active.outputs)
+        exit_index = active.candidate.variant.exit_index
+        if isinstance(active.executable, Cascade):
+            exit_index = active.executable.answer((self._input,), active.outputs)
+        else:
+            active.executable.run((self._input,), active.outputs)
         end_s = time.perf_counter()
         return Inference(
             candidate_id=active.candidate.candidate_id, plan_seq=active.plan_seq,
-            scores=softmax(active.outputs[0]), exit_index=active.candidate.variant.exit_index,
+            scores=softmax(active.outputs[0]), exit_index=exit_index,
             preprocess_s=ready_s - start_s, infer_s=end_s - ready_s)
 
     def _hedged(self, active: Active, hedge: Hedge, frame: Frame, preprocess_s: float

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from crowdhmt_ros.bundle.entries import (
     FLOATS,
@@ -19,8 +19,11 @@ from crowdhmt_ros.bundle.entries import (
     Manifest,
     Recipe,
     SegmentEntry,
+    VariantEntry,
     element_count,
 )
+from crowdhmt_ros.types import EarlyExit
+from crowdhmt_ros.types.candidates import STEP_ROLES
 
 ALIGNMENT_BYTES = 64
 MAX_FILE_BYTES = 1 << 30
@@ -37,7 +40,7 @@ def manifest_problems(manifest: Manifest) -> List[str]:
     """
     found: List[str] = []
     for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _cuts,
-                  _variants, _crossings):
+                  _variants, _crossings, _early_exits):
         found.extend(check(manifest))
     return found
 
@@ -301,6 +304,70 @@ def _variants(manifest: Manifest) -> Iterator[str]:
             yield 'front: variant %.80r does not exist' % variant_id
         elif variant_id not in whole:
             yield 'front: variant %s has no whole segment without fusion or cut' % variant_id
-    for variant_id, entry in manifest.variants.items():
-        if not all(0.0 <= value <= 1.0 for value in entry.exit_thresholds):
-            yield 'variant %s: exit_thresholds must lie in 0..1' % variant_id
+
+
+def _early_exits(manifest: Manifest) -> Iterator[str]:
+    steps = {(s.variant_id, s.role, s.cut_id): s for s in manifest.segments.values()
+             if s.role in STEP_ROLES}
+    for name, entry in manifest.variants.items():
+        exits = entry.early_exits
+        for finding in _order(entry):
+            yield 'variant %s: %s' % (name, finding)
+        missing = [key for key in _steps(name, exits) if steps.pop(key, None) is None]
+        for _, role, cut_id in missing:
+            yield 'variant %s answers early but has no %s segment at cut %.80r' % (
+                name, role, cut_id)
+        if exits and not missing:
+            yield from _chain(manifest, name, exits)
+    for variant_id, role, cut_id in steps:
+        yield 'variant %.80s has the %s segment at cut %.80s, which no early exit of it names' % (
+            variant_id, role, cut_id or 'none')
+    for index, figure in enumerate(manifest.crossings):
+        if (figure.variant_id in manifest.variants
+                and manifest.variants[figure.variant_id].early_exits):
+            yield 'crossings[%d]: variant %s answers early, so it is not shared with peers' % (
+                index, figure.variant_id)
+
+
+def _steps(variant_id: str, exits: Sequence[EarlyExit]) -> List[Tuple[str, str, str]]:
+    if not exits:
+        return []
+    return [*((variant_id, 'exit', e.cut_id) for e in exits),
+            (variant_id, 'end', exits[-1].cut_id)]
+
+
+def _order(entry: VariantEntry) -> Iterator[str]:
+    """Exits come in order before the last one, and leave it a share of the answers."""
+    exits = entry.early_exits
+    numbers = [e.exit_index for e in exits]
+    if sorted(set(numbers)) != numbers or (numbers and numbers[-1] >= entry.variant.exit_index):
+        yield 'early_exits must name exits below %d, ascending' % entry.variant.exit_index
+    if not all(e.threshold < 1.0 for e in exits):
+        yield 'a threshold of an early exit must lie below 1, leave out what never answers'
+    if sum(e.ratio for e in exits) > 1.0 + 1e-9:
+        yield 'the ratios of early_exits must not exceed 1 together'
+
+
+def _chain(manifest: Manifest, variant_id: str, exits: Sequence[EarlyExit]) -> Iterator[str]:
+    """Each step takes what the one before leaves over, and gives scores first."""
+    segments = {s.key: s for s in manifest.segments.values()}
+    whole = segments.get((variant_id, 'whole', 'none', ''))
+    if whole is None or not whole.outputs:
+        yield 'variant %s answers early but has no whole segment' % variant_id
+        return
+    takes, scores = whole.inputs, whole.outputs[0]
+    for _, role, cut_id in _steps(variant_id, exits):
+        step = segments.get((variant_id, role, 'none', cut_id))
+        cut = manifest.cuts.get(cut_id)
+        if step is None or cut is None or not step.outputs:
+            yield 'variant %s: its %s segment at cut %.80r cannot be run' % (
+                variant_id, role, cut_id)
+            return
+        gives = step.outputs[0]
+        if (gives.dtype, gives.shape) != ('float32', scores.shape) or len(scores.shape) != 2:
+            yield 'segment %s: an early exit gives float32 %r first' % (
+                step.segment_id, scores.shape)
+        leaves = cut.tensors if role == 'exit' else ()
+        if step.inputs != takes or step.outputs[1:] != leaves:
+            yield 'segment %s does not go on from the step before it' % step.segment_id
+        takes = leaves

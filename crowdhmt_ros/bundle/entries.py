@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence, Tuple
 
-from crowdhmt_ros.types import InputSpec, LayerCost, TensorSpec, Variant
+from crowdhmt_ros.types import EarlyExit, InputSpec, LayerCost, TensorSpec, Variant
 
 IMAGE_CLASSIFICATION = 'image_classification'
 """The task whose inputs, classes and whole models are checked to the last extent."""
@@ -100,7 +100,8 @@ class SegmentEntry:
 
     :param segment_id: unique name
     :param file: path of the weightless graph in the bundle
-    :param role: 'whole', 'head', 'tail' or 'piece'
+    :param role: 'whole', 'head', 'tail' or 'piece'; 'exit' for one that gives an early exit's
+        scores and then what goes on from there, 'end' for what is left behind the last of these
     :param variant_id: the variant that it belongs to
     :param fusion_set: name of the passes that were applied
     :param opset: ONNX operator set
@@ -109,7 +110,7 @@ class SegmentEntry:
     :param outputs: fixed-shape outputs
     :param recipes: indices into the manifest's recipes that the graph reads
     :param layers: work per layer, in order
-    :param cut_id: the cut that it begins or ends at, '' for none
+    :param cut_id: the cut that it begins or ends at, '' for none; an 'exit' ends at it
     """
 
     segment_id: str
@@ -186,11 +187,11 @@ class VariantEntry:
 
     :param variant_id: unique name
     :param variant: what it is
-    :param macs: multiply-accumulates of one frame
+    :param macs: multiply-accumulates of one frame, the mean where it may answer early
     :param parameters: number of weights
     :param accuracy: condition -> right answers
-    :param exit_thresholds: per exit before the last, the confidence 0..1 that ends there; empty
-        where the exit is fixed
+    :param early_exits: where it may answer early, in order; empty where the exit is fixed. It
+        then runs step by step, and the accuracy is that of what it answers so
     """
 
     variant_id: str
@@ -198,7 +199,7 @@ class VariantEntry:
     macs: int
     parameters: int
     accuracy: Mapping[str, Accuracy]
-    exit_thresholds: Tuple[float, ...] = ()
+    early_exits: Tuple[EarlyExit, ...] = ()
 
 
 @dataclass(frozen=True)

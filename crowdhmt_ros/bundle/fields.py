@@ -96,10 +96,6 @@ class Fields:
             self.note('%s has %d numbers, expected %d' % (key, len(given), count))
         return (0.0,) * count
 
-    def optional_numbers(self, key: str) -> Tuple[float, ...]:
-        """Return an array of finite numbers, empty where the key is absent or null."""
-        return () if self.value.get(key) is None else self.numbers(key)
-
     def _all(self, key: str, kind: Callable[[object], bool], what: str,
              convert: Callable[..., T]) -> Tuple[T, ...]:
         values = self.array(key)

@@ -33,6 +33,7 @@ from crowdhmt_ros.bundle.entries import (
 from crowdhmt_ros.bundle.fields import Fields, is_number, is_text
 from crowdhmt_ros.errors import BundleError, all_problems
 from crowdhmt_ros.types import (
+    EarlyExit,
     InputSpec,
     LayerCost,
     OperatorChoice,
@@ -40,6 +41,7 @@ from crowdhmt_ros.types import (
     TensorSpec,
     Variant,
 )
+from crowdhmt_ros.types.candidates import STEP_ROLES
 
 FORMAT = 'crowdhmt-bundle'
 FORMAT_VERSION = 1
@@ -221,7 +223,7 @@ def _specs(fields: Fields, key: str) -> Tuple[TensorSpec, ...]:
 def _segment(fields: Fields) -> SegmentEntry:
     return SegmentEntry(
         segment_id=fields.text('segment_id'), file=fields.text('file'),
-        role=fields.text('role', ('whole', 'head', 'tail', 'piece')),
+        role=fields.text('role', ('whole', 'head', 'tail', 'piece', *STEP_ROLES)),
         variant_id=fields.text('variant_id'), fusion_set=fields.text('fusion_set'),
         opset=fields.integer('opset', 1), ir_version=fields.integer('ir_version', 1),
         inputs=_specs(fields, 'inputs'), outputs=_specs(fields, 'outputs'),
@@ -261,7 +263,15 @@ def _variant(fields: Fields) -> VariantEntry:
         macs=fields.integer('macs', 1), parameters=fields.integer('parameters'),
         accuracy={name: Accuracy(f.number('value', 0.0, 1.0), f.integer('count', 1))
                   for name, f in figures.items()},
-        exit_thresholds=fields.optional_numbers('exit_thresholds'))
+        early_exits=tuple(_early(f) for f in fields.optional_objects('early_exits')))
+
+
+def _early(fields: Fields) -> EarlyExit:
+    return EarlyExit(
+        exit_index=fields.integer('exit_index', 0, 1000), cut_id=fields.text('cut_id'),
+        threshold=fields.number('threshold', 0.0, 1.0),
+        temperature=fields.number('temperature', 1e-3, 1e3),
+        ratio=fields.number('ratio', 0.0, 1.0))
 
 
 def _stages(fields: Fields) -> Tuple[Tuple[OperatorChoice, ...], ...]:

@@ -313,4 +313,6 @@ def _segment(bundle: Bundle, folder: Path, segment_id: str) -> Segment:
         segment_id=segment_id, sha256=bundle.file_sha256(entry.file),
         path=str(folder / PurePosixPath(entry.file).name),
         inputs=entry.inputs, outputs=entry.outputs,
-        weight_bytes=sum(recipes[i].size_bytes for i in set(entry.recipes)))
+        weight_bytes=sum(recipes[i].size_bytes for i in set(entry.recipes)),
+        early_exit=next((e for e in bundle.early_exits(entry.variant_id)
+                         if entry.role == 'exit' and e.cut_id == entry.cut_id), None))

@@ -24,6 +24,7 @@ from crowdhmt_ros.bundle.manifest import WEIGHTS_NAME, listed, load_manifest
 from crowdhmt_ros.errors import BundleError
 from crowdhmt_ros.types import (
     Candidate,
+    EarlyExit,
     EngineOptions,
     InputSpec,
     LayerCost,
@@ -147,7 +148,9 @@ class Bundle:
 
         :param threads: intra-operator thread counts to offer
         :param memory_modes: of 'fast' and 'lean'
-        :returns: candidates with the head alone, in the order of the front, then of the cuts
+        :returns: candidates with the head alone, in the order of the front, then of the cuts. One
+            that gives outputs of the whole beside what crosses is left out: with a peer's
+            answer alone the whole's would not be complete
         """
         return tuple(
             Candidate(s.variant_id, self.variant(s.variant_id).variant,
@@ -155,6 +158,7 @@ class Bundle:
                       EngineOptions(threads=t, fusion_set=s.fusion_set, memory_mode=mode))
             for variant_id in self.manifest.front for s in self.manifest.segments.values()
             if s.role == 'head' and s.variant_id == variant_id
+            and s.outputs == self.manifest.cuts[s.cut_id].tensors
             for mode in memory_modes for t in threads)
 
     def candidates(self, threads: Sequence[int] = (1, 2),
@@ -171,9 +175,17 @@ class Bundle:
                      for mode in memory_modes for t in threads)
 
     def _candidate(self, variant_id: str, options: EngineOptions) -> Candidate:
-        segment_id = self.segment_for(variant_id, fusion_set=options.fusion_set)
-        return Candidate(variant_id, self.variant(variant_id).variant,
-                         Placement((SegmentPlacement('whole', segment_id),)), options)
+        entry = self.variant(variant_id)
+        exits = entry.early_exits
+        steps = [('exit', e.cut_id) for e in exits] + [('end', e.cut_id) for e in exits[-1:]]
+        return Candidate(variant_id, entry.variant, Placement(tuple(
+            SegmentPlacement(role, self.segment_for(
+                variant_id, role, fusion_set=options.fusion_set, cut_id=cut_id))
+            for role, cut_id in steps or [('whole', '')])), options)
+
+    def early_exits(self, variant_id: str) -> Tuple[EarlyExit, ...]:
+        """Return where a variant may answer early, empty where its exit is fixed."""
+        return self.variant(variant_id).early_exits
 
 
 def open_bundle(path_or_name: Union[str, Path]) -> Bundle:

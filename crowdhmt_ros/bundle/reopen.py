@@ -25,11 +25,10 @@ def description_of(bundle: Bundle) -> Description:
     manifest = bundle.manifest
     accuracy = {v: {c: (a.value, a.count) for c, a in entry.accuracy.items()}
                 for v, entry in manifest.variants.items()}
-    thresholds = {v: entry.exit_thresholds for v, entry in manifest.variants.items()
-                  if entry.exit_thresholds}
+    early = {v: entry.early_exits for v, entry in manifest.variants.items() if entry.early_exits}
     return Description(manifest.name, manifest.task, manifest.classes, manifest.input,
                        manifest.luminance_bands, accuracy, manifest.provenance,
-                       manifest.crossings, thresholds)
+                       manifest.crossings, early)
 
 
 def family_of(bundle: Bundle) -> Family:
@@ -67,8 +66,11 @@ def _graph(bundle: Bundle, variant_id: str, tensors: Dict[str, NDArray[np.generi
         if s.variant_id == variant_id and s.role == 'head'}
     pieces = any(s.variant_id == variant_id and s.role == 'piece'
                  for s in bundle.manifest.segments.values())
+    exits = {e.exit_index: bundle.segment(bundle.segment_for(
+        variant_id, 'exit', cut_id=e.cut_id)).outputs[0].name
+        for e in bundle.early_exits(variant_id)}
     return FamilyGraph(variant_id, bundle.variant(variant_id).variant, model, recipes, cuts,
-                       pieces)
+                       pieces, exits)
 
 
 def _recipe(bundle: Bundle, segment: SegmentEntry, tensor: onnx.TensorProto) -> Recipe:

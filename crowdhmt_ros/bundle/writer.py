@@ -25,7 +25,9 @@ from crowdhmt_ros.bundle.writer_graphs import (
     Files,
     Graphs,
     Initialisers,
+    Part,
     aligned,
+    exit_cut,
     parts,
     sha256_of,
 )
@@ -33,7 +35,8 @@ from crowdhmt_ros.errors import BundleError, ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import Family, FamilyGraph, realise
 from crowdhmt_ros.graph.split import TOLERANCE
-from crowdhmt_ros.types import InputSpec, LayerCost, variant_to_json
+from crowdhmt_ros.types import EarlyExit, InputSpec, variant_to_json
+from crowdhmt_ros.types.candidates import STEP_ROLES
 
 FORMAT_VERSION = 1
 
@@ -54,7 +57,8 @@ class Description:
     :param accuracy: variant_id -> condition -> (value, count)
     :param provenance: how to make the bundle again
     :param crossings: what was measured of the ways to a peer
-    :param exit_thresholds: variant_id -> confidence per exit before the last that ends there
+    :param early_exits: variant_id -> where and when it answers early; its graph gives these exits,
+        and the cuts are named `writer_graphs.exit_cut`
     """
 
     name: str
@@ -65,7 +69,7 @@ class Description:
     accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     crossings: Tuple[CrossingFigure, ...] = ()
-    exit_thresholds: Mapping[str, Tuple[float, ...]] = field(default_factory=dict)
+    early_exits: Mapping[str, Tuple[EarlyExit, ...]] = field(default_factory=dict)
 
 
 def _used_tensors(family: Family) -> List[str]:
@@ -103,16 +107,34 @@ def _check_values(graph: FamilyGraph, family: Family) -> None:
                               % (tensor.name, graph.variant_id))
 
 
-def _variant(graph: FamilyGraph, costs: Sequence[LayerCost], description: Description
-             ) -> Dict[str, Any]:
+def _check_exits(graph: FamilyGraph, early: Sequence[EarlyExit]) -> None:
+    told = [(e.exit_index, e.cut_id) for e in early]
+    if told != [(n, exit_cut(graph.variant_id, n)) for n in graph.exits]:
+        raise ExportError('%s gives the early exits %s, but it is told when to stop at %s' % (
+            graph.variant_id, ', '.join(map(str, graph.exits)) or 'none',
+            ', '.join('%d (%s)' % pair for pair in told) or 'none'))
+
+
+def _mean_macs(made: Sequence[Part], early: Sequence[EarlyExit]) -> int:
+    """Return the multiply-accumulates of one frame, the mean where it may answer early."""
+    works = [sum(c.macs for c in layer_costs(p.model)) for p in made
+             if p.role in (STEP_ROLES if early else ('whole',))]
+    reached, total = 1.0, 0.0
+    for work, ratio in zip(works, [*(e.ratio for e in early), 0.0]):
+        total += reached * work
+        reached -= ratio
+    return max(1, round(total))
+
+
+def _variant(graph: FamilyGraph, macs: int, description: Description) -> Dict[str, Any]:
     accuracy = description.accuracy.get(graph.variant_id, {})
-    thresholds = description.exit_thresholds.get(graph.variant_id, ())
+    early = description.early_exits.get(graph.variant_id, ())
     parameters = sum(int(np.prod(r.shape)) for r in graph.recipes.values())
     entry = {'variant_id': graph.variant_id, **variant_to_json(graph.variant),
-             'macs': sum(c.macs for c in costs), 'parameters': parameters,
+             'macs': macs, 'parameters': parameters,
              'accuracy': {k: {'value': round(v, 6), 'count': n}
                           for k, (v, n) in accuracy.items()}}
-    return {**entry, 'exit_thresholds': list(thresholds)} if thresholds else entry
+    return {**entry, 'early_exits': [asdict(e) for e in early]} if early else entry
 
 
 def _crossing(figure: CrossingFigure) -> Dict[str, Any]:
@@ -134,9 +156,12 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
     graphs, variants = Graphs(initialisers, files), []
     for graph in family.graphs:
         _check_values(graph, family)
-        for part in parts(graph, tolerance):
+        early = description.early_exits.get(graph.variant_id, ())
+        _check_exits(graph, early)
+        made = tuple(parts(graph, tolerance))
+        for part in made:
             graphs.add(graph, part)
-        variants.append(_variant(graph, layer_costs(graph.model), description))
+        variants.append(_variant(graph, _mean_macs(made, early), description))
     return {
         'format': 'crowdhmt-bundle', 'format_version': FORMAT_VERSION,
         'name': description.name, 'task': description.task,

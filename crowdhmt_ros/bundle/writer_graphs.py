@@ -23,7 +23,7 @@ from crowdhmt_ros.bundle.manifest import CROSSING_TYPES
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import FamilyGraph, Recipe, realise
-from crowdhmt_ros.graph.split import TOLERANCE, Reference, pieces, split
+from crowdhmt_ros.graph.split import TOLERANCE, Reference, pieces, split, steps
 from crowdhmt_ros.types import LayerCost
 
 ALIGNMENT_BYTES = 64
@@ -162,10 +162,15 @@ def parts(graph: FamilyGraph, tolerance: float = TOLERANCE) -> Iterator[Part]:
     """
     Yield the whole of a variant, then head and tail of each cut, then the pieces between cuts.
 
+    Of one with early exits, the whole and then its steps.
+
     :param tolerance: by which what they compute together may differ from the whole
     :raises ExportError: it differs by more, or a cut does not part the graph
     """
     yield Part(graph.variant_id + '-whole', 'whole', graph.model)
+    if graph.exits:
+        yield from _step_parts(graph, tolerance)
+        return
     if not graph.cuts:
         return
     reference = Reference(graph.model)
@@ -179,6 +184,24 @@ def parts(graph: FamilyGraph, tolerance: float = TOLERANCE) -> Iterator[Part]:
         reference.check(chain, tolerance)
         for cut_id, piece in zip(graph.cuts, chain[1:-1]):
             yield Part(cut_id + '-piece', 'piece', piece, cut_id)
+
+
+def exit_cut(variant_id: str, exit_index: int) -> str:
+    """Name what goes on from an early exit."""
+    return '%s-exit%d' % (variant_id, exit_index)
+
+
+def _step_parts(graph: FamilyGraph, tolerance: float) -> Iterator[Part]:
+    if graph.cuts:
+        raise ExportError('%s answers early, so it cannot be cut for peers as well'
+                          % graph.variant_id)
+    chain = steps(graph.model, tuple(graph.exits.values()))
+    Reference(graph.model).check([model for _, model in chain], tolerance)
+    cut_id = ''
+    for number, (_, model) in zip(graph.exits, chain):
+        cut_id = exit_cut(graph.variant_id, number)
+        yield Part(cut_id, 'exit', model, cut_id)
+    yield Part(graph.variant_id + '-end', 'end', chain[-1][1], cut_id)
 
 
 def _segment(part: Part, variant_id: str, path: str, indices: Sequence[int]) -> Dict[str, Any]:
@@ -212,5 +235,8 @@ class Graphs:
         if part.role == 'head':
             crossing = part.model.graph.output[:len(graph.cuts[part.cut_id])]
             self.cuts.append({'cut_id': part.cut_id, 'tensors': _specs(crossing)})
+        if part.role == 'exit':
+            self.cuts.append({'cut_id': part.cut_id,
+                              'tensors': _specs(part.model.graph.output[1:])})
 
 

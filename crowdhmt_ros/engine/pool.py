@@ -15,9 +15,11 @@ import contextlib
 import itertools
 import logging
 import threading
+import weakref
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.engine.backend import Backend, Executable, make_buffers
+from crowdhmt_ros.engine.cascade import Cascade
 from crowdhmt_ros.engine.turns import OwnExecutable, Turns
 from crowdhmt_ros.errors import BackendError, CrowdHMTError
 from crowdhmt_ros.types import (
@@ -83,6 +85,9 @@ class Pool:
         self._predicted: Dict[Key, Reading] = {}
         self._resident: Dict[Key, _Resident] = {}
         self._candidates: Dict[str, Tuple[Key, ...]] = {}
+        # Weak: what is evicted goes, as soon as no frame runs on it.
+        self._cascades: weakref.WeakValueDictionary[Tuple[Key, ...], Cascade] = (
+            weakref.WeakValueDictionary())
         self._turns = itertools.count(1)
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
@@ -91,9 +96,17 @@ class Pool:
         self._closed = False
 
     def get(self, candidate: Candidate) -> Optional[Executable]:
-        """Return the executable of a candidate with one part here, None unless resident."""
+        """
+        Return what answers with a candidate that is complete here, None unless resident.
+
+        That is the executable of its one part, or all steps of one that may answer early.
+        """
         found = self.get_all(candidate)
-        return found[0] if found is not None and len(found) == 1 else None
+        if found is None:
+            return None
+        if candidate.placement.is_early:
+            return self._cascade(candidate)
+        return found[0] if len(found) == 1 else None
 
     def get_all(self, candidate: Candidate) -> Optional[Tuple[Executable, ...]]:
         """
@@ -112,11 +125,18 @@ class Pool:
 
     def prepare(self, candidate: Candidate) -> Executable:
         """
-        Return the executable of a candidate with one part here, compiled and warmed up.
+        Return what answers with a candidate that is complete here, compiled and warmed up.
 
         :raises BackendError: when it cannot be made; what is resident stays as it was
         """
         keys = self._keys(candidate)
+        if candidate.placement.is_early:
+            self.prepare_all(candidate)
+            found = self._cascade(candidate)
+            if found is None:
+                raise BackendError('candidate %s was let go while it was prepared'
+                                   % candidate.candidate_id)
+            return found
         if len(keys) != 1:
             raise BackendError('candidate %s has %d segments on this robot, one is answered with'
                                % (candidate.candidate_id, len(keys)))
@@ -138,6 +158,24 @@ class Pool:
                     resident.used = next(self._turns)
                     self._resident[key] = resident  # a guest may have let go in between
         return tuple(resident.executable for resident in found)
+
+    def _cascade(self, candidate: Candidate) -> Optional[Cascade]:
+        """
+        Return the steps of a resident candidate as one executable, the same while it is in use.
+
+        :raises BackendError: they do not go on from each other
+        """
+        keys = self._keys(candidate)
+        residents = [self._resident.get(key) for key in keys]
+        steps = [(r.guest, self._segments[key[0]].early_exit)
+                 for key, r in zip(keys, residents) if r is not None]
+        if len(steps) != len(keys):
+            return None
+        known = self._cascades.get(keys)
+        if known is None or any(a is not b for a, (b, _) in zip(known.executables, steps)):
+            own = None if self._guest_turns is None else self._guest_turns.own()
+            known = self._cascades[keys] = Cascade(steps, candidate.variant.exit_index, turn=own)
+        return known
 
     def hold(self, segment_id: str, options: EngineOptions) -> Executable:
         """
@@ -227,7 +265,8 @@ class Pool:
                     self._drop(key)
                     gone.append(key)
             known = list(self._candidates.items())
-        return tuple(name for key in gone for name, keys in known if key in keys)
+        return tuple(dict.fromkeys(
+            name for key in gone for name, keys in known if key in keys))
 
     def predict(self, candidate: Candidate, memory_bytes: Reading) -> None:
         """Take what a plan predicts for a candidate, for where no table tells."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Protocol, Set
+from typing import Callable, Mapping, Optional, Protocol, Sequence, Set
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.pool import Pool
@@ -132,6 +132,7 @@ class HelpedPlans:
                                % (candidate.candidate_id, placed.segment_id))
         fallback = self._pool.prepare(terms.fallback)
         heads = self._pool.prepare_all(candidate)
+        _check_crossing(candidate, heads, segment)
         remote = peers.remote_part(placed.device, segment, placed.codec)
         try:
             hedge = Hedge(remote, heads[0] if heads else None, fallback, terms.budget_s)
@@ -139,3 +140,12 @@ class HelpedPlans:
             remote.release()
             raise
         return Ready(candidate, terms, hedge, fallback)
+
+
+def _check_crossing(candidate: Candidate, heads: Sequence[Executable], segment: Segment) -> None:
+    """Refuse a head that gives anything beside what the peer takes: it would never be told."""
+    gives = [(o.dtype, o.shape) for o in heads[-1].outputs] if heads else []
+    takes = [(i.dtype, i.shape) for i in segment.inputs]
+    if heads and gives != takes:
+        raise OffloadError('%s: what runs here gives %r and the peer takes %r, so it is not for '
+                           'sharing' % (candidate.candidate_id, gives, takes))

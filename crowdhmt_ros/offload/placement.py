@@ -290,10 +290,14 @@ def _away(option: RemoteOption, peer: PeerStatus) -> Away:
 
 def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_of: AccuracyOf
            ) -> List[_Home]:
-    """Return the ways to run here, best fallback first."""
+    """
+    Return the ways to run here, best fallback first.
+
+    One that may answer early is none: what a fallback takes has to be known before it runs.
+    """
     known = {e.candidate.candidate_id: e for e in home}
     found = []
-    for entry in front:
+    for entry in (e for e in front if not e.exits):
         now = known.get(entry.candidate.candidate_id)
         found.append(_Home(
             entry, now.accuracy.mean if now else accuracy_of(entry.accuracy),
@@ -306,6 +310,8 @@ def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_o
 def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[float],
               deadline_s: float, in_force: bool) -> Optional[_Home]:
     """Return who answers when the peer does not; None when nobody leaves the peer its time."""
+    if not homes:
+        return None
     head = way.facts.memory_bytes
     fitting = [h for h in homes
                if memory_budget_bytes is None or head + h.memory_bytes <= memory_budget_bytes]

@@ -32,8 +32,8 @@ from crowdhmt_ros.profiling.seams import (
     Backend,
     CandidateSource,
     Executable,
+    local_segments,
     offered_heads,
-    only_segment,
 )
 from crowdhmt_ros.profiling.tables import (
     Row,
@@ -167,9 +167,14 @@ class Work:
         return self.candidate.placement.segments[0].role == 'head'
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is not all of a candidate."""
+        return self.is_head or self.candidate.placement.is_early
+
+    @property
     def name(self) -> str:
         """For messages."""
-        if not self.is_head:
+        if not self.is_part:
             return self.candidate.candidate_id
         return f'{self.segment.segment_id}/{self.options.threads}t/{self.options.memory_mode}'
 
@@ -177,8 +182,9 @@ class Work:
 def _work(candidates: Sequence[Candidate], segments: Mapping[str, Segment]) -> Dict[str, Work]:
     found: Dict[str, Work] = {}
     for candidate in candidates:
-        segment = segments[only_segment(candidate)]
-        found.setdefault(row_key(segment.sha256, candidate.engine), Work(candidate, segment))
+        for name in local_segments(candidate):
+            segment = segments[name]
+            found.setdefault(row_key(segment.sha256, candidate.engine), Work(candidate, segment))
     return found
 
 

@@ -19,6 +19,10 @@ advertised rate promises. Another machine says nothing about this one, so it nei
 common ratio nor moves with it. A candidate that a peer helps has a ratio too; it is about the
 part that stays here.
 
+A candidate that may answer early has two: one for the machine, taken of frames as if all were of
+mean depth, and under 'depth:CANDIDATE_ID' one for how deep frames go, which is no other
+candidate's concern.
+
 Preprocessing has no ratio. It depends on the frames of this camera and not on the candidate, so
 its time itself is smoothed (`absorb_preprocess`).
 """
@@ -28,6 +32,7 @@ import math
 from dataclasses import replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+from crowdhmt_ros.profiling.exits import depth_of, per_frame
 from crowdhmt_ros.profiling.latency import spread, summarise
 from crowdhmt_ros.types import Away, CostCorrection, Feedback, FrontEntry
 
@@ -58,6 +63,18 @@ DEGRADED_FADE = 0.9
 """What remains of the share of degraded answers after a second without a frame for peers."""
 
 
+DEPTH = 'depth:'
+DEPTH_GAIN = 0.05
+"""As `SLOWEST_GAIN`, for how deep frames go: single frames differ by more than the mean moves."""
+APART = (PEER, DEPTH)
+"""What such corrections say does not hold for candidates as a whole."""
+
+
+def depth_id(candidate_id: str) -> str:
+    """Return the name of the correction for how deep a candidate's frames go."""
+    return DEPTH + candidate_id
+
+
 def peer_id(robot_id: str) -> str:
     """Return the name of a peer's correction."""
     return PEER + robot_id
@@ -73,12 +90,12 @@ def common_ratio(corrections: Sequence[CostCorrection]) -> Optional[float]:
     """
     Return the slowdown that all candidates share: the median ratio, weighted by frames.
 
-    Those of peers do not count.
+    Those of peers and of depths do not count.
 
     :param corrections: what is known; unused ones weigh less with time
     :returns: None while nothing was measured
     """
-    ordered = sorted((c for c in corrections if not c.candidate_id.startswith(PEER)),
+    ordered = sorted((c for c in corrections if not c.candidate_id.startswith(APART)),
                      key=lambda c: (c.latency_ratio, c.candidate_id))
     half, seen = sum(c.samples for c in ordered) / 2.0, 0
     for correction in ordered:
@@ -114,11 +131,14 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
         entry = named.get(feedback.candidate_id)
         if entry is not None and entry.away is not None:
             measured += _learn_peer(known, feedback, entry.away)
+        if entry is not None and entry.exits:
+            measured += _learn_depth(known, feedback, entry)
         before = known.get(feedback.candidate_id)
         began_s = feedback.stamp_s - feedback.window_s
         fresh = before is None or (feedback.candidate_id == current_id
                                    and began_s <= current_since_s + FRESH_S)
-        times = _usable_times(feedback, skip=WARM_UP_FRAMES if fresh else 0)
+        times = [] if entry is None else _usable_times(
+            per_frame(entry, feedback), feedback.degraded, skip=WARM_UP_FRAMES if fresh else 0)
         if feedback.candidate_id not in table or not times:
             continue
         after = _learn(feedback.candidate_id, before, common_ratio(tuple(known.values())),
@@ -130,10 +150,25 @@ def absorb(corrections: Sequence[CostCorrection], feedbacks: Sequence[Feedback],
     return _age(known, measured) if measured else _ordered(known)
 
 
-def _usable_times(feedback: Feedback, *, skip: int) -> List[float]:
+def _usable_times(infer_s: Sequence[float], degraded: int, *, skip: int) -> List[float]:
     """Return the times of the engine; the longest are left out where a fallback ran as well."""
-    times = [t for t in feedback.infer_s[skip:] if math.isfinite(t) and t > 0.0]
-    return sorted(times)[:-feedback.degraded] if feedback.degraded else times
+    times = [t for t in infer_s[skip:] if math.isfinite(t) and t > 0.0]
+    return sorted(times)[:-degraded] if degraded else times
+
+
+def _learn_depth(known: Dict[str, CostCorrection], feedback: Feedback, entry: FrontEntry
+                 ) -> List[str]:
+    """Let one window teach how deep frames go; returns the id of the correction."""
+    depths = depth_of(entry, feedback)
+    if not depths:
+        return []
+    name = depth_id(entry.candidate.candidate_id)
+    before = known.get(name, CostCorrection(name, 1.0, 1.0, 0))
+    gain = DEPTH_GAIN * min(1.0, len(depths) / FULL_WINDOW)
+    ratio = before.latency_ratio + gain * (sum(depths) / len(depths) - before.latency_ratio)
+    known[name] = CostCorrection(name, _clamp(ratio), 1.0,
+                                 min(MOST_SAMPLES, before.samples + len(depths)))
+    return [name]
 
 
 def _learn_peer(known: Dict[str, CostCorrection], feedback: Feedback, away: Away) -> List[str]:
@@ -225,7 +260,7 @@ def _learn(candidate_id: str, before: Optional[CostCorrection], common: Optional
 
 def _scale_others(known: Mapping[str, CostCorrection], cause: CostCorrection,
                   change: float) -> Dict[str, CostCorrection]:
-    return {name: c if name == cause.candidate_id or name.startswith(PEER) else CostCorrection(
+    return {name: c if name == cause.candidate_id or name.startswith(APART) else CostCorrection(
         name, _clamp(c.latency_ratio * change), c.spread_ratio, c.samples)
         for name, c in known.items()}
 
@@ -239,6 +274,8 @@ def _age(known: Mapping[str, CostCorrection], measured: Sequence[str]
             kept[name] = c
         elif name.startswith(PEER):
             kept[name] = _faded(c, PEER_FADE, 1.0, AWAY_SPREAD)
+        elif name.startswith(DEPTH):
+            kept[name] = _faded(c, FADE, 1.0, 1.0)
         else:
             kept[name] = c if common is None else _faded(c, FADE, common, c.spread_ratio)
     return _ordered({name: c for name, c in kept.items() if c.samples > 0})

@@ -9,6 +9,8 @@ What each candidate is expected to do now (P III-D1).
     memory     table
     energy     formula (1) under the cache-hit ratio of the moment, plus awake cores x time
 
+A candidate that may answer early takes head + (1 - share answered there) x tail, by the shares
+of the bundle x what was learned of how deep frames go; its 95th percentile is that of deep frames.
 Preprocessing is a time, not a ratio: it depends on the camera's frames, not on the candidate.
 Where a peer takes part:
 
@@ -29,11 +31,13 @@ from crowdhmt_ros.profiling.corrections import (
     absorb_degraded,
     absorb_preprocess,
     common_ratio,
+    depth_id,
     peer_id,
     peer_ratios,
 )
 from crowdhmt_ros.profiling.energy import awake_energy_j, radio_energy_j, work_energy_j
-from crowdhmt_ros.profiling.latency import slowdown, spread
+from crowdhmt_ros.profiling.exits import depth_spread, machine_spread
+from crowdhmt_ros.profiling.latency import slowdown
 from crowdhmt_ros.types import (
     ESTIMATED,
     MEASURED,
@@ -72,7 +76,8 @@ class CostModel:
             else self._preprocess_s
         infer_s, spread_ratio, source = self._inference(entry)
         # One spread for both parts: what holds up the engine holds up what runs before it.
-        mean_s, p95_s = preprocess_s + infer_s, (preprocess_s + infer_s) * spread_ratio
+        deep_s = infer_s * max(1.0, depth_spread(entry) / self._depth(entry))
+        mean_s, p95_s = preprocess_s + infer_s, (preprocess_s + deep_s) * spread_ratio
         if entry.away is not None:
             away_s, away_spread = self._away(entry.away)
             mean_s, p95_s = mean_s + away_s, p95_s + away_s * away_spread
@@ -99,10 +104,18 @@ class CostModel:
     def _inference(self, entry: FrontEntry) -> Tuple[float, float, str]:
         """Return the seconds of the engine, 95th percentile over centre, and their source."""
         table = entry.latency_s
+        mean_s = table.mean * self._depth(entry)
         correction = self._corrections.get(entry.candidate.candidate_id)
         if correction is None:
-            return (table.mean * self._shared_ratio, spread(table.mean, table.p95), ESTIMATED)
-        return table.mean * correction.latency_ratio, correction.spread_ratio, MEASURED
+            return mean_s * self._shared_ratio, machine_spread(entry), ESTIMATED
+        return mean_s * correction.latency_ratio, correction.spread_ratio, MEASURED
+
+    def _depth(self, entry: FrontEntry) -> float:
+        """Return how deep frames go lately, over what the bundle promises; 1 without exits."""
+        if not entry.exits:
+            return 1.0
+        correction = self._corrections.get(depth_id(entry.candidate.candidate_id))
+        return correction.latency_ratio if correction else 1.0
 
     def _energy(self, entry: FrontEntry, infer_s: float, preprocess_s: float) -> Estimate:
         if entry.coefficients is None:

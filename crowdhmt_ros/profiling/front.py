@@ -21,7 +21,8 @@ from crowdhmt_ros.profiling.energy import (
     work_energy_j,
     working_set_bytes,
 )
-from crowdhmt_ros.profiling.seams import CandidateSource, offered_heads, only_segment
+from crowdhmt_ros.profiling.exits import exit_costs, mean_latency, reached_ratios
+from crowdhmt_ros.profiling.seams import CandidateSource, local_segments, offered_heads
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key
 from crowdhmt_ros.types import (
     ESTIMATED,
@@ -29,6 +30,7 @@ from crowdhmt_ros.types import (
     EnergyCoefficients,
     EngineOptions,
     Estimate,
+    ExitCost,
     FrontEntry,
     LayerCost,
     Segment,
@@ -53,24 +55,37 @@ def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoe
     """
     entries = []
     for candidate in bundle.candidates(threads, memory_modes):
-        key = row_key(segments[only_segment(candidate)].sha256, candidate.engine)
-        if key not in tables.rows:
+        names = local_segments(candidate)
+        keys = [row_key(segments[n].sha256, candidate.engine) for n in names]
+        if not set(keys) <= set(tables.rows):
             raise CalibrationError(f'the tables have no row for {candidate.candidate_id}: '
                                    'delete them and they are measured anew')
-        entries.append(_entry(bundle, candidate, tables.rows[key], tables.preprocess_s,
-                              coefficients, cache_bytes))
+        exits = exit_costs(candidate, [segments[n] for n in names],
+                           [tables.rows[k].infer_s for k in keys])
+        entries.append(_entry(bundle, candidate, [tables.rows[k] for k in keys], exits,
+                              tables.preprocess_s, coefficients, cache_bytes))
     return worth_choosing(entries)
 
 
-def _entry(bundle: CandidateSource, candidate: Candidate, row: Row, preprocess_s: Estimate,
-           coefficients: EnergyCoefficients, cache_bytes: Optional[float]) -> FrontEntry:
-    layers = bundle.layer_costs(only_segment(candidate))
-    words, macs = sum(layer.words for layer in layers), bundle.macs(candidate.variant_id)
+def _entry(bundle: CandidateSource, candidate: Candidate, rows: Sequence[Row],
+           exits: Tuple[ExitCost, ...], preprocess_s: Estimate, coefficients: EnergyCoefficients,
+           cache_bytes: Optional[float]) -> FrontEntry:
+    steps = [bundle.layer_costs(name) for name in local_segments(candidate)]
+    layers = [layer for step in steps for layer in step]
+    macs = bundle.macs(candidate.variant_id)
+    words = round(sum(reached * sum(layer.words for layer in step)
+                      for reached, step in zip(reached_ratios(exits), steps)))
+    timed = rows[0].infer_s
+    latency_s = mean_latency(exits, timed.source) if exits else timed
+    memory = sum(row.memory_bytes.mean for row in rows)
+    sources = {row.memory_bytes.source for row in rows}
+    memory_bytes = rows[0].memory_bytes if len(rows) == 1 else Estimate(
+        memory, memory, ESTIMATED if ESTIMATED in sources else rows[0].memory_bytes.source)
     hits = modelled_cache_hit_ratio(working_set_bytes(layers), cache_bytes)
     joules = work_energy_j(macs, words, coefficients, cache_hit_ratio=hits)
-    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), row.infer_s,
-                      row.memory_bytes, Estimate(joules, joules, ESTIMATED), macs, words,
-                      coefficients, preprocess_s.mean)
+    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), latency_s,
+                      memory_bytes, Estimate(joules, joules, ESTIMATED), macs, words,
+                      coefficients, preprocess_s.mean, exits=exits)
 
 
 LATENCY_NOISE = 1.03
@@ -139,6 +154,7 @@ def front_sha256(front: Sequence[FrontEntry]) -> str:
             'words': entry.words,
             'preprocess_s': entry.preprocess_s,
             'coefficients': asdict(entry.coefficients) if entry.coefficients else None,
+            **({'exits': [asdict(e) for e in entry.exits]} if entry.exits else {}),
         })
     text = json.dumps(items, sort_keys=True, separators=(',', ':'))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -164,9 +180,10 @@ def counted_tables(bundle: CandidateSource, segments: Mapping[str, Segment], *,
     rows: Dict[str, Row] = {}
     for candidate in (*bundle.candidates(threads, memory_modes),
                       *offered_heads(bundle, segments, memory_modes)):
-        options, name = candidate.engine, only_segment(candidate)
-        rows[row_key(segments[name].sha256, options)] = _counted(
-            bundle.layer_costs(name), options)
+        options = candidate.engine
+        for name in local_segments(candidate):
+            rows[row_key(segments[name].sha256, options)] = _counted(
+                bundle.layer_costs(name), options)
     return Tables('counted', bundle.sha256, Estimate(0.0, 0.0, ESTIMATED), rows)
 
 

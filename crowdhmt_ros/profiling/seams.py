@@ -61,6 +61,13 @@ class CandidateSource(Protocol):
         """Return the work of one segment layer by layer."""
 
 
+def local_segments(candidate: Candidate) -> Tuple[str, ...]:
+    """Return the segments of a candidate that runs on this robot alone: one, or its steps."""
+    if candidate.placement.is_early:
+        return tuple(s.segment_id for s in candidate.placement.segments)
+    return (only_segment(candidate),)
+
+
 def only_segment(candidate: Candidate) -> str:
     """Return the one segment of a candidate that runs on this robot alone, whole or head."""
     segments = candidate.placement.segments

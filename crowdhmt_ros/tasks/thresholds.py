@@ -347,4 +347,4 @@ def _between(high: float, low: float) -> float:
     """Return a threshold that `high` reaches and `low`, where it is less, does not."""
     middle = (high + low) / 2.0
     threshold = middle if low < middle <= high else high
-    return min(threshold, math.nextafter(NEVER, 0.0))
+    return min(threshold, float(np.nextafter(NEVER, 0.0)))

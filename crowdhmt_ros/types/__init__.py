@@ -18,6 +18,7 @@ from crowdhmt_ros.types.candidates import (
     CostEstimate,
     EnergyCoefficients,
     EngineOptions,
+    ExitCost,
     FrontEntry,
     Placement,
     RemoteOption,
@@ -30,6 +31,7 @@ from crowdhmt_ros.types.fleet import (
     PeerStatus,
 )
 from crowdhmt_ros.types.models import (
+    EarlyExit,
     InputSpec,
     LayerCost,
     OperatorChoice,
@@ -74,9 +76,11 @@ __all__ = [
     'CostEstimate',
     'Crossing',
     'ESTIMATED',
+    'EarlyExit',
     'EnergyCoefficients',
     'EngineOptions',
     'Estimate',
+    'ExitCost',
     'Feedback',
     'FrameTruth',
     'FrontEntry',

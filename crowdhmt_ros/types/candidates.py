@@ -13,6 +13,8 @@ from crowdhmt_ros.types.resources import Estimate
 
 HERE = 'local'
 """Device name of the robot itself in a placement."""
+STEP_ROLES = ('exit', 'end')
+"""Of segments that run here one behind the other, as far as needed: early exits, and the end."""
 
 
 @dataclass(frozen=True, order=True)
@@ -20,7 +22,7 @@ class SegmentPlacement:
     """
     Where one segment runs and how its input gets there.
 
-    :param role: 'whole', 'head', 'tail' or 'piece'
+    :param role: 'whole', 'head', 'tail' or 'piece'; or of `STEP_ROLES`
     :param segment_id: name of the segment in the bundle
     :param device: `HERE` or a peer's robot_id
     :param codec: how the crossing into this segment is packed, 'none' without a crossing
@@ -41,7 +43,15 @@ class Placement:
     @property
     def label(self) -> str:
         """Short name: 'local', or the devices in order joined by '>'."""
+        if self.is_early:
+            return HERE
         return '>'.join(s.device for s in self.segments)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether its variant runs here step by step and may answer early."""
+        return bool(self.segments) and all(
+            s.role in STEP_ROLES and s.device == HERE for s in self.segments)
 
     @property
     def peers(self) -> Tuple[str, ...]:
@@ -50,7 +60,13 @@ class Placement:
 
     @property
     def name(self) -> str:
-        """Unique name: 'local' for one uncut segment here, else each segment, device, codec."""
+        """
+        Unique name: 'local' for one uncut segment here, else each segment, device, codec.
+
+        A variant that may answer early runs in one way only, so that is 'local', too.
+        """
+        if self.is_early:
+            return HERE
         if len(self.segments) == 1 and self.segments[0].codec == 'none':
             return self.segments[0].device
         return '>'.join('%s@%s:%s' % (s.segment_id, s.device, s.codec) for s in self.segments)
@@ -123,6 +139,23 @@ class EnergyCoefficients:
 
 
 @dataclass(frozen=True)
+class ExitCost:
+    """
+    What one exit of a candidate that may answer early takes.
+
+    :param exit_index: number of the exit
+    :param ratio: share of all answers that are given there
+    :param latency_s: from the input to the answer there, on the idle device
+    :param p95_s: its 95th percentile
+    """
+
+    exit_index: int
+    ratio: float
+    latency_s: float
+    p95_s: float
+
+
+@dataclass(frozen=True)
 class FrontEntry:
     """
     A candidate with what is known of it before the present moment is looked at.
@@ -142,6 +175,8 @@ class FrontEntry:
     :param fallback_id: candidate that answers when the peer does not, '' where nobody else is
         involved
     :param fallback_accuracy: as `accuracy`, of the fallback
+    :param exits: of a candidate that may answer early, in the order in which it tries, the end
+        last; the figures above are then means over its answers, memory apart
     """
 
     candidate: Candidate
@@ -156,6 +191,7 @@ class FrontEntry:
     away: Optional[Away] = None
     fallback_id: str = ''
     fallback_accuracy: Mapping[str, float] = field(default_factory=dict)
+    exits: Tuple[ExitCost, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple, Union
+from typing import Optional, Tuple, Union
 
 ParameterValue = Union[int, float, str]
 OperatorKey = Tuple[str, Tuple[Tuple[str, int, float, str], ...]]
@@ -106,6 +106,25 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class EarlyExit:
+    """
+    Where a variant may answer early, and when it does (P III-A1).
+
+    :param exit_index: number of the exit
+    :param cut_id: what goes on from there, a cut of the bundle
+    :param threshold: least highest probability that answers, from 0 to below 1
+    :param temperature: what the exit's scores are divided by before softmax
+    :param ratio: share of all answers that are given here, on data held back
+    """
+
+    exit_index: int
+    cut_id: str
+    threshold: float
+    temperature: float = 1.0
+    ratio: float = 0.0
+
+
+@dataclass(frozen=True)
 class Segment:
     """
     One prebuilt graph, materialised on this device and ready to compile.
@@ -116,6 +135,7 @@ class Segment:
     :param inputs: fixed-shape inputs
     :param outputs: fixed-shape outputs
     :param weight_bytes: of the initialisers that it reads, 0 where nobody counted them
+    :param early_exit: when what it gives is an answer already, None where it always or never is
     """
 
     segment_id: str
@@ -124,6 +144,7 @@ class Segment:
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
     weight_bytes: int = 0
+    early_exit: Optional[EarlyExit] = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ class CostCorrection:
     """
     What feedback has taught about one candidate, or about one peer.
 
-    :param candidate_id: the candidate; 'peer:ROBOT_ID' for the computing at that peer
+    :param candidate_id: the candidate; 'peer:ROBOT_ID' for the computing at that peer,
+        'depth:CANDIDATE_ID' for how deep the frames go of one that may answer early
     :param latency_ratio: measured latency over the table's, smoothed
     :param spread_ratio: measured 95th percentile over the measured mean, smoothed, >= 1
     :param samples: answered frames that it rests on

@@ -156,8 +156,6 @@ CONTRADICTIONS = {
         lambda m: m['segments'][0]['inputs'][0].update(dtype='float9'), "dtype is 'float9'"),
     'whole numbers from floats': (
         lambda m: recipe(m, 1).update(dtype='int32'), 'dtype int32 needs a tensor of that type'),
-    'thresholds beyond one': (
-        lambda m: m['variants'][0].update(exit_thresholds=[1.5]), 'exit_thresholds must lie'),
     'empty mean': (lambda m: m['input'].update(mean=[]), 'mean has 0 numbers, expected 3'),
     'no classes': (lambda m: m.update(classes=[]), 'classes must be distinct'),
     'no bands': (lambda m: m.update(luminance_bands={}), 'luminance_bands'),
@@ -218,13 +216,6 @@ def test_a_whole_model_may_give_more_than_its_scores(copy):
     copy.edit(lambda m: m['segments'][0]['outputs'].append(extra))
     outputs = load_manifest(copy.directory).segments['wide/whole'].outputs
     assert [o.name for o in outputs] == ['logits', 'features']
-
-
-def test_thresholds_of_exits_are_read_where_given(copy):
-    copy.edit(lambda m: m['variants'][0].update(exit_thresholds=[0.9, 0.75]))
-    variants = load_manifest(copy.directory).variants
-    assert variants['wide'].exit_thresholds == (0.9, 0.75)
-    assert variants['narrow'].exit_thresholds == ()
 
 
 @pytest.mark.parametrize(('dtype', 'item_bytes'), [
