@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('onnx', reason='writing bundles needs the extra train')
 torch = pytest.importorskip('torch', reason='training needs the extra train')
 
+from crowdhmt_ros.bundle.entries import CrossingFigure  # noqa: E402
 from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
 from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
 from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
@@ -27,7 +28,10 @@ from crowdhmt_ros.engine.cascade import Cascade, confidence  # noqa: E402
 from crowdhmt_ros.engine.pool import Pool  # noqa: E402
 from crowdhmt_ros.errors import BundleError, ExportError  # noqa: E402
 from crowdhmt_ros.executor import Executor  # noqa: E402
-from crowdhmt_ros.types import EarlyExit, InputSpec  # noqa: E402
+from crowdhmt_ros.graph.split import border_of  # noqa: E402
+from crowdhmt_ros.profiling.front import counted_tables  # noqa: E402
+from crowdhmt_ros.profiling.remote_front import build_remote  # noqa: E402
+from crowdhmt_ros.types import EarlyExit, EnergyCoefficients, InputSpec  # noqa: E402
 from crowdhmt_ros.vision.frame import Frame  # noqa: E402
 from crowdhmt_ros.vision.preprocess import Preprocessor  # noqa: E402
 
@@ -116,6 +120,25 @@ def test_the_steps_cost_no_weights_beside_those_of_the_exits(written):
 def test_it_is_no_head_for_a_peer(written):
     bundle = open_bundle(written)
     assert bundle.heads() == ()
+
+
+def test_a_head_that_gives_an_answer_of_its_own_is_not_offered_to_peers(family, tmp_path):
+    plain, early = family.graphs
+    border = border_of(early.model, 'exit1')
+    carrying = dataclasses.replace(early, exits={}, cuts={'carrying': (border,)})
+    cut = dataclasses.replace(plain, cuts={'plain-cut': (border,)})
+    figures = tuple(CrossingFigure(name, cut_id, 'int8', 900.0, 0.0, 5)
+                    for name, cut_id in (('early', 'carrying'), ('plain', 'plain-cut')))
+    write_bundle(dataclasses.replace(family, graphs=(cut, carrying)),
+                 dataclasses.replace(DESCRIPTION, early_exits={}, crossings=figures),
+                 tmp_path / 'b', tolerance=1e-5)
+    bundle = open_bundle(tmp_path / 'b')
+    assert [o.name for o in bundle.segment('carrying-head').outputs] == [border, 'exit0']
+    assert {h.placement.segments[0].segment_id for h in bundle.heads()} == {'plain-cut-head'}
+    segments = materialise(bundle, tmp_path / 'cache')
+    offered = build_remote(bundle, counted_tables(bundle, segments), EnergyCoefficients(1e-12),
+                           segments=segments)
+    assert {o.head_segment_id for o in offered} == {'plain-cut-head'}
 
 
 def test_segments_on_the_device_know_when_to_stop(segments):

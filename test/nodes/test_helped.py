@@ -178,6 +178,16 @@ def test_what_cannot_be_prepared_is_said_in_words(plans, candidate, said):
         plans.prepare(candidate, TERMS)
 
 
+def test_a_head_that_gives_an_answer_of_its_own_is_not_shared(pool, peers):
+    carrying = Segment('rich/head', 'h' * 64, '', (IMAGE,), (LOGITS, MIDDLE), 8)
+    segments = {**SEGMENTS, 'rich/head': carrying}
+    plans = HelpedPlans(Pool(Backend(), segments), segments)
+    plans.peers = peers
+    with pytest.raises(OffloadError, match='not for sharing'):
+        plans.prepare(CUT, TERMS)
+    assert peers.parts == []
+
+
 def test_without_a_way_to_peers_nothing_is_prepared(plans, pool):
     plans.peers = None
     with pytest.raises(OffloadError, match='offloading must be on'):

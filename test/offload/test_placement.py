@@ -27,6 +27,7 @@ from crowdhmt_ros.types import (
     EnergyCoefficients,
     EngineOptions,
     Estimate,
+    ExitCost,
     FrontEntry,
     PeerStatus,
     Placement,
@@ -144,6 +145,14 @@ def test_where_nothing_fits_the_leanest_counts_and_breaks_the_budget():
     entry, = find([option(cut='c2')], budget=4e6)
     assert entry.fallback_id.startswith('lean/')
     assert entry.memory_bytes.mean == 5e6
+
+
+def test_what_may_answer_early_is_no_fallback():
+    early = tuple(dataclasses.replace(e, exits=(
+        ExitCost(0, 0.5, 0.001, 0.001), ExitCost(1, 0.5, 0.005, 0.005))) for e in FRONT)
+    entry, = find(front=(*early[:2], FRONT[2]))
+    assert entry.fallback_id.startswith('lean/')
+    assert find(front=early) == ()
 
 
 def test_the_fallback_leaves_the_peer_its_time():

@@ -36,7 +36,8 @@ from crowdhmt_ros.types import (
 
 STEPS = (('exit', 'early.0'), ('exit', 'early.1'), ('end', 'early.2'))
 SPEC = (TensorSpec('x', 'float32', (1, 4)),)
-RULES = {'early.0': EarlyExit(0, 'c0', 0.9, 1.0, 0.5), 'early.1': EarlyExit(1, 'c1', 0.8, 1.0, 0.3)}
+RULES = {'early.0': EarlyExit(0, 'c0', 0.9, 1.0, 0.5),
+         'early.1': EarlyExit(1, 'c1', 0.8, 1.0, 0.3)}
 SEGMENTS = {name: Segment(name, name * 4, name, SPEC, SPEC, early_exit=RULES.get(name))
             for name in ('early.0', 'early.1', 'early.2', 'plain')}
 EARLY = Candidate('early', Variant(((),), 2), Placement(tuple(
