@@ -145,7 +145,8 @@ def _log(args: argparse.Namespace, task: Task, material: Material, trained: Trai
     net = trained.net
     return {
         'format': LOG_FORMAT, 'format_version': LOG_VERSION, 'command': command_of(args),
-        'described': material.described, 'definition': asdict(replace(task, recipe=Path(task.recipe).name)),
+        'described': material.described,
+        'definition': asdict(replace(task, recipe=Path(task.recipe).name)),
         'classes': list(material.classes),
         'counts': {'train': material.train.steps(1), 'held_back': len(material.held_back),
                    'test': len(material.test)},
