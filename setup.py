@@ -41,10 +41,14 @@ ROBOT_REQUIRES = [
     'zstandard>=0.15',
 ]
 TRAIN_REQUIRES = ['torch>=2.2', 'onnx>=1.16', 'soundfile>=0.12']
+OPENVINO_REQUIRES = ['openvino>=2023.1']
+NCNN_REQUIRES = ['ncnn>=1.0.20240410']
 SEARCH_REQUIRES = ['pymoo>=0.6', 'scipy>=1.10']
 DEV_REQUIRES = [
     *TRAIN_REQUIRES,
     *SEARCH_REQUIRES,
+    *OPENVINO_REQUIRES,
+    *NCNN_REQUIRES,
     'hypothesis',
     'mypy',
     'onnxslim',
@@ -224,7 +228,7 @@ setup(
     cmdclass={'build_interfaces': BuildInterfaces},
     install_requires=ROBOT_REQUIRES,
     extras_require={'train': TRAIN_REQUIRES, 'search': SEARCH_REQUIRES, 'report': [],
-                    'dev': DEV_REQUIRES},
+                    'openvino': OPENVINO_REQUIRES, 'ncnn': NCNN_REQUIRES, 'dev': DEV_REQUIRES},
     entry_points={'console_scripts': console_scripts()},
     zip_safe=False,
 )

@@ -116,14 +116,28 @@ def check_graph() -> Iterator[Finding]:
 
 
 def check_engine() -> Iterator[Finding]:
-    """Yield the engine's providers."""
+    """Yield the providers of ONNX Runtime, and every other engine or what it would gain."""
     try:
         import onnxruntime
     except ImportError:
         return
+    from crowdhmt_ros.engine import backends
     providers = onnxruntime.get_available_providers()
     yield Finding(OK if 'CPUExecutionProvider' in providers else MISSING, 'engine providers',
                   ', '.join(providers))
+    for name in backends.ENGINES:
+        absent = backends.absence(name)
+        if absent:
+            yield Finding(NOTE, 'engine ' + name, absent)
+            continue
+        try:
+            engine = backends.make_backend(name)
+        except CrowdHMTError as error:
+            yield Finding(NOTE, 'engine ' + name, str(error))
+            continue
+        yield Finding(OK, 'engine ' + name, '%s %s on %s, computes in %s' % (
+            backends.ENGINES[name].title, engine.version, ', '.join(engine.providers()),
+            ', '.join(engine.precisions())))
 
 
 def check_bundles() -> Iterator[Finding]:

@@ -77,6 +77,10 @@ class _NoGraphError(Exception):
     """The bytes are no ONNX graph of the kind that is read here."""
 
 
+_DAMAGE = (_NoGraphError, struct.error, IndexError, KeyError, ValueError, OverflowError, TypeError,
+           MemoryError, OSError)
+
+
 def read_graph(path: str) -> GraphFile:
     """
     Read a graph and map its weights.
@@ -86,9 +90,10 @@ def read_graph(path: str) -> GraphFile:
     """
     try:
         return _model(_map(path), _beside(path))
-    except (_NoGraphError, struct.error, IndexError, KeyError, ValueError, OSError) as error:
+    except _DAMAGE as error:
+        said = ''.join(c if c.isprintable() else '?' for c in str(error))[:300]
         raise BackendError('%s is not a graph that can be read (%s): materialise the bundle again'
-                           % (path, error)) from error
+                           % (path, said or type(error).__name__)) from error
 
 
 def _map(path: str) -> memoryview:

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from crowdhmt_ros.cli import doctor
+from crowdhmt_ros.errors import CrowdHMTError
 
 
 def test_a_missing_module_is_essential_and_says_how_to_mend(monkeypatch):
@@ -50,6 +51,30 @@ def test_only_what_is_essential_fails(level, code, monkeypatch, capsys):
     monkeypatch.setattr(doctor, 'CHECKS', [lambda: iter([doctor.Finding(level, 'x', 'y')])])
     assert doctor.run(argparse.Namespace(only=None, json=False)) == code
     assert 'x' in capsys.readouterr().out
+
+
+def test_every_engine_is_there_or_says_what_it_would_gain():
+    from crowdhmt_ros.engine.backends import ENGINES
+    found = {f.name: f for f in doctor.check_engine()}
+    for name, engine in ENGINES.items():
+        finding = found['engine ' + name]
+        if engine.installed:
+            assert finding.level == doctor.OK
+            assert 'fp32' in finding.text
+        else:
+            assert finding.level == doctor.NOTE
+            assert engine.gains in finding.text
+            assert engine.install in finding.text
+
+
+def test_an_engine_that_does_not_start_is_a_note(monkeypatch):
+    from crowdhmt_ros.engine import backends
+
+    def fail(name):
+        raise CrowdHMTError('no such device')
+    monkeypatch.setattr(backends, 'make_backend', fail)
+    finding = next(f for f in doctor.check_engine() if f.name == 'engine onnxruntime')
+    assert (finding.level, finding.text) == (doctor.NOTE, 'no such device')
 
 
 @pytest.mark.ros

@@ -64,7 +64,8 @@ def test_a_robot_needs_no_library_of_the_workstation(pip_metadata):
     names = [re.split(r'[\[<>=~!]', line)[0] for line in pip_metadata['install_requires']]
     assert not set(names) & set(OFFLINE)
     assert {'ros-rclpy', 'numpy', 'onnxruntime', 'opencv-python-headless'} <= set(names)
-    assert {'train', 'search', 'report', 'dev'} == set(pip_metadata['extras_require'])
+    assert {'train', 'search', 'report', 'openvino', 'ncnn', 'dev'} == set(
+        pip_metadata['extras_require'])
 
 
 def test_generated_modules_are_not_packed_from_the_source_tree(pip_metadata):

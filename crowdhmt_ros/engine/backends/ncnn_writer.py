@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from crowdhmt_ros.engine.backends.common import first_line
 from crowdhmt_ros.engine.backends.ncnn_layers import Layer, NcnnModel, Parameter, assemble
 from crowdhmt_ros.engine.onnx_file import GraphFile, Node
 
@@ -61,7 +62,11 @@ class Writer:
             raise NotForNcnnError('there is no rule for %s' % node.label)
         if any(node.outputs[1:]) and node.operator != 'Split':
             raise NotForNcnnError('%s has more than one output' % node.label)
-        rule(self, node)
+        try:
+            rule(self, node)
+        except (LookupError, ArithmeticError, ValueError, TypeError) as error:
+            raise NotForNcnnError('%s is not as ONNX describes it (%s)' % (
+                node.label, first_line(error))) from error
 
     def _declare(self, tensor: str, shape: Shape) -> None:
         if not 2 <= len(shape) <= 4 or shape[0] != 1:

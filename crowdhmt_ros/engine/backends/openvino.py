@@ -115,8 +115,9 @@ class OpenVinoBackend:
         try:
             compiled = self._core.compile_model(
                 self._core.read_model(segment.path), DEVICE, _settings(options))
-            compare_specs(segment, 'input', segment.inputs, _specs(compiled.inputs))
-            compare_specs(segment, 'output', segment.outputs, _specs(compiled.outputs))
+            for role, declared, ports in (('input', segment.inputs, compiled.inputs),
+                                          ('output', segment.outputs, compiled.outputs)):
+                compare_specs(segment, role, declared, _specs(ports, declared))
             taken = max(resident_bytes() - before, least_bytes(segment))
             return OpenVinoExecutable(self._openvino, compiled, segment, memory_bytes=taken)
         except _ERRORS as error:
@@ -130,9 +131,13 @@ def _settings(options: EngineOptions) -> Dict[str, Any]:
             'PERFORMANCE_HINT': 'LATENCY', 'ENABLE_CPU_PINNING': False}
 
 
-def _specs(ports: Sequence[Any]) -> Tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(port.any_name, str(np.dtype(port.element_type.to_dtype())),
-                            tuple(int(extent) for extent in port.shape)) for port in ports)
+def _specs(ports: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[TensorSpec, ...]:
+    """Return what ports are; one may bear several names, of operators that were taken out."""
+    names = [spec.name for spec in declared] + [''] * len(ports)
+    return tuple(TensorSpec(wanted if wanted in port.get_names() else port.any_name,
+                            str(np.dtype(port.element_type.to_dtype())),
+                            tuple(int(extent) for extent in port.shape))
+                 for port, wanted in zip(ports, names))
 
 
 def _cause(error: Exception) -> str:

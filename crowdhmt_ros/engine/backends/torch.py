@@ -31,8 +31,8 @@ from crowdhmt_ros.engine.onnx_file import GraphFile, Node, read_graph
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment
 
-_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, MemoryError, OSError,
-           NotForTorchError)
+_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+           MemoryError, OSError, NotForTorchError)
 _OLDER_SOFTMAX = 13
 
 
