@@ -18,12 +18,14 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from crowdhmt_ros.bundle.writer_graphs import exit_cut
 from crowdhmt_ros.elastic.export import EXIT_NAME, export_family
-from crowdhmt_ros.elastic.norms import FixedNorms, Statistics
+from crowdhmt_ros.elastic.norms import Statistics
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.errors import ConfigError, DataError
-from crowdhmt_ros.graph.family import FamilyGraph
+from crowdhmt_ros.graph.family import Family, FamilyGraph
 from crowdhmt_ros.graph.split import steps
+from crowdhmt_ros.tasks.evaluation import outputs_of
 from crowdhmt_ros.tasks.latency import ROUNDS, measured
 from crowdhmt_ros.tasks.material import Labelled
 from crowdhmt_ros.tasks.thresholds import (
@@ -36,7 +38,7 @@ from crowdhmt_ros.tasks.thresholds import (
     confidences,
     outcome,
 )
-from crowdhmt_ros.types import Variant
+from crowdhmt_ros.types import EarlyExit, Variant
 
 BATCH = 256
 Array = NDArray[np.float32]
@@ -47,16 +49,31 @@ class Cascade:
     """
     A variant with the exits at which it may stop.
 
-    :param graph: the whole variant with the exits that are asked as further outputs
+    :param family: of one graph, the whole variant with the exits that are asked as further
+        outputs, and the shared tensors that it rests on
     :param thresholds: of all its early exits, those that are not asked included
     :param costs: measured, in seconds
     :param held_back: what it does on the data that the thresholds were chosen on
     """
 
-    graph: FamilyGraph
+    family: Family
     thresholds: Thresholds
     costs: Costs
     held_back: Outcome
+
+    @property
+    def graph(self) -> FamilyGraph:
+        """The whole variant with the exits that are asked."""
+        return self.family.graphs[0]
+
+    @property
+    def early_exits(self) -> Tuple[EarlyExit, ...]:
+        """Where and when it stops, as a bundle says it; empty where no exit pays."""
+        found, graph = self.thresholds, self.graph
+        return tuple(EarlyExit(
+            number, exit_cut(graph.variant_id, number), found.confidence[number],
+            found.temperature[number], self.held_back.exit_ratios[number])
+            for number in graph.exits)
 
 
 def cascade_of(net: Supernet, variant: Variant, statistics: Statistics, held_back: Labelled, *,
@@ -83,23 +100,28 @@ def cascade_of(net: Supernet, variant: Variant, statistics: Statistics, held_bac
         raise DataError('no data is held back to choose thresholds on; set held_back_ratio in the '
                         "task's file")
     example = held_back.inputs[:1]
-    graph = _exported(net, variant, statistics, example, variant_id, numbers, half)
-    costs = measured_costs(graph, example, rounds=rounds)
+    family = exported(net, variant, statistics, example, variant_id, numbers, half=half)
+    costs = measured_costs(family.graphs[0], example, rounds=rounds)
     logits = exit_logits(net, variant, statistics, held_back.inputs)
     labels = held_back.labels.numpy()
     found = choose(logits, labels, costs, most_lost_ratio=most_lost_ratio, caution=caution)
     asked = tuple(n for n in numbers if found.open_exits[n])
-    return Cascade(_exported(net, variant, statistics, example, variant_id, asked, half), found,
-                   costs, outcome(found, logits, labels, costs))
+    return Cascade(exported(net, variant, statistics, example, variant_id, asked, half=half),
+                   found, costs, outcome(found, logits, labels, costs))
 
 
-def _exported(net: Supernet, variant: Variant, statistics: Statistics, example: torch.Tensor,
-              variant_id: str, exits: Sequence[int], half: bool) -> FamilyGraph:
+def exported(net: Supernet, variant: Variant, statistics: Statistics, example: torch.Tensor,
+             variant_id: str, exits: Sequence[int], *, half: bool = True) -> Family:
+    """
+    Export a variant with some of its early exits.
+
+    :param example: one input, (1, ...)
+    :param exits: their numbers
+    """
     return export_family(net, {variant_id: variant}, statistics, example, half=half,
-                         early={variant_id: exits}).graphs[0]
+                         early={variant_id: exits})
 
 
-@torch.no_grad()
 def exit_logits(net: Supernet, variant: Variant, statistics: Statistics, inputs: torch.Tensor, *,
                 batch: int = BATCH) -> List[Array]:
     """
@@ -108,14 +130,8 @@ def exit_logits(net: Supernet, variant: Variant, statistics: Statistics, inputs:
     :param inputs: (n, ...)
     :param batch: inputs at once
     """
-    was_training = net.training
-    net.eval()
-    norms = FixedNorms(statistics)
-    try:
-        rows = [net(part, variant, norms) for part in torch.split(inputs, batch)]
-    finally:
-        net.train(was_training)
-    return [torch.cat(column).numpy() for column in zip(*rows)]
+    return [scores.numpy()
+            for scores in outputs_of(net, variant, statistics, inputs, batch=batch)]
 
 
 def measured_costs(graph: FamilyGraph, example: torch.Tensor, *, rounds: int = ROUNDS) -> Costs:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks._training_exits import Answers, answers, figures_of
+from benchmarks._training_exits import Answers, answers, figures_of, settled_mean
 from crowdhmt_ros.elastic.store import Reference, elastic_of
 from crowdhmt_ros.elastic.transformation import calibrate
 from crowdhmt_ros.errors import ConfigError, DataError
@@ -73,15 +73,15 @@ def test_scores_of_all_exits_are_those_of_the_supernet(taught):
 
 def open_at(built, confidence):
     """The same network with other thresholds; all its exits must be in the graph."""
-    return cascade.Cascade(built.graph, thresholds.Thresholds(confidence, (1.0, 1.0)),
+    return cascade.Cascade(built.family, thresholds.Thresholds(confidence, (1.0, 1.0)),
                            built.costs, built.held_back)
 
 
 @pytest.fixture(scope='module')
 def asking_both(taught, built):
     net, whole, statistics = taught
-    graph = cascade._exported(net, whole, statistics, windows(1, 0).inputs, 'v', (0, 1), True)
-    return cascade.Cascade(graph, built.thresholds, built.costs, built.held_back)
+    family = cascade.exported(net, whole, statistics, windows(1, 0).inputs, 'v', (0, 1))
+    return cascade.Cascade(family, built.thresholds, built.costs, built.held_back)
 
 
 @pytest.mark.parametrize('confidence', [(0.9, 0.9), (0.0, 0.9), (0.999999, 0.5)])
@@ -112,12 +112,29 @@ def test_answers_are_counted_and_timed_on_the_test_part(asking_both):
 
 def test_a_network_whose_exits_are_not_asked_answers_alike(built, taught):
     net, whole, statistics = taught
-    graph = cascade._exported(net, whole, statistics, windows(1, 0).inputs, 'v', (), True)
-    never = cascade.Cascade(graph, thresholds.Thresholds((1.0, 1.0), (1.0, 1.0)), built.costs,
+    family = cascade.exported(net, whole, statistics, windows(1, 0).inputs, 'v', ())
+    never = cascade.Cascade(family, thresholds.Thresholds((1.0, 1.0), (1.0, 1.0)), built.costs,
                             built.held_back)
     found = answers(never, windows(40, 4))
     assert found.ratios == (1.0,)
     assert found.lost_pt == 0.0
+
+
+def test_it_tells_a_bundle_where_and_when_it_stops(asking_both):
+    first, second = open_at(asking_both, (0.6, 0.8)).early_exits
+    assert (first.exit_index, first.cut_id, first.threshold) == (0, 'v-exit0', 0.6)
+    assert (second.exit_index, second.cut_id, second.threshold) == (1, 'v-exit1', 0.8)
+    assert first.ratio == asking_both.held_back.exit_ratios[0]
+
+
+def test_a_time_that_neighbours_have_taken_moves_no_mean():
+    usual = np.array([0.001] * 60 + [0.004] * 40)
+    disturbed = usual.copy()
+    disturbed[::10] += 0.5
+    step = np.array([0] * 60 + [1] * 40)
+    wanted = 0.6 * 0.001 + 0.4 * 0.004
+    assert settled_mean(usual, step) == pytest.approx(wanted)
+    assert settled_mean(disturbed, step) == pytest.approx(wanted)
 
 
 def test_a_variant_without_early_exits_is_refused(taught):
