@@ -157,22 +157,38 @@ class Bundle:
                       Placement((SegmentPlacement('head', s.segment_id),)),
                       EngineOptions(threads=t, fusion_set=s.fusion_set, memory_mode=mode))
             for variant_id in self.manifest.front for s in self.manifest.segments.values()
-            if s.role == 'head' and s.variant_id == variant_id
+            if s.role == 'head' and s.variant_id == variant_id and s.fusion_set == 'none'
             and s.outputs == self.manifest.cuts[s.cut_id].tensors
             for mode in memory_modes for t in threads)
 
     def candidates(self, threads: Sequence[int] = (1, 2),
-                   memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+                   memory_modes: Sequence[str] = ('fast', 'lean'), *,
+                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
         """
         Return every way to run a variant of the front on this machine.
 
         :param threads: intra-operator thread counts to offer
         :param memory_modes: of 'fast' and 'lean'
-        :returns: richest variant first, then by memory mode, then by threads
+        :param all_fusions: offer the fused forms of each variant too, which pay where the engine
+            fuses nothing itself
+        :returns: richest variant first, then by fusion set, memory mode and threads
         """
-        return tuple(self._candidate(variant_id, EngineOptions(threads=t, memory_mode=mode))
-                     for variant_id in self.manifest.front
-                     for mode in memory_modes for t in threads)
+        return tuple(self._candidate(variant_id, EngineOptions(
+            threads=t, fusion_set=fusion_set, memory_mode=mode))
+            for variant_id in self.manifest.front
+            for fusion_set in (self.fusion_sets(variant_id) if all_fusions else ('none',))
+            for mode in memory_modes for t in threads)
+
+    def fusion_sets(self, variant_id: str) -> Tuple[str, ...]:
+        """
+        Return the fusion sets in which a variant may run here, 'none' first.
+
+        :raises BundleError: when the bundle has no such variant
+        """
+        role = 'exit' if self.early_exits(variant_id) else 'whole'
+        return tuple(dict.fromkeys(['none', *(
+            s.fusion_set for s in self.manifest.segments.values()
+            if s.variant_id == variant_id and s.role == role)]))
 
     def _candidate(self, variant_id: str, options: EngineOptions) -> Candidate:
         entry = self.variant(variant_id)

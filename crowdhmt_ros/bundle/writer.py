@@ -13,13 +13,15 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from crowdhmt_ros.bundle.entries import ITEM_BYTES, CrossingFigure
 from crowdhmt_ros.bundle.manifest import MANIFEST_NAME, load_manifest
+from crowdhmt_ros.bundle.writer_fusion import fused_parts
 from crowdhmt_ros.bundle.writer_graphs import (
     INITIALISERS,
     Files,
@@ -72,17 +74,17 @@ class Description:
     early_exits: Mapping[str, Tuple[EarlyExit, ...]] = field(default_factory=dict)
 
 
-def _used_tensors(family: Family) -> List[str]:
-    used = {name for graph in family.graphs for recipe in graph.recipes.values()
+def _used_tensors(family: Family) -> Set[str]:
+    return {name for graph in family.graphs for recipe in graph.recipes.values()
             for name in (recipe.tensor, recipe.scale) if name is not None}
-    return sorted(used)
 
 
-def _pack(family: Family) -> Tuple[bytes, List[Dict[str, Any]]]:
+def _pack(tensors: Mapping[str, NDArray[np.generic]], used: Set[str]
+          ) -> Tuple[bytes, List[Dict[str, Any]]]:
     """Lay the shared tensors out; returns the store and its table."""
     content, entries = bytearray(), []
-    for name in _used_tensors(family):
-        value = family.tensors[name]
+    for name in sorted(used):
+        value = tensors[name]
         if value.dtype.name not in ITEM_BYTES:
             raise ExportError('tensor %s is %s; store %s'
                               % (name, value.dtype, ', '.join(ITEM_BYTES)))
@@ -148,11 +150,10 @@ def _input(spec: InputSpec) -> Dict[str, Any]:
             'mean': list(spec.mean), 'std': list(spec.std)}
 
 
-def _manifest(family: Family, description: Description, files: Files, tolerance: float
-              ) -> Dict[str, Any]:
-    store, tensors = _pack(family)
-    files.write('weights.bin', store)
-    initialisers = Initialisers(family.tensors)
+def _manifest(family: Family, description: Description, files: Files, tolerance: float,
+              fused: bool) -> Dict[str, Any]:
+    everything = dict(family.tensors)
+    initialisers = Initialisers(everything)
     graphs, variants = Graphs(initialisers, files), []
     for graph in family.graphs:
         _check_values(graph, family)
@@ -161,7 +162,12 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
         made = tuple(parts(graph, tolerance))
         for part in made:
             graphs.add(graph, part)
+        for part in fused_parts(graph, made, everything) if fused else ():
+            graphs.add(graph, part)
         variants.append(_variant(graph, _mean_macs(made, early), description))
+    store, tensors = _pack(everything, _used_tensors(family) | initialisers.tensors)
+    files.write('weights.bin', store)
+    files.entries.insert(0, files.entries.pop())  # the store stands first
     return {
         'format': 'crowdhmt-bundle', 'format_version': FORMAT_VERSION,
         'name': description.name, 'task': description.task,
@@ -177,7 +183,7 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
 
 
 def write_bundle(family: Family, description: Description, directory: Path, *,
-                 tolerance: float = TOLERANCE) -> str:
+                 tolerance: float = TOLERANCE, fused: bool = False) -> str:
     """
     Write a bundle, replacing the one that is there.
 
@@ -185,6 +191,7 @@ def write_bundle(family: Family, description: Description, directory: Path, *,
     :param description: the rest of the manifest
     :param directory: where the bundle shall lie; no folder with anything else in it
     :param tolerance: by which parts may differ from the whole, see `graph.split.check_split`
+    :param fused: write the useful fused forms of each graph beside it, for robots to choose from
     :returns: sha256 of the manifest, which names the bundle
     :raises ExportError: a graph disagrees with its recipes or is too new for robots, or the
         directory is taken
@@ -193,7 +200,7 @@ def write_bundle(family: Family, description: Description, directory: Path, *,
     directory.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix='.%s-' % directory.name, dir=directory.parent))
     try:
-        manifest = _manifest(family, description, Files(new), tolerance)
+        manifest = _manifest(family, description, Files(new), tolerance, fused)
         content = json.dumps(manifest, indent=1).encode() + b'\n'
         (new / MANIFEST_NAME).write_bytes(content)
         (new / 'manifest.json.sha256').write_text(sha256_of(content) + '\n', encoding='ascii')

@@ -13,7 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import onnx
@@ -67,6 +67,12 @@ class Initialisers:
         self.bytes = offset + len(content)
         self._index[recipe] = len(self.entries) - 1
         return self._index[recipe]
+
+    @property
+    def tensors(self) -> Set[str]:
+        """The shared tensors that the recipes read."""
+        return {name for recipe in self._index for name in (recipe.tensor, recipe.scale)
+                if name is not None}
 
     def place(self, index: int) -> Tuple[int, int]:
         """Return (offset, length) of an entry in the initialisers' file."""
@@ -150,12 +156,19 @@ class Files:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One graph of a variant: all of it, or what lies on one side of a cut."""
+    """
+    One graph of a variant: all of it, or what lies on one side of a cut.
+
+    :param fusion_set: families of rewrites that were applied, see `graph.fusion`
+    :param recipes: initialiser -> recipe where they are not the variant's
+    """
 
     segment_id: str
     role: str
     model: onnx.ModelProto
     cut_id: str = ''
+    fusion_set: str = 'none'
+    recipes: Optional[Mapping[str, Recipe]] = None
 
 
 def parts(graph: FamilyGraph, tolerance: float = TOLERANCE) -> Iterator[Part]:
@@ -207,7 +220,7 @@ def _step_parts(graph: FamilyGraph, tolerance: float) -> Iterator[Part]:
 def _segment(part: Part, variant_id: str, path: str, indices: Sequence[int]) -> Dict[str, Any]:
     opset, ir_version = _check_versions(part.model, part.segment_id)
     entry = {'segment_id': part.segment_id, 'file': path, 'role': part.role,
-             'variant_id': variant_id, 'fusion_set': 'none', 'opset': opset,
+             'variant_id': variant_id, 'fusion_set': part.fusion_set, 'opset': opset,
              'ir_version': ir_version, 'inputs': _specs(part.model.graph.input),
              'outputs': _specs(part.model.graph.output), 'recipes': sorted(set(indices)),
              'layers': _layers(layer_costs(part.model))}
@@ -225,13 +238,16 @@ class Graphs:
 
     def add(self, graph: FamilyGraph, part: Part) -> None:
         """Write one graph without its weights."""
-        names = [t.name for t in part.model.graph.initializer if t.name in graph.recipes]
-        indices = {n: self._initialisers.add(graph.recipes[n]) for n in names}
+        recipes = graph.recipes if part.recipes is None else part.recipes
+        names = [t.name for t in part.model.graph.initializer if t.name in recipes]
+        indices = {n: self._initialisers.add(recipes[n]) for n in names}
         place = {n: self._initialisers.place(i) for n, i in indices.items()}
         path = 'graphs/%s.onnx' % part.segment_id
         model = weightless(part.model, place, name=part.segment_id)
         self._files.write(path, model.SerializeToString(deterministic=True))
         self.segments.append(_segment(part, graph.variant_id, path, list(indices.values())))
+        if part.fusion_set != 'none':
+            return
         if part.role == 'head':
             crossing = part.model.graph.output[:len(graph.cuts[part.cut_id])]
             self.cuts.append({'cut_id': part.cut_id, 'tensors': _specs(crossing)})

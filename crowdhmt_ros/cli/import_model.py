@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         None if args.half is None else _number(args.half, '--half'), args.drop_softmax)
     model = read_foreign(args.model, _shapes(args.input_shape))
     adopted = adopt(model, wishes, _origin(args.model))
-    write_bundle(adopted.family, adopted.description, args.out, tolerance=TOLERANCE)
+    write_bundle(adopted.family, adopted.description, args.out, tolerance=TOLERANCE, fused=True)
     _tell(args, adopted)
     return 0
 

@@ -29,6 +29,7 @@ from crowdhmt_ros.graph.passes import (
     dead_code,
     duplicates,
     fold,
+    fuse_gates,
     gemm,
     identity,
     inference,
@@ -48,9 +49,9 @@ from crowdhmt_ros.graph.transform_report import TransformReport, removed_in
 BEFORE: Tuple[Pass, ...] = (constant_nodes.PASS, inference.PASS)
 STAGE_ONE: Tuple[Pass, ...] = (
     constant_nodes.PASS, dead_code.PASS, identity.PASS, duplicates.CONSTANTS, duplicates.PASS,
-    transposes.PASS, views.PASS, affine.PASS, chains.PASS, pads.PASS, clamps.PASS, casts.PASS,
-    slices.PASS, concats.PASS, reductions.PASS, push_transposes.PASS, gemm.PASS, products.PASS,
-    layer_norm.PASS, dead_code.PASS)
+    transposes.PASS, views.PASS, fuse_gates.PASS, affine.PASS, chains.PASS, pads.PASS,
+    clamps.PASS, casts.PASS, slices.PASS, concats.PASS, reductions.PASS, push_transposes.PASS,
+    gemm.PASS, products.PASS, layer_norm.PASS, dead_code.PASS)
 STAGE_TWO: Tuple[Pass, ...] = (shapes.PASS, fold.PASS, branches.PASS, dead_code.PASS)
 
 ROUNDS = 50

@@ -18,6 +18,7 @@ import numpy as np
 from crowdhmt_ros.graph.model import Graph
 from crowdhmt_ros.graph.operator import Operator
 from crowdhmt_ros.graph.passes.contract import Match, Rule, RulePass
+from crowdhmt_ros.graph.passes.engine_patterns import ends_gelu
 from crowdhmt_ros.graph.passes.linear import (
     LINEAR,
     Affine,
@@ -115,6 +116,8 @@ class AffineBefore(Rule):
             return '%s normalises by the batch' % operator.name
         if graph.sole_reader(operator.output) is None:
             return 'the result of %s has other readers' % operator.name
+        if ends_gelu(graph, operator):
+            return '%s ends a GELU, which engines compute at once' % operator.name
         reason = why_not_linear(graph, linear) or is_kept(graph, *operator.inputs)
         if reason is not None:
             return reason

@@ -1,0 +1,88 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The fused forms of a variant's graphs, beside the plain ones (P III-C1). Offline.
+
+What belongs together is fused by the same sets, each graph by itself, so that a cut stays where it
+is: the whole; head and tail of a cut; the pieces; the steps between early exits. A set that would
+need more new weights than `GROWTH` of a variant's own is left out: bundles share weights.
+"""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from crowdhmt_ros.bundle.writer_graphs import INLINE_ELEMENTS, Part
+from crowdhmt_ros.graph.family import FamilyGraph, Recipe
+from crowdhmt_ros.graph.fusion import JOINT, Fused, fuse, useful_sets
+from crowdhmt_ros.types.candidates import STEP_ROLES
+
+Tensors = Dict[str, NDArray[np.generic]]
+GROWTH = 0.1
+
+
+def fused_parts(graph: FamilyGraph, made: Sequence[Part], tensors: Tensors) -> Iterator[Part]:
+    """
+    Yield the useful fused forms of a variant's graphs.
+
+    :param graph: the variant
+    :param made: its graphs, see `writer_graphs.parts`
+    :param tensors: shared ones; what fusion computed is added
+    :raises ExportError: a fused graph differs from the plain one
+    """
+    room = GROWTH * sum(_bytes(t) for t in graph.model.graph.initializer)
+    for group in _groups(made):
+        for name in _sets(group):
+            fused = [fuse(p.model, name.split(JOINT)) for p in group]
+            found = [_recipes(graph, one) for one in fused]
+            if sum(v.nbytes for _, new in found for v in new.values()) > room:
+                continue
+            for part, one, (recipes, new) in zip(group, fused, found):
+                tensors.update(new)
+                yield replace(part, segment_id='%s-%s' % (part.segment_id, name),
+                              model=one.model, fusion_set=name, recipes=recipes)
+
+
+def _groups(made: Sequence[Part]) -> List[List[Part]]:
+    """Return the graphs that run together, the ones of one cut in one group."""
+    groups: Dict[Tuple[str, str], List[Part]] = {}
+    for part in made:
+        key = (('steps', '') if part.role in STEP_ROLES else
+               ('cut', part.cut_id) if part.role in ('head', 'tail') else (part.role, ''))
+        groups.setdefault(key, []).append(part)
+    return list(groups.values())
+
+
+def _sets(group: Sequence[Part]) -> List[str]:
+    """Return the names of the sets that do something in a group, each once."""
+    found: Dict[str, None] = {}
+    for part in group:
+        found.update({one.fusion_set: None for one in useful_sets(part.model, verify=False)})
+    return list(found)
+
+
+def _recipes(graph: FamilyGraph, fused: Fused) -> Tuple[Mapping[str, Recipe], Tensors]:
+    """Return the recipes of a fused graph's initialisers, and the tensors that are new."""
+    recipes: Dict[str, Recipe] = {}
+    new: Tensors = {}
+    for tensor in fused.model.graph.initializer:
+        if tensor.name in graph.recipes:
+            recipes[tensor.name] = graph.recipes[tensor.name]
+        elif _bytes(tensor) and np.prod(tensor.dims) > INLINE_ELEMENTS:
+            value = np.ascontiguousarray(onnx.numpy_helper.to_array(tensor))
+            name = 'fused.' + hashlib.sha256(value.tobytes()).hexdigest()[:16]
+            new[name] = value
+            recipes[tensor.name] = Recipe(name, tuple((0, e) for e in value.shape))
+    return recipes, new
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes of a float32 initialiser, 0 for others."""
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return 0
+    return int(np.prod(tensor.dims)) * 4

@@ -1,0 +1,128 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles that carry fused forms: each answers as the plain one, and old bundles stay valid."""
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip('onnx', reason='writing bundles needs the extra train')
+pytest.importorskip('onnxruntime')
+
+from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
+from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
+from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
+from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
+from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model  # noqa: E402
+from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe  # noqa: E402
+from crowdhmt_ros.types import InputSpec, Variant  # noqa: E402
+
+RNG = np.random.default_rng(3)
+DESCRIPTION = Description(
+    'tiny', 'image_classification', ('a', 'b', 'c'),
+    InputSpec('image', 'float32', (1, 3, 8, 8), 'rgb', 'area', 1.0, (0.0,) * 3, (1.0,) * 3),
+    {'any': (0.0, 1.0)})
+BODY = """c = Conv<pads=[1,1,1,1]>(image, w0) p = Conv(c, w1) q = Conv(c, w2)
+    j = Concat<axis=1>(p, q) r = Relu(j) cut = Conv<pads=[1,1,1,1]>(r, w3) s = Add(cut, r)
+    m = ReduceMean<axes=[2,3]>(s) f = Flatten(m) t = Gemm(f, w4) logits = Mul(t, two)"""
+SHAPES = {'w0': (16, 3, 3, 3), 'w1': (8, 16, 1, 1), 'w2': (8, 16, 1, 1), 'w3': (16, 16, 3, 3),
+          'w4': (16, 3)}
+
+
+def family(*, cut=False):
+    tensors = {n: RNG.standard_normal(s).astype(np.float32) for n, s in SHAPES.items()}
+    tensors['unused'] = np.zeros(100000, np.float32)
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,8,8] image) => '
+        '(float[1,3] logits) { %s }' % BODY)
+    for name, value in {**tensors, 'two': np.float32(2.0)}.items():
+        if name != 'unused':
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+    recipes = {n: Recipe(n, tuple((0, e) for e in s)) for n, s in SHAPES.items()}
+    return Family(tensors, (FamilyGraph(
+        'plain', Variant((), 0), model, recipes, {'c1': ('r',)} if cut else {}),))
+
+
+def models(bundle, folder):
+    segments = materialise(bundle, folder)
+    return {name: onnx.load(segment.path) for name, segment in segments.items()}
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('fused')
+    write_bundle(family(cut=True), DESCRIPTION, folder / 'tiny', fused=True)
+    bundle = open_bundle(folder / 'tiny')
+    return bundle, models(bundle, folder / 'robot')
+
+
+def test_a_bundle_offers_what_was_fused(written):
+    bundle = written[0]
+    sets = bundle.fusion_sets('plain')
+    assert sets[0] == 'none'
+    assert len(sets) > 1
+    assert {c.engine.fusion_set for c in bundle.candidates()} == {'none'}
+    offered = bundle.candidates((1,), ('fast',), all_fusions=True)
+    assert [c.engine.fusion_set for c in offered] == list(sets)
+    assert len({c.candidate_id for c in offered}) == len(sets)
+    assert all(h.engine.fusion_set == 'none' for h in bundle.heads())
+
+
+def test_fused_forms_answer_as_the_plain_one_with_fewer_operators(written):
+    bundle, graphs = written
+    plain = graphs[bundle.segment_for('plain')]
+    given = random_inputs(plain)
+    wanted = run_model(plain, given)
+    for name in bundle.fusion_sets('plain')[1:]:
+        fused = graphs[bundle.segment_for('plain', fusion_set=name)]
+        assert len(fused.graph.node) <= len(plain.graph.node)
+        assert largest_difference(wanted, run_model(fused, given)) <= 1e-5
+    assert len(fused.graph.node) < len(plain.graph.node)
+
+
+def test_head_and_tail_are_fused_by_the_same_sets_and_fit_together(written):
+    bundle, graphs = written
+    plain = graphs[bundle.segment_for('plain')]
+    given = random_inputs(plain)
+    wanted = run_model(plain, given)
+    sets = {s.fusion_set for s in bundle.manifest.segments.values() if s.role == 'tail'}
+    assert len(sets) > 1
+    for name in sets:
+        head, tail = (graphs[bundle.segment_for('plain', role, fusion_set=name, cut_id='c1')]
+                      for role in ('head', 'tail'))
+        crossing = run_model(head, given)
+        assert largest_difference(wanted, run_model(tail, crossing)) <= 1e-5
+
+
+def test_weights_are_shared_between_plain_and_fused_forms(written):
+    bundle = written[0]
+    plain = bundle.segment(bundle.segment_for('plain'))
+    last = bundle.segment(bundle.segment_for(
+        'plain', fusion_set=bundle.fusion_sets('plain')[-1]))
+    assert set(plain.recipes) & set(last.recipes)
+    assert 'unused' not in bundle.manifest.tensors
+
+
+def test_what_would_need_too_many_new_weights_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr('crowdhmt_ros.bundle.writer_fusion.GROWTH', 0.0)
+    write_bundle(family(), DESCRIPTION, tmp_path / 'tiny', fused=True)
+    bundle = open_bundle(tmp_path / 'tiny')
+    new = [t for t in bundle.manifest.tensors if t.startswith('fused.')]
+    assert not new
+
+
+def test_a_plain_bundle_is_what_it_was(tmp_path):
+    first = write_bundle(family(), DESCRIPTION, tmp_path / 'one')
+    bundle = open_bundle(tmp_path / 'one')
+    assert bundle.fusion_sets('plain') == ('none',)
+    described = dataclasses.replace(description_of(bundle))
+    assert write_bundle(family_of(bundle), described, tmp_path / 'two') == first
+
+
+def test_reopening_a_bundle_with_fused_forms_finds_the_plain_family(written, tmp_path):
+    again = family_of(written[0])
+    assert [g.variant_id for g in again.graphs] == ['plain']
+    write_bundle(again, description_of(written[0]), tmp_path / 'again')
+    assert open_bundle(tmp_path / 'again').fusion_sets('plain') == ('none',)
