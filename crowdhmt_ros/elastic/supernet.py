@@ -9,6 +9,7 @@ layer does is a program (`steps`), which training runs here and `extraction` tur
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -24,6 +25,8 @@ from crowdhmt_ros.elastic.structure import Structure, Unit
 from crowdhmt_ros.elastic.trace import Traced
 from crowdhmt_ros.types import Variant
 
+LEAST_VECTOR = 8
+"""Channels that fill a vector unit with float32."""
 PLANS_KEPT = 256
 """Resolved variants that are kept; a plan is a pure function of the variant."""
 Observer = Callable[[str, torch.Tensor, torch.Tensor], None]
@@ -269,8 +272,27 @@ class _Run:
         bias = None if step.bias is None else self.net.part(step.bias)
         if not step.stride:
             return F.linear(x, weight, bias)
-        conv = _CONVS[len(step.stride)]
-        return conv(x, weight, bias, step.stride, step.padding, step.dilation, step.groups)
+        stride, padding = step.stride, step.padding
+        if reads_few_strided(step):
+            if any(padding):
+                x = F.pad(x, [p for side in reversed(padding) for p in (side, side)])
+            places: List[Any] = [Ellipsis, *(slice(None, None, s) for s in stride)]
+            x = x[tuple(places)]
+            stride, padding = (1,) * len(stride), (0,) * len(padding)
+        conv = _CONVS[len(stride)]
+        return conv(x, weight, bias, stride, padding, step.dilation, step.groups)
+
+
+def reads_few_strided(step: Apply) -> bool:
+    """
+    Tell whether a step is a convolution that a processor must not get as it is.
+
+    oneDNN writes beyond its buffers in the backward pass of a pointwise convolution with a stride
+    that reads fewer than 8 channels in the layout channels-last (torch 2.13: "corrupted size vs.
+    prev_size"). Leaving out places first, then without a stride, is the same and as fast.
+    """
+    return (max(step.stride, default=1) > 1 and step.weight.shape[1] < LEAST_VECTOR
+            and math.prod(step.weight.shape[2:]) == 1)
 
 
 def _mutable(value: Any) -> Any:

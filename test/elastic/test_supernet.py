@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from crowdhmt_ros.elastic.backbones.resnet import residual
 from crowdhmt_ros.elastic.extraction import extract
@@ -220,3 +221,15 @@ def test_layers_that_are_kept_follow_the_mode():
 def test_a_new_supernet_is_in_training():
     made = make_elastic(network('repeated'), image_of('repeated')).net
     assert all(m.training for m in made.modules())
+
+
+@pytest.mark.parametrize(('channels', 'padding', 'groups'), [(4, 0, 1), (6, 2, 1), (12, 0, 12)])
+def test_a_strided_pointwise_layer_of_few_channels_is_what_torch_makes_of_it(
+        channels, padding, groups):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, 12, 1, 2, padding, groups=groups)
+    network = nn.Sequential(nn.Conv2d(3, channels, 3, 1, 1), nn.ReLU(), layer, nn.ReLU(),
+                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4))
+    net = make_elastic(network, torch.zeros(2, 3, 9, 9)).net.eval()
+    inputs = torch.randn(2, 3, 9, 9).contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(net(inputs, net.whole())[-1], network(inputs), atol=1e-5)

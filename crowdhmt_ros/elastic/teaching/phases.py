@@ -9,7 +9,7 @@ how these lose. The whole network is the teacher of every step.
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, List, Optional, Sequence, Set
+from typing import Dict, List, Optional, Sequence, Set, Type
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class JointPhase(Phase):
     sandwiches = True
 
 
-PHASES: Dict[str, Callable[[Supernet, PhaseRecipe, Recipe, Sequence[Variant]], Phase]] = {
+PHASES: Dict[str, Type[Phase]] = {
     'backbone': BackbonePhase,
     'transformation': TransformationPhase,
     'distillation': DistillationPhase,

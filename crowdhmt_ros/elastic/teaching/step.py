@@ -3,24 +3,18 @@
 """One step of a phase: the gradients of the whole network and of its variants, joined."""
 from __future__ import annotations
 
-import math
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from crowdhmt_ros.elastic.plan import NetPlan
-from crowdhmt_ros.elastic.steps import Apply
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching.phases import Phase
 from crowdhmt_ros.elastic.teaching.place import Place
 from crowdhmt_ros.elastic.teaching.protection import Gradient, merge
 from crowdhmt_ros.elastic.teaching.ranks import Ranks
 from crowdhmt_ros.types import Variant
-
-LEAST_VECTOR = 8
-"""Channels that fill a vector unit with float32."""
 
 
 class Taught(NamedTuple):
@@ -96,8 +90,6 @@ class Teacher:
 
     def _answers(self, inputs: torch.Tensor, variant: Variant, *, every_exit: bool = True
                  ) -> List[torch.Tensor]:
-        if self._place.device == 'cpu' and breaks_channels_last(self._net.plan(variant)):
-            inputs = inputs.contiguous()
         with self._place.computing():
             answers: List[torch.Tensor] = self._net(
                 inputs, variant, self._norms, every_exit=every_exit)
@@ -110,15 +102,3 @@ class Teacher:
             parameter.grad = None
         self._ranks.average(taken)
         return taken
-
-
-def breaks_channels_last(plan: NetPlan) -> bool:
-    """
-    Tell whether a plan holds what a processor must not get in the layout channels-last.
-
-    oneDNN writes beyond its buffers in the backward pass of a pointwise convolution with a stride
-    that reads fewer than 8 channels (torch 2.13: "corrupted size vs. prev_size").
-    """
-    return any(isinstance(step, Apply) and max(step.stride, default=1) > 1
-               and math.prod(step.weight.shape[2:]) == 1 and step.weight.shape[1] < LEAST_VECTOR
-               for program in plan.programs.values() for step in program)

@@ -246,7 +246,7 @@ class Trainer:
         drawn = self._batches.epoch(Draw(
             self._seed, self.recipe.epochs_before(at.phase) + at.epoch, self.recipe.batch_size,
             phase.plan.edge_at(at.epoch), at.step, self._ranks.rank, self._ranks.count))
-        return ahead(drawn) if self._place.is_gpu else iter(drawn)
+        return ahead(drawn)
 
     def _step(self, phase: Phase, step: int, inputs: torch.Tensor, labels: torch.Tensor
               ) -> Tuple[Taught, float]:
