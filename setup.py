@@ -41,7 +41,7 @@ ROBOT_REQUIRES = [
     'zstandard>=0.15',
 ]
 TRAIN_REQUIRES = ['torch>=2.2', 'onnx>=1.16', 'soundfile>=0.12']
-OPENVINO_REQUIRES = ['openvino>=2023.1']
+OPENVINO_REQUIRES = ['openvino>=2023.3']
 NCNN_REQUIRES = ['ncnn>=1.0.20240410']
 SEARCH_REQUIRES = ['pymoo>=0.6', 'scipy>=1.10']
 DEV_REQUIRES = [
