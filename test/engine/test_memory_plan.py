@@ -28,7 +28,7 @@ def orders(draw):
             st.integers(0, i - 1), min_size=1, max_size=3))))
         allowed = draw(st.booleans())
         steps.append(Step('step%d' % i, reads, ('t%d' % i,),
-                          ((('t%d' % i), reads[0]),) if allowed else ()))
+                          tuple(('t%d' % i, r) for r in reads) if allowed else ()))
         sizes['t%d' % i] = sizes[reads[0]] if allowed else draw(st.integers(0, 5000))
     kept = draw(st.sets(st.sampled_from(sorted(sizes))))
     return steps, sizes, kept

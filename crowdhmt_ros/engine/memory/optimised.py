@@ -121,7 +121,11 @@ def _source_marks(segment: Segment) -> Dict[str, List[int]]:
     """Return size and time of the segment's files; whoever replaces one changes its time."""
     path = Path(segment.path)
     beside = sorted({place.location for place in read_wire(path).places.values()})
-    return _marks(path, *(path.parent / name for name in beside))
+    try:
+        return _marks(path, *(path.parent / name for name in beside))
+    except OSError as error:
+        raise BackendError('the weights of %s cannot be read (%s): materialise the bundle again'
+                           % (segment.segment_id, error)) from error
 
 
 def _marks(*paths: Path) -> Dict[str, List[int]]:

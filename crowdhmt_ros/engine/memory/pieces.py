@@ -72,15 +72,21 @@ def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
     :param hidden_share_ratio: of the largest live set that may lie hidden in one piece
     :param most_weight_bytes: of one piece of more than one operator, None without a limit
     """
-    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
-    alone = [(index, index + 1) for index in range(len(graph.nodes))]
     if not tensors:
         return PiecePlan(_pieces(graph, [(0, len(graph.nodes))]), MemoryPlan({}, 0, 0, 'none'))
-    apart = _plan(graph, _pieces(graph, alone), tensors, sizes)
+    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
+    apart = plan_operators(graph, tensors)
     ranges = _joined(graph, sizes, hidden_share_ratio * apart.bound_bytes, apart.bound_bytes,
                      most_weight_bytes)
     pieces = _pieces(graph, ranges)
     return PiecePlan(pieces, _plan(graph, pieces, tensors, sizes))
+
+
+def plan_operators(graph: WireGraph, tensors: Mapping[str, TensorSpec]) -> MemoryPlan:
+    """Plan the arena of a graph whose operators run one by one."""
+    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
+    alone = [(index, index + 1) for index in range(len(graph.nodes))]
+    return _plan(graph, _pieces(graph, alone), tensors, sizes)
 
 
 def steps_of(pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec]) -> Tuple[Step, ...]:
@@ -93,7 +99,7 @@ def steps_of(pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec]) -> Tupl
 def _plan(graph: WireGraph, pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec],
           sizes: Mapping[str, int]) -> MemoryPlan:
     between = {name for p in pieces for name in p.outputs}
-    return plan_memory(steps_of(pieces, tensors), {n: sizes[n] for n in between},
+    return plan_memory(steps_of(pieces, tensors), {n: sizes[n] for n in between if n in sizes},
                        outside=(*graph.inputs, *graph.outputs))
 
 

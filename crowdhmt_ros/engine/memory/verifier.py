@@ -32,13 +32,13 @@ def verify(steps: Sequence[Step], sizes: Mapping[str, int], offsets: Mapping[str
     given = {name for step in steps for name in step.gives}
     for name in offsets:
         if name not in given:
-            arena.write('the start', name, ())
+            arena.write('the start', name, {})
     for step in steps:
         for name in step.reads:
             arena.read(step.name, name)
-        in_place = dict(step.in_place)
         for name in step.gives:
-            arena.write(step.name, name, [n for n in step.reads if n != in_place.get(name)])
+            may = {operand for result, operand in step.in_place if result == name}
+            arena.write(step.name, name, {n: n in may for n in step.reads})
         for name in step.gives:
             arena.read(step.name, name)
     for name in kept:
@@ -65,12 +65,14 @@ class _Arena:
                 self._owner[self._lines[name]] == self._numbers[name]):
             raise BackendError('%s reads %s, which was overwritten' % (step, name))
 
-    def write(self, step: str, name: str, untouchable: Sequence[str]) -> None:
+    def write(self, step: str, name: str, operands: Mapping[str, bool]) -> None:
+        """Take the lines; over an operand that may be written over only from its very start."""
         if name not in self._lines:
             return
         lines = self._lines[name]
-        for other in untouchable:
+        for other, in_place in operands.items():
             taken = self._lines.get(other, slice(0, 0))
-            if lines.start < taken.stop and taken.start < lines.stop:
+            meets = lines.start < taken.stop and taken.start < lines.stop
+            if meets and not (in_place and lines.start == taken.start):
                 raise BackendError('%s writes %s over %s while it reads it' % (step, name, other))
         self._owner[lines] = self._numbers[name]

@@ -132,3 +132,12 @@ def test_a_cache_that_cannot_be_written_is_told(segment):
     folder.write_text('in the way')
     with pytest.raises(BackendError, match='cannot be kept'):
         optimised_graph(segment, OPTIONS, '1')
+
+
+def test_lost_weights_of_the_segment_are_told(segment):
+    data = next(Path(segment.path).parent.glob('*.bin'))
+    if not optimised._source_marks(segment).keys() - {Path(segment.path).name}:
+        pytest.skip('the tiny bundle keeps its weights in the graph')
+    data.unlink()
+    with pytest.raises(BackendError, match='materialise the bundle again'):
+        optimised_graph(segment, OPTIONS, '1')

@@ -45,3 +45,12 @@ def test_two_results_of_one_step_lie_apart():
 def test_what_is_overwritten_before_it_is_read_is_found():
     with pytest.raises(BackendError, match='c reads x, which was overwritten'):
         verify(STEPS, {**SIZES, 'z': 64}, {**RIGHT, 'z': 0}, 256)
+
+
+def test_either_operand_may_be_written_over_where_both_are_declared():
+    steps = [Step('a', ('x', 'y'), ('z',), (('z', 'x'), ('z', 'y')))]
+    sizes = {'x': 128, 'y': 128, 'z': 128}
+    for at in (0, 128):
+        verify(steps, sizes, {'x': 0, 'y': 128, 'z': at}, 256)
+    with pytest.raises(BackendError, match='writes z over x while it reads it'):
+        verify(steps, sizes, {'x': 0, 'y': 128, 'z': 64}, 256)

@@ -1,0 +1,227 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the engine takes in memory, and how fast a segment that is not resident gets ready.
+
+Each cell is a fresh process (`_engine_memory_child`); the peer is ONNX Runtime as a user starts
+it: one session from the bytes of the model, everything at its default but one thread. Networks
+are the project's own backbones, untrained: neither memory nor time hangs on what they learnt.
+"""
+from __future__ import annotations
+
+import hashlib
+import statistics
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from benchmarks import timing
+from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
+from crowdhmt_ros.elastic.backbones import BACKBONES
+from crowdhmt_ros.elastic.export import to_onnx
+from crowdhmt_ros.engine.memory.optimised import optimised_graph
+from crowdhmt_ros.engine.memory.pieces import plan_operators
+from crowdhmt_ros.engine.memory.rewrite_child import shapes
+from crowdhmt_ros.engine.memory.wire import read_wire
+from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
+from crowdhmt_ros.types import EngineOptions, TensorSpec
+
+CHILD = 'benchmarks._engine_memory_child'
+CHAINS = ('resnet18', 'resnet34', 'vgg16', 'mobilenet_v2')
+HEAD = 'resnet18'
+"""The network that decides; the others inform."""
+EDGE, CLASSES = 224, 1000
+WIDTHS = (64, 56, 48, 40, 32, 24, 16, 8)
+DAGS, PROCESSES, QUICK_PROCESSES = 200, 3, 1
+PLAIN, DEFAULT_RUN = 'plain', 'default_run'
+MAPPED, PLANNED, STREAMED = 'mapped', 'planned', 'streamed'
+ANSWERS_DIFFER = 1e-4
+"""Of the largest answer: the engine packs the last layer's weights or does not."""
+Said = Dict[str, Any]
+
+
+def network(folder: Path, name: str, **options: Any) -> Said:
+    """
+    Export a backbone, once in one file and once with its weights beside it.
+
+    :returns: what a child is told of it
+    """
+    title = '-'.join([name, *('%s%s' % o for o in options.items())])
+    torch.manual_seed(0)
+    net = BACKBONES[name](CLASSES, edge=EDGE, **options).eval()
+    model = to_onnx(net, torch.zeros(1, 3, EDGE, EDGE))
+    plain, beside = folder / (title + '.plain.onnx'), folder / (title + '.onnx')
+    data = folder / (title + '.bin')
+    data.unlink(missing_ok=True)  # onnx would write behind what is there
+    onnx.save_model(model, plain)
+    onnx.save_model(model, beside, save_as_external_data=True, location=data.name,
+                    size_threshold=1024)
+    return {'name': title, 'sha256': hashlib.sha256(beside.read_bytes()).hexdigest(),
+            'path': str(beside), 'plain_path': str(plain),
+            'weight_bytes': data.stat().st_size,
+            'inputs': [('image', 'float32', (1, 3, EDGE, EDGE))],
+            'outputs': [('logits', 'float32', (1, CLASSES))]}
+
+
+def _child(what: str, **options: Any) -> Any:
+    return timing.in_fresh_process(CHILD, dict(options, what=what))
+
+
+# Plans
+
+
+def arena_figures(saids: Mapping[str, Said]) -> List[Figure]:
+    """Return the planned arena over the largest live set: of chains, and of random graphs."""
+    figures = []
+    for name, said in saids.items():
+        plans = {'as exported': _exported_plan(said), 'as rewritten': _rewritten_plan(said)}
+        worst = max(plan.arena_vs_bound_ratio for plan in plans.values())
+        figures.append(claim('arena_vs_bound/' + name, worst, 1.0, better=LOWER, how=', '.join(
+            '%s %.2f of %.2f MB by %s' % (how, p.arena_bytes / 1e6, p.bound_bytes / 1e6,
+                                          p.algorithm) for how, p in plans.items())))
+    ratios = [_random_plan(seed).arena_vs_bound_ratio for seed in range(DAGS)]
+    how = '%d random graphs of 20 to 200 operators, worst %.3f' % (DAGS, max(ratios))
+    return [*figures,
+            claim('arena_dags_mean', statistics.mean(ratios), 1.04, better=LOWER, how=how),
+            claim('arena_dags_p95', float(np.percentile(ratios, 95)), 1.15, better=LOWER,
+                  how=how)]
+
+
+def _exported_plan(said: Said) -> MemoryPlan:
+    graph, folder = read_wire(said['path']), str(Path(said['path']).parent)
+    found = shapes(graph, folder)
+    return plan_operators(graph, {n: TensorSpec(n, dtype, tuple(shape))
+                                  for n, (dtype, shape) in found.items()})
+
+
+def _rewritten_plan(said: Said) -> MemoryPlan:
+    from benchmarks._engine_memory_child import segment_of
+    made = optimised_graph(segment_of(said), EngineOptions(), str(onnxruntime.__version__))
+    return plan_operators(read_wire(made.graph_path), made.tensors)
+
+
+def _random_plan(seed: int) -> MemoryPlan:
+    """Plan an order of operators that mostly read what is near, sometimes what is far."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(20, 200))
+    steps, sizes = [], {}
+    for i in range(count):
+        least = 0 if rng.random() < 0.15 else max(0, i - 6)
+        reads = {int(r) for r in rng.integers(least, i, int(rng.integers(1, 4)))} if i else set()
+        steps.append(Step('s%d' % i, tuple('t%d' % r for r in sorted(reads)), ('t%d' % i,)))
+        sizes['t%d' % i] = int(2 ** rng.integers(0, 7)) * int(rng.integers(1, 4096))
+    return plan_memory(steps, sizes, kept=['t%d' % (count - 1)])
+
+
+# What runs
+
+
+def run_phase_figures(said: Said, *, quick: bool, deciding: bool = True) -> List[Figure]:
+    """Return what running takes over what ONNX Runtime's own arena takes, and its latency."""
+    rounds = QUICK_PROCESSES if quick else PROCESSES
+    ours, theirs = ([_child('growth', said=said, mode=mode)['run_anon_mb']
+                     for _ in range(rounds)] for mode in (PLANNED, DEFAULT_RUN))
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    how = ('%s: %.2f MB of anonymous memory from loaded to run in mode planned, %.2f MB with '
+           "ONNX Runtime's arena and pattern on the same mapped graph; %d processes each" % (
+               said['name'], statistics.median(ours), statistics.median(theirs), rounds))
+    stated = _stated('run_growth_vs_default', said, deciding, ratio, 0.7, how)
+    return [stated, latency_figure('run_growth_latency', said, PLANNED, 1.03, quick=quick,
+                                   deciding=deciding)]
+
+
+def latency_figure(key: str, said: Said, mode: str, target: float, *, quick: bool,
+                   deciding: bool) -> Figure:
+    """Return the latency of a mode over plain ONNX Runtime, beside a control."""
+    processes = 2 if quick else timing.PROCESSES
+    count = 10 if quick else timing.PAIRS // timing.PROCESSES
+    found, control = ([tuple(p) for _ in range(processes) for p in _child(
+        'latencies', said=said, modes=modes, pairs=count)['pairs']]
+        for modes in ((PLAIN, mode), (PLAIN, PLAIN)))
+    ratio, beside = timing.median_ratio(found), timing.median_ratio(control)
+    how = '%s, mode %s over plain ONNX Runtime, one thread: %s; control %s' % (
+        said['name'], mode, ratio.text, beside.text)
+    if not deciding:
+        return inform('%s/%s' % (key, said['name']), ratio.value, how=how)
+    return claim(key, ratio.value, target, better=LOWER, how=how,
+                 also=timing.holds_at_most(ratio, target, beside))
+
+
+def _stated(key: str, said: Said, deciding: bool, value: float, target: float, how: str
+            ) -> Figure:
+    if deciding:
+        return claim(key, value, target, better=LOWER, how=how)
+    return inform('%s/%s' % (key, said['name']), value, how=how)
+
+
+def floor_mb(said: Said) -> float:
+    """Return weights, largest live set and input: what any engine needs that keeps weights."""
+    inputs = sum(4 * int(np.prod(shape)) for _, _, shape in said['inputs'])
+    return float(said['weight_bytes'] + _rewritten_plan(said).bound_bytes + inputs) / 1e6
+
+
+def growth_figures(said: Said, *, quick: bool, deciding: bool = True) -> List[Figure]:
+    """Return the highest point of resident memory in the lean modes, over floor and plain."""
+    rounds = QUICK_PROCESSES if quick else PROCESSES
+    found = {mode: [_child('growth', said=said, mode=mode) for _ in range(rounds)]
+             for mode in (PLAIN, MAPPED, PLANNED, STREAMED)}
+    peak = {mode: statistics.median(r['peak_mb'] for r in rows) for mode, rows in found.items()}
+    anon = {mode: statistics.median(r['anon_mb'] for r in rows) for mode, rows in found.items()}
+    floor = floor_mb(said)
+    how = '%s: highest resident growth %s MB; anonymous %s MB; floor %.1f MB; answers %s' % (
+        said['name'], _listed(peak), _listed(anon), floor, _difference(found))
+    alike = _largest_difference(found) <= ANSWERS_DIFFER
+    figures = [_stated('growth_vs_floor', said, deciding, peak[PLANNED] / floor, 1.35, how),
+               _stated('growth_vs_plain', said, deciding, peak[PLANNED] / peak[PLAIN], 0.45, how),
+               _stated('streamed_vs_plain', said, deciding, peak[STREAMED] / peak[PLAIN], 0.25,
+                       how)]
+    if not alike:
+        raise ValueError('%s answers otherwise: %s' % (said['name'], _difference(found)))
+    return figures
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return ', '.join('%s %.1f' % item for item in values.items())
+
+
+def _largest_difference(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
+    answers = {mode: np.array(rows[0]['answer']) for mode, rows in found.items()}
+    largest = float(np.abs(answers[PLAIN]).max())
+    return max(float(np.abs(a - answers[PLAIN]).max()) / largest for a in answers.values())
+
+
+def _difference(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    return 'differ by %.1e of the largest' % _largest_difference(found)
+
+
+def variants_figure(folder: Path, *, quick: bool) -> Figure:
+    """Return the private memory of eight resident variants over eight plain sessions."""
+    saids = [network(folder, HEAD, width=width) for width in WIDTHS]
+    for said in saids:
+        _rewritten_plan(said)
+    rounds = QUICK_PROCESSES if quick else PROCESSES
+    found = {mode: statistics.median(_child('several', saids=saids, mode=mode)['anon_mb']
+                                     for _ in range(rounds)) for mode in (PLAIN, MAPPED, STREAMED)}
+    return claim('eight_variants_private_memory', found[MAPPED] / found[PLAIN], 0.25,
+                 better=LOWER, how='anonymous memory of %s at widths %s, all loaded and run: %s '
+                 'MB; %d processes each' % (HEAD, ', '.join(map(str, WIDTHS)), _listed(found),
+                                            rounds))
+
+
+def switch_cold_figure(said: Said, *, quick: bool) -> Figure:
+    """Return how much sooner a segment that is not resident is ready than from bytes."""
+    processes, count = (1, 5) if quick else (timing.PROCESSES, 8)
+    runs = [_child('switches', said=said, mode=MAPPED, pairs=count) for _ in range(processes)]
+    pairs: List[Tuple[float, float]] = [tuple(p) for r in runs for p in r['pairs']]
+    speedups = timing.median_ratio([(ours, plain) for plain, ours in pairs])
+    plain_s, ours_s = (statistics.median(p[i] for p in pairs) for i in (0, 1))
+    first = [statistics.median(r['first_run_s'][i] for r in runs) for i in (0, 1)]
+    return claim('switch_cold_speedup', speedups.value, 17.0, better=HIGHER,
+                 how='%s: ready in %.1f ms as mapped, %.1f ms as plain session from bytes; %s in '
+                 '%d processes; the first run then takes %.1f and %.1f ms' % (
+                     said['name'], 1e3 * ours_s, 1e3 * plain_s, speedups.text, processes,
+                     1e3 * first[1], 1e3 * first[0]))

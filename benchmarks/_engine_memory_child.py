@@ -1,0 +1,195 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One measurement of memory or time in a process of its own.
+
+    python -m benchmarks._engine_memory_child '{"what": ..., ...}'
+
+prints one JSON object. Memory is what the process itself grows by, from the imported engine and
+made inputs on: anonymous pages (its own), resident pages (mapped files among them), and their
+highest point.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from benchmarks import timing
+from crowdhmt_ros.engine.backend import Executable, make_buffers
+from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
+from crowdhmt_ros.engine.memory.optimised import optimised_graph
+from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
+
+PLAIN = 'plain'
+"""A session from the bytes of one file, as a user makes it: everything on, one thread."""
+DEFAULT_RUN = 'default_run'
+"""ONNX Runtime's default arena and pattern on the mapped graph: its run phase without the load,
+whose freed memory would hide it."""
+RUNS = 8
+_FIELDS = {'rss': 'VmRSS', 'anon': 'RssAnon', 'peak': 'VmHWM'}
+
+
+def segment_of(said: Mapping[str, Any]) -> Segment:
+    """Return the segment that a request describes."""
+    specs = {role: tuple(TensorSpec(n, d, tuple(s)) for n, d, s in said[role])
+             for role in ('inputs', 'outputs')}
+    return Segment(said['name'], said['sha256'], said['path'], specs['inputs'], specs['outputs'],
+                   said['weight_bytes'])
+
+
+class PlainExecutable:
+    """A session as a user makes it, on the caller's input."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> None:
+        """Compute and copy."""
+        names = [i.name for i in self._session.get_inputs()]
+        for buffer, value in zip(outputs, self._session.run(None, dict(zip(names, inputs)))):
+            buffer[...] = value
+
+
+def plain_session(source: Any, *, default_rewrites: bool = True) -> onnxruntime.InferenceSession:
+    """Return a session with ONNX Runtime's defaults but one thread, as all here have."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if not default_rewrites:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(source, options, providers=['CPUExecutionProvider'])
+
+
+def ready(said: Mapping[str, Any], mode: str) -> Any:
+    """Return what runs a segment in a memory mode, `PLAIN` or `DEFAULT_RUN`."""
+    if mode == PLAIN:
+        return PlainExecutable(plain_session(Path(said['plain_path']).read_bytes()))
+    segment = segment_of(said)
+    backend = OnnxRuntimeBackend()
+    if mode == DEFAULT_RUN:
+        path = optimised_graph(segment, EngineOptions(), backend.version).graph_path
+        return PlainExecutable(plain_session(path, default_rewrites=False))
+    return backend.compile(segment, EngineOptions(memory_mode=mode))
+
+
+def memory_mb() -> Dict[str, float]:
+    """Return what this process holds now, in millions of bytes."""
+    text = Path('/proc/self/status').read_text()
+    found = {}
+    for key, name in _FIELDS.items():
+        match = re.search(name + r':\s+(\d+) kB', text)
+        if match is None:
+            raise RuntimeError('/proc/self/status has no ' + name)
+        found[key] = 1024 * int(match.group(1)) / 1e6
+    return found
+
+
+def buffers_of(said: Mapping[str, Any]) -> Tuple[Tuple[NDArray[Any], ...], Tuple[NDArray[Any], ...]]:
+    """Return inputs of noise and outputs, all touched."""
+    segment = segment_of(said)
+    rng = np.random.default_rng(0)
+    inputs = tuple(rng.standard_normal(s.shape).astype(s.dtype) for s in segment.inputs)
+    outputs = make_buffers(segment.outputs)
+    for buffer in outputs:
+        buffer.fill(0)
+    return inputs, outputs
+
+
+def growth(said: Mapping[str, Any], mode: str) -> Dict[str, Any]:
+    """Return what loading and running takes, and the answer."""
+    inputs, outputs = buffers_of(said)
+    before = memory_mb()
+    Path('/proc/self/clear_refs').write_text('5')  # the highest point starts anew
+    executable = ready(said, mode)
+    loaded = memory_mb()
+    times_s = []
+    for _ in range(RUNS):
+        began_s = time.perf_counter()
+        executable.run(inputs, outputs)
+        times_s.append(time.perf_counter() - began_s)
+    after = memory_mb()
+    return {'load_anon_mb': loaded['anon'] - before['anon'],
+            'run_anon_mb': after['anon'] - loaded['anon'],
+            'anon_mb': after['anon'] - before['anon'],
+            'rss_mb': after['rss'] - before['rss'],
+            'peak_mb': after['peak'] - before['rss'],
+            'min_s': min(times_s), 'answer': outputs[0].ravel()[:64].tolist()}
+
+
+def several(saids: Sequence[Mapping[str, Any]], mode: str) -> Dict[str, Any]:
+    """Return what several segments take together, all resident and each run."""
+    before = memory_mb()
+    kept: List[Executable] = []
+    for said in saids:
+        executable = ready(said, mode)
+        kept.append(executable)
+        for _ in range(2):
+            executable.run(*buffers_of(said))
+    after = memory_mb()
+    return {'anon_mb': after['anon'] - before['anon'], 'rss_mb': after['rss'] - before['rss'],
+            'count': len(kept)}
+
+
+def switches(said: Mapping[str, Any], mode: str, pairs: int) -> Dict[str, Any]:
+    """Return pairs of seconds to make a session ready: plain from bytes, and in a memory mode."""
+    content = Path(said['plain_path']).read_bytes()
+    segment, options = segment_of(said), EngineOptions(memory_mode=mode)
+    backend = OnnxRuntimeBackend()
+    inputs, outputs = buffers_of(said)
+    backend.compile(segment, options).run(inputs, outputs)  # what is made once, is there
+
+    def plain() -> Any:
+        return plain_session(content)
+
+    def ours() -> Any:
+        return backend.compile(segment, options)
+    found = timing.interleave(timing.timed(plain), timing.timed(ours), pairs)
+    firsts = [_first_run_s(ready(said, m), inputs, outputs) for m in (PLAIN, mode)]
+    return {'pairs': found, 'first_run_s': firsts}
+
+
+def _first_run_s(executable: Any, inputs: Any, outputs: Any) -> float:
+    return timing.timed(lambda: executable.run(inputs, outputs))()
+
+
+def latencies(said: Mapping[str, Any], modes: Sequence[str], pairs: int) -> Dict[str, Any]:
+    """Return pairs of seconds of one run in two modes; equal modes are a control."""
+    inputs, outputs = buffers_of(said)
+
+    def run_of(mode: str) -> Callable[[], float]:
+        executable = ready(said, mode)
+        for _ in range(3):
+            executable.run(inputs, outputs)
+        return timing.timed(lambda: executable.run(inputs, outputs))
+    return {'pairs': timing.interleave(run_of(modes[0]), run_of(modes[1]), pairs)}
+
+
+def in_group(said: Mapping[str, Any], mode: str, group: str) -> Dict[str, Any]:
+    """
+    Load and run within a memory group of the kernel.
+
+    :param group: folder of the group; what this process took before does not count there
+    """
+    inputs, _ = buffers_of(said)  # touched before, as a frame is
+    del inputs
+    Path(group, 'cgroup.procs').write_text(str(os.getpid()))
+    return growth(said, mode)
+
+
+TASKS: Mapping[str, Callable[..., Dict[str, Any]]] = {
+    'growth': growth, 'several': several, 'switches': switches, 'latencies': latencies,
+    'in_group': in_group}
+
+
+if __name__ == '__main__':
+    request = json.loads(sys.argv[1])
+    print(json.dumps(TASKS[request.pop('what')](**request)))
