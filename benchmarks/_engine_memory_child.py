@@ -35,6 +35,7 @@ DEFAULT_RUN = 'default_run'
 """ONNX Runtime's default arena and pattern on the mapped graph: its run phase without the load,
 whose freed memory would hide it."""
 RUNS = 8
+Arrays = Tuple[NDArray[Any], ...]
 _FIELDS = {'rss': 'VmRSS', 'anon': 'RssAnon', 'peak': 'VmHWM'}
 
 
@@ -93,7 +94,7 @@ def memory_mb() -> Dict[str, float]:
     return found
 
 
-def buffers_of(said: Mapping[str, Any]) -> Tuple[Tuple[NDArray[Any], ...], Tuple[NDArray[Any], ...]]:
+def buffers_of(said: Mapping[str, Any]) -> Tuple[Arrays, Arrays]:
     """Return inputs of noise and outputs, all touched."""
     segment = segment_of(said)
     rng = np.random.default_rng(0)

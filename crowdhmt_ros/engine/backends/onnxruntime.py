@@ -5,8 +5,8 @@ ONNX Runtime behind the engine seam (P III-C1).
 
 Memory mode 'fast' lets the engine lay weights out anew for its kernels (level ALL) and keep
 an arena; 'lean' runs straight on the memory-mapped initialisers: basic rewrites, no
-prepacked copies, no arena, no memory pattern; for the others see `mapped`. Buffers are bound by address once and bound
-again only when the caller brings others.
+prepacked copies, no arena, no memory pattern; for the others see `mapped`. Buffers are bound
+by address once and bound again only when the caller brings others.
 """
 from __future__ import annotations
 
