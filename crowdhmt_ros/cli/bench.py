@@ -56,6 +56,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument('--only', action='append', default=[], metavar='PART',
                         help='one part of the bench; may be repeated')
     parser.add_argument('--keep', type=Path, metavar='DIR', help='keep the recorded runs there')
+    training = parser.add_argument_group('bench training')
+    training.add_argument('--data', type=Path, metavar='DIR',
+                          help='folder with the data sets (default: $CROWDHMT_DATA)')
+    training.add_argument('--checkpoints', type=Path, metavar='DIR',
+                          help='folder of what was trained (default: in the cache)')
+    training.add_argument('--train', action='append', default=[], metavar='PART',
+                          help='do the trainings that a part rests on, or the one of that name; '
+                          'may be killed and repeated, and run several times at once')
+    training.add_argument('--retrain', type=int, metavar='N',
+                          help='repeat a training, drawn by this number, and compare')
     return parser
 
 
@@ -67,13 +77,21 @@ def as_json(name: str, figures: Sequence[Figure], *, quick: bool) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a bench while holding the machine."""
+    """Run a bench while holding the machine, unless it says that it needs no quiet."""
     bench = load_bench(arguments.name)
+    if not getattr(bench, 'HOLDS_MACHINE', True):
+        return _told(arguments, bench.run(arguments))
     if is_held():
         print('another measurement holds this machine: waiting for its end', file=sys.stderr,
               flush=True)
     with hold_machine():
         figures = bench.run(arguments)
+    return _told(arguments, figures)
+
+
+def _told(arguments: argparse.Namespace, figures: Sequence[Figure]) -> int:
+    if not figures:
+        return 0
     print(table_text(figures))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

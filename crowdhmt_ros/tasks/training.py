@@ -113,7 +113,8 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
                resume: bool = False, recipe: Optional[Recipe] = None,
                members: Sequence[Variant] = (), start: Optional[Path] = None,
                device: str = 'cpu', report: Callable[[Progress], None] = lambda progress: None,
-               pause: Callable[[], None] = lambda: None) -> Trained:
+               pause: Callable[[], None] = lambda: None, net: Optional[Supernet] = None
+               ) -> Trained:
     """
     Train a task's family, and calibrate the whole network and the members.
 
@@ -127,12 +128,13 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
     :param device: where the training computes, 'cpu' or 'cuda'
     :param report: called after each step
     :param pause: called before each step; returns when training may use the machine
+    :param net: instead of the task's, untrained
     :raises ConfigError: the recipe does not fit the network or the data
     :raises DataError: a checkpoint of another training, or weights that are no longer finite
     :raises ExportError: a member does not fit the network
     """
     recipe = recipe or named_recipe(task.recipe)
-    net = untrained(task, seed)
+    net = untrained(task, seed) if net is None else net
     if start is not None:
         load_tensors(net, start)
     ledger = Ledger(checkpoint and checkpoint.with_name(checkpoint.name + '.ledger'),

@@ -1,0 +1,154 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs the extra train')
+pytest.importorskip('onnx', reason='training needs the extra train')
+
+from benchmarks import training  # noqa: E402
+from benchmarks._training_gap import compare, figures_of, plans_of  # noqa: E402
+from benchmarks._training_shelf import (  # noqa: E402
+    Shelf,
+    claimed,
+    evaluated,
+    is_done,
+    opened,
+    train,
+    train_all,
+)
+from crowdhmt_ros.elastic.operators.channel import channel  # noqa: E402
+from crowdhmt_ros.elastic.operators.svd import svd  # noqa: E402
+from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
+from crowdhmt_ros.errors import ConfigError, DataError  # noqa: E402
+from crowdhmt_ros.tasks.alone import alone_recipe  # noqa: E402
+from crowdhmt_ros.tasks.members import Member, Members, members_text  # noqa: E402
+from crowdhmt_ros.tasks.task_file import read_task  # noqa: E402
+from crowdhmt_ros.types import Variant  # noqa: E402
+from test.tasks.small import task_file  # noqa: E402
+
+VARIANTS = {'full': Variant(((),) * 3, 1), 'half': Variant(((channel(0.5),),) * 3, 1),
+            'svd': Variant(((svd(0.5),),) * 3, 1)}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Train a small family and its variants alone."""
+    folder = tmp_path_factory.mktemp('shelf')
+    task = task_file(folder)
+    listed = folder / 'variants.yaml'
+    listed.write_text(members_text(Members(read_task(task).backbone, tuple(
+        Member(name, variant, 1.0, 1.0) for name, variant in VARIANTS.items()), 'not')), 'utf-8')
+    shelf = Shelf(folder, folder / 'files', folder / 'logs', listed)
+    family, alone = plans_of(1, shelf, str(task))
+    plans = [family, *alone.values()]
+    count = train_all(plans, shelf, lambda line: None)
+    return shelf, plans, count
+
+
+def test_every_training_leaves_a_log_and_its_file(trained):
+    shelf, plans, count = trained
+    assert count == len(plans) == 4
+    assert all(is_done(plan, shelf) for plan in plans)
+    log = json.loads(shelf.log(plans[2]).read_text('utf-8'))
+    assert list(log['accuracy']) == ['half']
+    assert [p['phase'] for p in log['phases']] == ['backbone']
+    assert log['phases'][0]['epochs'] == 3
+    assert log['cpu_s'] > 0.0
+    assert not list(shelf.checkpoints.glob('*/checkpoint.pt'))
+
+
+def test_what_is_there_is_not_trained_again(trained):
+    shelf, plans, _ = trained
+    assert train_all(plans, shelf, lambda line: None) == 0
+
+
+def test_another_process_that_has_a_training_keeps_it(trained, tmp_path):
+    shelf, plans, _ = trained
+    other = replace(shelf, checkpoints=tmp_path)
+    with claimed(other.file(plans[0]).parent) as mine:
+        assert mine
+        assert train_all(plans[:1], other, lambda line: None) == 0
+
+
+def test_what_is_measured_anew_is_what_was_logged(trained):
+    shelf, plans, _ = trained
+    for plan in plans:
+        found, accuracy = evaluated(plan, shelf)
+        assert accuracy == pytest.approx(dict(found.log['accuracy']), abs=1e-6)
+
+
+def test_a_repeated_training_ends_with_the_same_file(trained, tmp_path):
+    shelf, plans, _ = trained
+    again = replace(shelf, checkpoints=tmp_path, logs=tmp_path)
+    old, new = opened(plans[3], shelf).log, train(plans[3], again, lambda line: None)
+    figure = training.repeated(plans[3].name, old, new)
+    assert figure.holds
+    assert figure.value == 0.0
+    assert figure.how.endswith('the same file')
+
+
+def test_a_file_that_its_log_does_not_name_is_refused(trained, tmp_path):
+    shelf, plans, _ = trained
+    other = replace(shelf, checkpoints=tmp_path)
+    with pytest.raises(DataError, match='is missing; it takes'):
+        opened(plans[0], other)
+    other.file(plans[0]).parent.mkdir()
+    other.file(plans[0]).write_bytes(b'another')
+    with pytest.raises(DataError, match='is not the file that its log names'):
+        opened(plans[0], other)
+
+
+def test_the_gap_is_alone_minus_inside(trained):
+    shelf, plans, _ = trained
+    logs = {p.name: opened(p, shelf).log for p in plans}
+    inside = logs[plans[0].name]['accuracy']
+    alone = {p.alone: logs[p.name]['accuracy'][p.alone] for p in plans[1:]}
+    gaps = [100.0 * (alone[n] - inside[n]) for n in VARIANTS]
+    found = compare((plans[0], {p.alone: p for p in plans[1:]}), shelf, lambda line: None)
+    figures = {f.key: f for f in figures_of([found])}
+    assert figures['recycle_gap_mean_pt'].value == pytest.approx(sum(gaps) / 3)
+    assert figures['recycle_gap_max_pt'].value == pytest.approx(max(gaps))
+    spent = [logs[p.name]['cpu_s'] for p in plans]
+    assert figures['training_cost_ratio'].value == pytest.approx(spent[0] / sum(spent[1:]))
+    assert all(f.holds in (False, None) for f in figures.values())  # one seed is too few
+
+
+def test_alone_has_the_familys_epochs_and_edges_in_one_curve():
+    recipe = Recipe((
+        PhaseRecipe('backbone', 4, 0.1, edges=((0.0, 24),), warm_up_ratio=0.25, end_ratio=0.5),
+        PhaseRecipe('transformation', 1, 0.4, edges=((0.0, 24),)),
+        PhaseRecipe('joint', 5, 0.05, edges=((0.0, 24), (0.2, 32)))))
+    plan, = alone_recipe(recipe).phases
+    assert (plan.phase, plan.epochs, plan.learning_rate) == ('backbone', 10, 0.1)
+    assert plan.warm_up_ratio == pytest.approx(0.1)
+    assert [plan.edge_at(e) for e in range(10)] == [24] * 6 + [32] * 4
+    assert plan.learning_rate_at(1.0) == pytest.approx(0.0)
+    with pytest.raises(ConfigError, match='no phase in which the whole network learns'):
+        alone_recipe(Recipe((PhaseRecipe('transformation', 1, 0.1),)))
+
+
+def test_a_part_that_was_not_trained_falls_short_and_says_how_to_train(tmp_path):
+    shelf = Shelf(tmp_path, tmp_path, tmp_path)
+    for part, claims in training.CLAIMS.items():
+        if part in ('gap', 'exits', 'random'):
+            figures = training.measured(part, shelf, quick=False)
+            assert {f.key for f in figures} == set(claims)
+            assert all(f.holds is False and '--train' in f.how for f in figures)
+
+
+def test_parts_plans_and_claims_have_the_same_names():
+    assert set(training.PARTS) == set(training.PLANS) == set(training.CLAIMS)
+
+
+def test_what_to_train_is_named_by_part_or_by_name(tmp_path):
+    shelf = Shelf(tmp_path, tmp_path)
+    plans = training.planned(['gap', 'exits', 'har-fold2-1'], shelf)
+    names = [plan.name for plan in plans]
+    assert len(names) == len(set(names)) == 34 + 2 + 1
+    with pytest.raises(ConfigError, match='neither a part'):
+        training.planned(['nothing'], shelf)
