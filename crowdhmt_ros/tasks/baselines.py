@@ -26,6 +26,7 @@ from crowdhmt_ros.elastic.structure import Stage
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching.recipe import ETAS, PhaseRecipe, Recipe
 from crowdhmt_ros.errors import ConfigError
+from crowdhmt_ros.tasks.alone import alone_recipe
 from crowdhmt_ros.types import OperatorChoice, Variant
 
 FITTED_RATE_RATIO = 0.5
@@ -89,14 +90,9 @@ class Frame:
     epochs: int
 
     @property
-    def learning_rate(self) -> float:
-        """Largest of the family's phases."""
-        return max(p.learning_rate for p in self.recipe.phases)
-
-    @property
-    def edges(self) -> Tuple[Tuple[float, int], ...]:
-        """Of the images, in the course of a training, as in the family's first phase."""
-        return self.recipe.phases[0].edges
+    def single(self) -> PhaseRecipe:
+        """Return how one network is trained in all epochs, as for the family's members alone."""
+        return replace(alone_recipe(self.recipe).phases[0], epochs=self.epochs)
 
     def of(self, plan: PhaseRecipe) -> Recipe:
         """Return the recipe of one leg."""
@@ -120,16 +116,16 @@ class Frame:
 
     def alone(self, epochs: int) -> PhaseRecipe:
         """Describe the training of the whole network from the labels."""
-        return PhaseRecipe('backbone', epochs, self.learning_rate, self.edges,
-                           early_exit_weight=0.0)
+        return replace(self.single, epochs=epochs)
 
     def drawn(self, epochs: int, operators: Tuple[str, ...], *, variants: int, hard_share: float,
               phase: str = 'distillation') -> PhaseRecipe:
         """Describe a training of members beside the whole network, which is not protected."""
-        rate = self.learning_rate * (1.0 if phase == 'mutation' else FITTED_RATE_RATIO)
-        return PhaseRecipe(phase, epochs, rate, self.edges, variants=variants,
-                           etas=ETAS['joint'], operators=operators, members_ratio=1.0,
-                           hard_share=hard_share, early_exit_weight=0.0, protection='none')
+        single = self.single
+        rate = single.learning_rate * (1.0 if phase == 'mutation' else FITTED_RATE_RATIO)
+        return replace(single, phase=phase, epochs=epochs, learning_rate=rate, variants=variants,
+                       etas=ETAS['joint'], operators=operators, members_ratio=1.0,
+                       hard_share=hard_share, protection='none')
 
 
 def svd_only(net: Supernet, frame: Frame) -> Course:
