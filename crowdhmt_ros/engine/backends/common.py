@@ -135,8 +135,9 @@ def writable_view(array: np.ndarray) -> np.ndarray:
     """
     if array.flags.writeable or not array.size:
         return array
-    memory = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
-    return np.frombuffer(memory, array.dtype).reshape(array.shape)
+    memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+    view: np.ndarray = np.frombuffer(memory, array.dtype)
+    return view.reshape(array.shape)
 
 
 def resident_bytes() -> int:
