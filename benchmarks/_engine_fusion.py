@@ -11,9 +11,12 @@ the fastest of interleaved runs, since neighbours only ever add; medians stand b
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -26,11 +29,17 @@ from benchmarks._elastic_transform_converters import WRITERS
 from benchmarks._elastic_transform_torch import export, settle
 from benchmarks.timing import Ratio, median_ratio
 from crowdhmt_ros.elastic.backbones import BACKBONES, example_input
+from crowdhmt_ros.engine.backend import Executable
+from crowdhmt_ros.engine.backends import BACKENDS
+from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model
 from crowdhmt_ros.graph.fusion import FAMILIES, fuse
+from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 SEED = 20261121
 PAIRS, MOST_PAIRS, WARM, LEAST_S = 30, 400, 2, 1.5
+UNFUSING = ('torch', 'ncnn')
+"""Engines of the robot's that compute the operators as they find them."""
 GAIN_AT_LEAST, HARM_AT_MOST, DIFFERENCE_AT_MOST = 1.2, 1.03, 1e-5
 
 BACKBONE_SIZES: Mapping[str, Tuple[str, Dict[str, int]]] = {
@@ -200,6 +209,8 @@ class FusionFigure:
     :param family: the family that the network is about, '' for a whole network
     :param family_gain: time without that family over time with all, optimisation off; 1.0 where
         the network is about none
+    :param others: engine that fuses nothing -> time of the cleaned export over time of the fused
+        graph; engines that are absent or lack an operator are left out
     :param differences: engine -> largest difference of the outputs
     """
 
@@ -209,6 +220,7 @@ class FusionFigure:
     harm: Paired
     family: str
     family_gain: float
+    others: Mapping[str, Paired]
     differences: Mapping[str, float]
 
 
@@ -257,8 +269,12 @@ def _session(model: onnx.ModelProto, *, optimise: bool) -> onnxruntime.Inference
 def paired(first: onnx.ModelProto, second: onnx.ModelProto, *, optimise: bool,
            pairs: int = PAIRS) -> Paired:
     """Return the time of the second model over that of the first, runs interleaved."""
-    sessions = [_session(m, optimise=optimise) for m in (first, second)]
     given = random_inputs(first)
+    return _interleaved([partial(_session(m, optimise=optimise).run, None, given)
+                         for m in (first, second)], pairs)
+
+
+def _interleaved(runs: Sequence[Callable[[], object]], pairs: int) -> Paired:
     times: List[Tuple[float, float]] = []
     begun = time.thread_time()
     for index in range(-WARM, MOST_PAIRS):
@@ -267,7 +283,7 @@ def paired(first: onnx.ModelProto, second: onnx.ModelProto, *, optimise: bool,
         spent = [0.0, 0.0]
         for place in ((0, 1) if index % 2 else (1, 0)):
             begin = time.thread_time()
-            sessions[place].run(None, given)
+            runs[place]()
             spent[place] = time.thread_time() - begin
         if index >= 0:
             times.append((spent[0], spent[1]))
@@ -282,16 +298,50 @@ def differences(export_: onnx.ModelProto, fused: onnx.ModelProto) -> Dict[str, f
     found = {'onnxruntime off': largest_difference(wanted, run_model(
                  fused, given, optimise=False)),
              'onnxruntime on': largest_difference(wanted, run_model(fused, given))}
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in (*UNFUSING, 'openvino'):
+            ran = _executable(engine, fused, Path(folder))
+            if ran is not None:
+                outputs = [np.empty(o.shape, o.dtype) for o in ran.outputs]
+                ran.run([given[i.name] for i in ran.inputs], outputs)
+                found[engine] = largest_difference(wanted, dict(zip(
+                    (o.name for o in ran.outputs), outputs)))
+    return found
+
+
+def _specs(values: Sequence[onnx.ValueInfoProto]) -> Tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(
+        v.name, str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(
+            v.type.tensor_type.elem_type))),
+        tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values)
+
+
+def _executable(engine: str, model: onnx.ModelProto, folder: Path) -> Optional[Executable]:
+    """Compile a model for an engine of the robot's; None where it is absent or refuses."""
+    path = folder / ('%s-%d.onnx' % (engine, len(list(folder.iterdir()))))
+    onnx.save(model, str(path))
+    segment = Segment(path.stem, '', str(path), _specs(model.graph.input),
+                      _specs(model.graph.output))
+    options = EngineOptions(backend=engine)
     try:
-        import openvino
-    except ImportError:
-        return found
-    core: Any = openvino.Core()
-    compiled = core.compile_model(core.read_model(fused.SerializeToString(), b''), 'CPU', {
-        'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': 1})
-    results = compiled(dict(given))
-    other = dict(zip(wanted, (np.asarray(results[o]) for o in compiled.outputs)))
-    return {**found, 'openvino': largest_difference(wanted, other)}
+        backend = BACKENDS[engine]()
+        return None if backend.refusal(segment, options) else backend.compile(segment, options)
+    except (BackendError, KeyError):
+        return None
+
+
+def paired_on(engine: str, first: onnx.ModelProto, second: onnx.ModelProto, *,
+              pairs: int = PAIRS) -> Optional[Paired]:
+    """Return `paired` on another engine, one thread; None where it runs one of them not."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = [_executable(engine, m, Path(folder)) for m in (first, second)]
+        ready = [e for e in made if e is not None]
+        if len(ready) < len(made):
+            return None
+        given = random_inputs(first)
+        buffers = [([given[i.name] for i in e.inputs],
+                    [np.empty(o.shape, o.dtype) for o in e.outputs]) for e in ready]
+        return _interleaved([partial(e.run, *b) for e, b in zip(ready, buffers)], pairs)
 
 
 def measure_fusion(names: Sequence[str] = (), *, pairs: int = PAIRS) -> List[FusionFigure]:
@@ -309,11 +359,13 @@ def measure_fusion(names: Sequence[str] = (), *, pairs: int = PAIRS) -> List[Fus
             others = tuple(f for f in FAMILIES if f != family)
             alone = paired(fused.model, fuse(model, others, verify=False).model,
                            optimise=False, pairs=pairs).value
+        plain = fuse(model, (), verify=False).model
+        others = {e: paired_on(e, fused.model, plain, pairs=pairs) for e in UNFUSING}
         figures.append(FusionFigure(
             name, (len(model.graph.node), len(fused.model.graph.node)),
             paired(fused.model, model, optimise=False, pairs=pairs),
             paired(model, fused.model, optimise=True, pairs=pairs), family, alone,
-            differences(model, fused.model)))
+            {e: p for e, p in others.items() if p is not None}, differences(model, fused.model)))
     return figures
 
 
@@ -329,6 +381,11 @@ def fusion_checks(figures: Sequence[FusionFigure]) -> Dict[str, Tuple[float, boo
     if own:
         backbones = math.exp(float(np.mean(own)))
         checks['fusion_gain_backbones'] = (backbones, backbones > 1.0)
+    for engine in UNFUSING:
+        theirs = [math.log(f.others[engine].value) for f in figures if engine in f.others]
+        if theirs:
+            mean = math.exp(float(np.mean(theirs)))
+            checks['fusion_gain_on_%s' % engine] = (mean, mean > 1.0)
     for family in FAMILIES:
         best = max((f.family_gain for f in figures if f.family == family), default=0.0)
         checks['fusion_gain_%s' % family] = (best, best > 1.0)

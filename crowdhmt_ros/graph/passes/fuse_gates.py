@@ -193,7 +193,8 @@ class WrittenSigmoid(_Written):
                 return None
             chain.append(maker)
             below = maker.input(0) if found is None else found[0]
-        return tuple(chain)
+        widened = graph.rank(below) is None or graph.rank(below) != graph.rank(operator.output)
+        return None if widened else tuple(chain)
 
     def rewrite(self, graph: Graph, match: Match) -> None:
         """Write Sigmoid."""
