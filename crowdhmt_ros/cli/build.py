@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crowdhmt_ros.cli.build_bundle import Exported
     from crowdhmt_ros.elastic.norms import Statistics
     from crowdhmt_ros.elastic.supernet import Supernet
+    from crowdhmt_ros.tasks.cascade import Cascade
 
 MAX_CUTS = 64
 CONDITION = 'photos'
@@ -66,6 +67,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         help='store weights as float32 (default: float16)')
     parser.add_argument('--measure', action='store_true', help='measure accuracies on the rest '
                         'of the data (default: as the front tells them)')
+    parser.add_argument('--early', action='store_true', help='add to each variant with earlier '
+                        'exits one that stops at the first of them that is sure, where that pays; '
+                        'half of the rest of the data chooses when, the other half measures: give '
+                        'data that was not trained on (implies --measure)')
     parser.add_argument('--seed', type=int, default=7, help='of what is drawn from the data')
     parser.add_argument('--threads', type=int, default=2)
     return parser
@@ -93,6 +98,7 @@ def build(args: argparse.Namespace) -> Built:
     inputs.check_least(args, ('calibration', 2), ('cuts', 0), ('threads', 1), ('seed', 0))
     if args.cuts > MAX_CUTS:
         raise DataError('--cuts is %d; give at most %d' % (args.cuts, MAX_CUTS))
+    args.measure |= args.early
     inputs.colours(args)
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
     try:
@@ -121,15 +127,25 @@ def build(args: argparse.Namespace) -> Built:
     with Bar('calibrating') as progress:
         statistics = build_bundle.calibrated(
             net, variants, inputs.batches(drawn.values[:args.calibration]), progress)
+    early: Mapping[str, Cascade] = {}
+    if args.early:
+        from crowdhmt_ros.cli.build_early import early_variants
+        with Bar('choosing thresholds') as progress:
+            early = early_variants(net, variants, statistics, drawn.values[args.calibration::2],
+                                   drawn.labels[args.calibration::2], half=not args.full,
+                                   progress=progress)
     with Bar('exporting') as progress:
         exported = build_bundle.exported(
-            net, variants, statistics, example, half=not args.full, cuts=args.cuts,
-            carrying=drawn.kind != inputs.IMAGE, progress=progress)
-    accuracy = _accuracy(args, exported, members, drawn)
+            net, {**variants, **{name: c.graph.variant for name, c in early.items()}},
+            statistics, example, half=not args.full, cuts=args.cuts,
+            carrying=drawn.kind != inputs.IMAGE, progress=progress,
+            early={name: tuple(c.graph.exits) for name, c in early.items()})
+    accuracy = _accuracy(args, exported, members, drawn, early)
     origin['data'] = {'described': drawn.described, 'calibration': args.calibration,
                       'seed': args.seed}
     description = replace(_description(args, drawn.kind, classes, tuple(example.shape)),
-                          accuracy=accuracy, provenance=origin)
+                          accuracy=accuracy, provenance=origin,
+                          early_exits={name: c.early_exits for name, c in early.items()})
     digest = write_bundle(exported.family, description, args.out,
                           tolerance=build_bundle.TOLERANCE)
     return Built(net, statistics, members, exported, digest)
@@ -164,7 +180,7 @@ def _origin(args: argparse.Namespace) -> Dict[str, Any]:
                '--mean', *('%g' % v for v in args.mean), '--std', *('%g' % v for v in args.std),
                '--calibration', str(args.calibration), '--cuts', str(args.cuts), '--seed',
                str(args.seed), *(['--full'] if args.full else []),
-               *(['--measure'] if args.measure else [])]
+               *(['--early'] if args.early else ['--measure'] if args.measure else [])]
     return {'command': 'crowdhmt build %s %s %s --out DIR' % (
                 args.family.name, args.front.name, ' '.join(options)),
             'family_sha256': _sha256(args.family, 'family'),
@@ -186,7 +202,7 @@ def _sha256(path: Path, what: str) -> str:
 def _drawn(args: argparse.Namespace, classes: Optional[int], shape: Tuple[int, ...]
            ) -> inputs.Inputs:
     return inputs.draw_inputs(
-        args, classes or 0, shape, wanted=args.calibration + int(args.measure),
+        args, classes or 0, shape, wanted=args.calibration + int(args.measure) + int(args.early),
         mend='give a smaller --calibration', every=args.measure)
 
 
@@ -201,15 +217,22 @@ def _classes(args: argparse.Namespace, known: Tuple[str, ...]) -> Tuple[str, ...
 
 
 def _accuracy(args: argparse.Namespace, exported: Exported, members: Mapping[str, Member],
-              drawn: inputs.Inputs) -> Dict[str, Dict[str, Tuple[float, int]]]:
+              drawn: inputs.Inputs, early: Mapping[str, Cascade]
+              ) -> Dict[str, Dict[str, Tuple[float, int]]]:
     """Return variant_id -> condition -> (accuracy, count), as told or as measured."""
     if not args.measure:
         return {name: {CONDITION: member.accuracy} for name, member in members.items()
                 if member.accuracy is not None}
     from crowdhmt_ros.cli.build_bundle import accuracies
-    values, labels = drawn.values[args.calibration:], drawn.labels[args.calibration:]
+    rest = slice(args.calibration + 1, None, 2) if args.early else slice(args.calibration, None)
+    values, labels = drawn.values[rest], drawn.labels[rest]
     with Bar('measuring') as progress:
-        found = accuracies(exported.family, values, labels, progress)
+        fixed = tuple(g for g in exported.family.graphs if not g.exits)
+        found = accuracies(replace(exported.family, graphs=fixed), values, labels, progress)
+    if early:
+        from crowdhmt_ros.cli.build_early import accuracy_of
+        found.update((name, accuracy_of(cascade, values, labels))
+                     for name, cascade in early.items())
     return {name: {CONDITION: (value, len(labels))} for name, value in found.items()}
 
 
@@ -247,6 +270,12 @@ def _tell(args: argparse.Namespace, built: Built) -> None:
     print('weights %.1f MB in one store, of their own the variants would have %.1f M numbers; '
           '%d operators (%d before)' % (stored / 1e6, own / 1e6, built.exported.nodes[1],
                                         built.exported.nodes[0]))
+    for name in bundle.manifest.front:
+        if bundle.early_exits(name):
+            print('%s stops early: %s' % (name, ', '.join(
+                '%.0f %% of its answers at exit %d, from a confidence of %.3f' % (
+                    100.0 * e.ratio, e.exit_index, e.threshold)
+                for e in bundle.early_exits(name))))
     for note in built.exported.notes:
         print('note: %s' % note)
     if not all(bundle.accuracy(name) for name in bundle.manifest.front):

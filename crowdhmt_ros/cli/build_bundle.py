@@ -61,7 +61,7 @@ def calibrated(net: Supernet, variants: Mapping[str, Variant], images: Sequence[
 
 def exported(net: Supernet, variants: Mapping[str, Variant], statistics: Statistics,
              example: torch.Tensor, *, half: bool, cuts: int, carrying: bool,
-             progress: Progress) -> Exported:
+             progress: Progress, early: Optional[Mapping[str, Sequence[int]]] = None) -> Exported:
     """
     Export variants as graphs over shared tensors, simplify and cut them.
 
@@ -71,6 +71,7 @@ def exported(net: Supernet, variants: Mapping[str, Variant], statistics: Statist
     :param half: store weights of several axes in float16
     :param cuts: of each variant, at most
     :param carrying: offer cuts whose head gives outputs of the graph, too
+    :param early: name -> numbers of early exits at which it may stop; such a one is not cut
     :raises ExportError: a variant does not fit, or a graph cannot be expressed
     """
     tensors: Dict[str, NDArray[np.generic]] = {}
@@ -78,11 +79,13 @@ def exported(net: Supernet, variants: Mapping[str, Variant], statistics: Statist
     notes: List[str] = []
     before = 0
     for variant_id, variant in variants.items():
-        one = export_family(net, {variant_id: variant}, statistics, example, half=half)
+        one = export_family(net, {variant_id: variant}, statistics, example, half=half,
+                            early=early)
         tensors.update(one.tensors)
         before += len(one.graphs[0].model.graph.node)
         graph = simplified(one.graphs[0], notes)
-        graphs.append(replace(graph, cuts=_cuts(graph, cuts, carrying, notes)))
+        limit = 0 if graph.exits else cuts
+        graphs.append(replace(graph, cuts=_cuts(graph, limit, carrying, notes)))
         progress(len(graphs), len(variants))
     after = sum(len(g.model.graph.node) for g in graphs)
     return Exported(cropped(Family(tensors, tuple(graphs))), (before, after), tuple(notes))

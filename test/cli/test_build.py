@@ -12,7 +12,7 @@ import torch
 
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle
-from crowdhmt_ros.cli import build
+from crowdhmt_ros.cli import build, build_early
 from crowdhmt_ros.cli.main import build_parser, main
 from crowdhmt_ros.cli.variant_names import MAX_NAME, variant_names
 from crowdhmt_ros.elastic.norms import FixedNorms
@@ -21,7 +21,13 @@ from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.operators.scale import scale
 from crowdhmt_ros.elastic.operators.svd import svd
 from crowdhmt_ros.elastic.store import Reference, elastic_of, save_family
+from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.executor import Executor
+from crowdhmt_ros.tasks import cascade, thresholds
 from crowdhmt_ros.types import OperatorChoice, Variant, variant_to_json
+from crowdhmt_ros.vision.frame import Frame
+from crowdhmt_ros.vision.preprocess import Preprocessor
 from test.datasets import trees
 
 BACKBONE = Reference('residual', 2, {'widths': [16, 24], 'blocks': 2, 'edge': 32})
@@ -135,6 +141,41 @@ def test_accuracies_are_measured_and_weights_stay_when_asked(family, front, phot
     counts = [n for v in bundle.manifest.front
               for n in (a.count for a in bundle.variant(v).accuracy.values())]
     assert counts == [16] * 3
+
+
+def test_variants_that_stop_early_are_added_and_measured(family, front, photos, tmp_path, capsys,
+                                                         monkeypatch):
+    monkeypatch.setattr(build_early, 'ROUNDS', 2)
+    # An untrained exit pays by chance only: here it is asked, and answers about half.
+    monkeypatch.setattr(cascade, 'choose', lambda *given, **options: thresholds.Thresholds(
+        (float(np.median(thresholds.confidences(given[0][0]))),), (1.0,)))
+    assert main(command(family, front, photos, tmp_path / 'bundle', '--early')) == 0
+    bundle = open_bundle(tmp_path / 'bundle')
+    assert set(bundle.manifest.front) == {'full', 'fullx', 'w50-svd50', 'w50-svd50x', 'd2-e0'}
+    (stop,) = bundle.early_exits('fullx')
+    assert (stop.exit_index, stop.cut_id) == (0, 'fullx-exit0')
+    assert 0.0 < stop.ratio < 1.0
+    assert bundle.macs('fullx') < bundle.macs('full')
+    assert {a.count for v in bundle.manifest.front
+            for a in bundle.variant(v).accuracy.values()} == {8}
+    assert not any(c.variant_id.endswith('x') for c in bundle.heads())
+    assert 'fullx stops early' in capsys.readouterr().out
+    early = next(c for c in bundle.candidates((1,), ('fast',)) if c.variant_id == 'fullx')
+    pool = Pool(make_backend('onnxruntime'), materialise(bundle, tmp_path / 'cache'))
+    executor = Executor(bundle.classes, Preprocessor(bundle.input))
+    executor.switch(early, pool.prepare(early), 1)
+    taken = {executor.infer(Frame(cv2.imread(str(path)), 0, 'camera', 0.0)).exit_index
+             for path in photos.glob('*/*.png')}
+    assert taken == {0, 1}
+
+
+def test_an_exit_that_does_not_pay_adds_no_variant(family, front, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_early, 'ROUNDS', 2)
+    monkeypatch.setattr(cascade, 'choose', lambda *given, **options: thresholds.Thresholds(
+        (thresholds.NEVER,), (1.0,)))
+    assert main(command(family, front, photos, tmp_path / 'bundle', '--early')) == 0
+    bundle = open_bundle(tmp_path / 'bundle')
+    assert set(bundle.manifest.front) == {'full', 'w50-svd50', 'd2-e0'}
 
 
 def test_windows_become_a_bundle_of_another_task(tmp_path):
