@@ -14,7 +14,7 @@ from crowdhmt_ros.cli import front_file, inputs
 from crowdhmt_ros.cli.front_file import Member
 from crowdhmt_ros.cli.progress import Bar
 from crowdhmt_ros.errors import DataError, ExportError
-from crowdhmt_ros.types import InputSpec
+from crowdhmt_ros.types import InputSpec, Variant
 
 if TYPE_CHECKING:
     from crowdhmt_ros.bundle.writer import Description
@@ -88,6 +88,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _early(args: argparse.Namespace, net: Supernet, variants: Mapping[str, Variant],
+           statistics: Statistics, drawn: inputs.Inputs) -> Mapping[str, Cascade]:
+    """Let variants answer early where that pays; decided on every second input left."""
+    from crowdhmt_ros.cli.build_early import early_variants
+    rest = slice(args.calibration, None, 2)
+    with Bar('choosing thresholds') as progress:
+        return early_variants(net, variants, statistics, drawn.values[rest], drawn.labels[rest],
+                              half=not args.full, progress=progress)
+
+
 def build(args: argparse.Namespace) -> Built:
     """
     Write the bundle.
@@ -127,13 +137,7 @@ def build(args: argparse.Namespace) -> Built:
     with Bar('calibrating') as progress:
         statistics = build_bundle.calibrated(
             net, variants, inputs.batches(drawn.values[:args.calibration]), progress)
-    early: Mapping[str, Cascade] = {}
-    if args.early:
-        from crowdhmt_ros.cli.build_early import early_variants
-        with Bar('choosing thresholds') as progress:
-            early = early_variants(net, variants, statistics, drawn.values[args.calibration::2],
-                                   drawn.labels[args.calibration::2], half=not args.full,
-                                   progress=progress)
+    early = _early(args, net, variants, statistics, drawn) if args.early else {}
     with Bar('exporting') as progress:
         exported = build_bundle.exported(
             net, {**variants, **{name: c.graph.variant for name, c in early.items()}},

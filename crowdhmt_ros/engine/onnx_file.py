@@ -15,22 +15,20 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
+from crowdhmt_ros.engine import protobuf
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import TensorSpec
 
 Attribute = Union[int, float, str, Tuple[int, ...], Tuple[float, ...], Tuple[str, ...], np.ndarray]
-Value = Union[int, memoryview]
 _Files = Callable[[str], memoryview]
 
 DTYPES = {1: 'float32', 2: 'uint8', 3: 'int8', 4: 'uint16', 5: 'int16', 6: 'int32', 7: 'int64',
           9: 'bool', 10: 'float16', 11: 'float64', 12: 'uint32', 13: 'uint64'}
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1
-_MOST_VARINT_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,8 @@ class GraphFile:
     opset: int
 
 
-class _NoGraphError(Exception):
-    """The bytes are no ONNX graph of the kind that is read here."""
-
-
-_DAMAGE = (_NoGraphError, struct.error, IndexError, KeyError, ValueError, OverflowError, TypeError,
-           MemoryError, OSError)
+_DAMAGE = (protobuf.WireError, struct.error, IndexError, KeyError, ValueError, OverflowError,
+           TypeError, MemoryError, OSError)
 
 
 def read_graph(path: str) -> GraphFile:
@@ -99,7 +93,7 @@ def read_graph(path: str) -> GraphFile:
 def _map(path: str) -> memoryview:
     with open(path, 'rb') as stream:
         if not os.fstat(stream.fileno()).st_size:
-            raise _NoGraphError('it is empty')
+            raise protobuf.WireError('it is empty')
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
@@ -110,103 +104,35 @@ def _beside(path: str) -> _Files:
     def find(location: str) -> memoryview:
         if location not in opened:
             if PurePosixPath(location).name != location or '\0' in location:
-                raise _NoGraphError('its data lies outside its folder, in %.80r' % location)
+                raise protobuf.WireError('its data lies outside its folder, in %.80r' % location)
             opened[location] = _map(os.path.join(os.path.dirname(path), location))
         return opened[location]
     return find
 
 
-def _fields(view: memoryview) -> Iterator[Tuple[int, Value]]:
-    """Yield (number, value) of a protobuf message; groups are not read."""
-    at, end = 0, len(view)
-    while at < end:
-        key, at = _varint(view, at)
-        kind = key & 7
-        value: Value
-        if kind == _VARINT:
-            value, at = _varint(view, at)
-        else:
-            if kind == _BYTES:
-                length, at = _varint(view, at)
-            elif kind in (_FIXED32, _FIXED64):
-                length = 4 if kind == _FIXED32 else 8
-            else:
-                raise _NoGraphError('wire type %d at byte %d' % (kind, at))
-            value, at = view[at:at + length], at + length
-            if at > end:
-                raise _NoGraphError('a field ends beyond its message')
-        yield key >> 3, value
-
-
-def _varint(view: memoryview, at: int) -> Tuple[int, int]:
-    result = 0
-    for index in range(_MOST_VARINT_BYTES):
-        byte = view[at + index]
-        result |= (byte & 0x7f) << (7 * index)
-        if byte < 0x80:
-            return result, at + index + 1
-    raise _NoGraphError('a number does not end')
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _whole(value: Value) -> int:
-    if not isinstance(value, int):
-        raise _NoGraphError('a number is missing')
-    return _signed(value)
-
-
-def _view(value: Value) -> memoryview:
-    if isinstance(value, int):
-        raise _NoGraphError('a number stands where a message must')
-    return value
-
-
-def _text(value: Value) -> str:
-    return bytes(_view(value)).decode()
-
-
-def _numbers(value: Value) -> List[int]:
-    """Return one number, or a packed list."""
-    if isinstance(value, int):
-        return [_signed(value)]
-    found, at = [], 0
-    while at < len(value):
-        number, at = _varint(value, at)
-        found.append(_signed(number))
-    return found
-
-
-def _floats(value: Value) -> List[float]:
-    view = _view(value)
-    return [float(v) for v in struct.unpack('<%df' % (len(view) // 4), view)]
-
-
 def _model(view: memoryview, files: _Files) -> GraphFile:
     graph: Optional[memoryview] = None
     opset = 0
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 7:
-            graph = _view(value)
+            graph = protobuf.view_of(value)
         elif number == 8:
-            domain, version = _opset(_view(value))
+            domain, version = _opset(protobuf.view_of(value))
             opset = version if domain in ('', 'ai.onnx') else opset
         elif number == 25:
-            raise _NoGraphError('it has functions')
+            raise protobuf.WireError('it has functions')
     if graph is None:
-        raise _NoGraphError('it holds no graph')
+        raise protobuf.WireError('it holds no graph')
     return _graph(graph, opset, files)
 
 
 def _opset(view: memoryview) -> Tuple[str, int]:
     domain, version = '', 0
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            domain = _text(value)
+            domain = protobuf.text(value)
         elif number == 2:
-            version = _whole(value)
+            version = protobuf.whole(value)
     return domain, version
 
 
@@ -215,20 +141,20 @@ def _graph(view: memoryview, opset: int, files: _Files) -> GraphFile:
     constants: Dict[str, np.ndarray] = {}
     inputs: List[TensorSpec] = []
     outputs: List[TensorSpec] = []
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            node = _node(_view(value), files)
+            node = _node(protobuf.view_of(value), files)
             if node.operator == 'Constant' and not node.domain:
                 constants[node.outputs[0]] = _constant(node)
             else:
                 nodes.append(node)
         elif number == 5:
-            name, array = _tensor(_view(value), files)
+            name, array = _tensor(protobuf.view_of(value), files)
             constants[name] = array
         elif number in (11, 12):
-            (inputs if number == 11 else outputs).append(_spec(_view(value)))
+            (inputs if number == 11 else outputs).append(_spec(protobuf.view_of(value)))
         elif number == 15:
-            raise _NoGraphError('it has sparse initialisers')
+            raise protobuf.WireError('it has sparse initialisers')
     given = tuple(spec for spec in inputs if spec.name not in constants)
     _check_order(given, nodes, constants, outputs)
     return GraphFile(given, tuple(outputs), tuple(nodes), constants, opset)
@@ -240,44 +166,45 @@ def _check_order(inputs: Tuple[TensorSpec, ...], nodes: List[Node],
     for node in nodes:
         for name in node.inputs:
             if name not in known:
-                raise _NoGraphError('%s reads %s, which nothing before it writes' % (
+                raise protobuf.WireError('%s reads %s, which nothing before it writes' % (
                     node.label, name))
         known.update(node.outputs)
     for spec in outputs:
         if spec.name not in known:
-            raise _NoGraphError('nothing writes its output %s' % spec.name)
+            raise protobuf.WireError('nothing writes its output %s' % spec.name)
 
 
 def _spec(view: memoryview) -> TensorSpec:
     name, dtype = '', 'unknown'
     shape: Optional[Tuple[int, ...]] = None
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            name = _text(value)
+            name = protobuf.text(value)
         elif number == 2:
-            for kind, tensor in _fields(_view(value)):
+            for kind, tensor in protobuf.fields(protobuf.view_of(value)):
                 if kind == 1:
-                    dtype, shape = _tensor_type(_view(tensor))
+                    dtype, shape = _tensor_type(protobuf.view_of(tensor))
     if shape is None:
-        raise _NoGraphError('%s has no fixed shape' % name)
+        raise protobuf.WireError('%s has no fixed shape' % name)
     return TensorSpec(name, dtype, shape)
 
 
 def _tensor_type(view: memoryview) -> Tuple[str, Optional[Tuple[int, ...]]]:
     dtype, shape = 'unknown', None
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            dtype = DTYPES.get(_whole(value), 'type %d' % _whole(value))
+            dtype = DTYPES.get(protobuf.whole(value), 'type %d' % protobuf.whole(value))
         elif number == 2:
-            extents = [_extent(_view(dim)) for n, dim in _fields(_view(value)) if n == 1]
+            dims = protobuf.fields(protobuf.view_of(value))
+            extents = [_extent(protobuf.view_of(dim)) for n, dim in dims if n == 1]
             shape = None if None in extents else tuple(e for e in extents if e is not None)
     return dtype, shape
 
 
 def _extent(view: memoryview) -> Optional[int]:
-    for number, value in _fields(view):
-        if number == 1 and _whole(value) > 0:
-            return _whole(value)
+    for number, value in protobuf.fields(view):
+        if number == 1 and protobuf.whole(value) > 0:
+            return protobuf.whole(value)
     return None
 
 
@@ -286,16 +213,16 @@ def _node(view: memoryview, files: _Files) -> Node:
     inputs: List[str] = []
     outputs: List[str] = []
     attributes: Dict[str, Attribute] = {}
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            inputs.append(_text(value))
+            inputs.append(protobuf.text(value))
         elif number == 2:
-            outputs.append(_text(value))
+            outputs.append(protobuf.text(value))
         elif number == 5:
-            name, attribute = _attribute(_view(value), files)
+            name, attribute = _attribute(protobuf.view_of(value), files)
             attributes[name] = attribute
         elif number in (3, 4, 7):
-            texts[number] = _text(value)
+            texts[number] = protobuf.text(value)
     domain = texts.get(7, '')
     return Node(texts.get(3, ''), texts.get(4, ''), '' if domain == 'ai.onnx' else domain,
                 tuple(inputs), tuple(outputs), attributes)
@@ -307,27 +234,27 @@ def _attribute(view: memoryview, files: _Files) -> Tuple[str, Attribute]:
     real: List[float] = []
     texts: List[str] = []
     kind = 0
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            name = _text(value)
+            name = protobuf.text(value)
         elif number == 2:
-            single = _floats(value)[0]
+            single = protobuf.floats(value)[0]
         elif number == 3:
-            single = _whole(value)
+            single = protobuf.whole(value)
         elif number == 4:
-            single = bytes(_view(value)).decode(errors='replace')
+            single = bytes(protobuf.view_of(value)).decode(errors='replace')
         elif number == 5:
-            single = _tensor(_view(value), files)[1]
+            single = _tensor(protobuf.view_of(value), files)[1]
         elif number in (6, 10, 11, 21):
-            raise _NoGraphError('attribute %s holds a graph or a reference' % name)
+            raise protobuf.WireError('attribute %s holds a graph or a reference' % name)
         elif number == 7:
-            real += _floats(value)
+            real += protobuf.floats(value)
         elif number == 8:
-            whole += _numbers(value)
+            whole += protobuf.numbers(value)
         elif number == 9:
-            texts.append(_text(value))
+            texts.append(protobuf.text(value))
         elif number == 20:
-            kind = _whole(value)
+            kind = protobuf.whole(value)
     lists: Mapping[int, Attribute] = {6: tuple(real), 7: tuple(whole), 8: tuple(texts)}
     if kind in lists:
         return name, lists[kind]
@@ -341,7 +268,7 @@ def _constant(node: Node) -> np.ndarray:
                        ('value_floats', 'float32'), ('value_ints', 'int64')):
         if key in node.attributes:
             return np.asarray(node.attributes[key], dtype)
-    raise _NoGraphError('%s has no value that can be read' % node.label)
+    raise protobuf.WireError('%s has no value that can be read' % node.label)
 
 
 def _tensor(view: memoryview, files: _Files) -> Tuple[str, np.ndarray]:
@@ -350,29 +277,29 @@ def _tensor(view: memoryview, files: _Files) -> Tuple[str, np.ndarray]:
     raw: Optional[memoryview] = None
     typed: List[Union[int, float]] = []
     place: Dict[str, str] = {}
-    for number, value in _fields(view):
+    for number, value in protobuf.fields(view):
         if number == 1:
-            dims += _numbers(value)
+            dims += protobuf.numbers(value)
         elif number == 2:
-            kind = _whole(value)
+            kind = protobuf.whole(value)
         elif number == 4:
-            typed += _floats(value)
+            typed += protobuf.floats(value)
         elif number in (5, 7, 11):
-            typed += _numbers(value)
+            typed += protobuf.numbers(value)
         elif number == 8:
-            name = _text(value)
+            name = protobuf.text(value)
         elif number == 9:
-            raw = _view(value)
+            raw = protobuf.view_of(value)
         elif number == 10:
-            doubles = _view(value)
+            doubles = protobuf.view_of(value)
             typed += struct.unpack('<%dd' % (len(doubles) // 8), doubles)
         elif number == 13:
-            pair = dict(_fields(_view(value)))
-            place[_text(pair[1])] = _text(pair[2])
+            pair = dict(protobuf.fields(protobuf.view_of(value)))
+            place[protobuf.text(pair[1])] = protobuf.text(pair[2])
         elif number == 14:
-            location = _whole(value)
+            location = protobuf.whole(value)
     if kind not in DTYPES:
-        raise _NoGraphError('tensor %s has the unknown type %d' % (name, kind))
+        raise protobuf.WireError('tensor %s has the unknown type %d' % (name, kind))
     dtype = np.dtype(DTYPES[kind]).newbyteorder('<')
     if location == _EXTERNAL:
         raw = _external(name, place, files)
@@ -384,7 +311,7 @@ def _external(name: str, place: Mapping[str, str], files: _Files) -> memoryview:
     offset = int(place.get('offset', '0'))
     length = int(place.get('length', str(len(content) - offset)))
     if not 0 <= offset <= offset + length <= len(content):
-        raise _NoGraphError('the data of tensor %s ends beyond its file' % name)
+        raise protobuf.WireError('the data of tensor %s ends beyond its file' % name)
     return content[offset:offset + length]
 
 
@@ -398,9 +325,10 @@ def _array(name: str, dtype: np.dtype, shape: Tuple[int, ...], raw: Optional[mem
             values = np.array(typed, dtype=dtype)
     else:
         if len(raw) != count * dtype.itemsize:
-            raise _NoGraphError('tensor %s needs %d bytes, there are %d' % (
+            raise protobuf.WireError('tensor %s needs %d bytes, there are %d' % (
                 name, count * dtype.itemsize, len(raw)))
         values = np.frombuffer(raw, dtype)
     if any(extent < 0 for extent in shape) or values.size != count:
-        raise _NoGraphError('tensor %s needs %d values, there are %d' % (name, count, values.size))
+        raise protobuf.WireError('tensor %s needs %d values, there are %d' % (
+            name, count, values.size))
     return values.reshape(shape)

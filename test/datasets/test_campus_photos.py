@@ -118,4 +118,6 @@ def test_all_photos_keep_their_own_classes(tmp_path):
     assert np.bincount(photos.labels).tolist() == [2] * wanted
     first = len({n for names in campus_photos.CIFAR10.values() for n in names}) + 1
     image, label = photos.item(2 * first)
-    assert label == first and image.shape == (32, 32, 3) and not image.any()
+    assert label == first
+    assert image.shape == (32, 32, 3)
+    assert not image.any()
