@@ -90,9 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _told(arguments: argparse.Namespace, figures: Sequence[Figure]) -> int:
-    if not figures:
-        return 0
-    print(table_text(figures))
+    if figures:
+        print(table_text(figures))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.json, as_json(arguments.name, figures, quick=arguments.quick))

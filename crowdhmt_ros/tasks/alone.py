@@ -49,10 +49,16 @@ def alone_recipe(recipe: Recipe) -> Recipe:
 
 
 def _edges(recipe: Recipe) -> Tuple[Tuple[float, int], ...]:
-    """Join the phases' edges: where they change, and to what."""
+    """
+    Join the phases' edges: where they change, and to what.
+
+    :raises ConfigError: some phases have none
+    """
     by_epoch = [plan.edge_at(epoch) for plan in recipe.phases for epoch in range(plan.epochs)]
     if not any(by_epoch):
         return ()
+    if not all(by_epoch):
+        raise ConfigError('some phases give edges of images, others none; give all of them')
     changes = [e for e in range(recipe.epochs) if e == 0 or by_epoch[e] != by_epoch[e - 1]]
     return tuple((e / recipe.epochs, by_epoch[e]) for e in changes)
 

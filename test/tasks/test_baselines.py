@@ -18,7 +18,7 @@ from crowdhmt_ros.tasks.static_choice import WHOLE, candidates, chosen  # noqa: 
 
 NETWORK = Reference('residual', 4, {'widths': (16, 32), 'blocks': 2, 'edge': 32})
 RECIPE = Recipe((PhaseRecipe('backbone', 3, 0.1, ((0.0, 24), (0.6, 32))),
-                 PhaseRecipe('joint', 5, 0.05)), batch_size=16)
+                 PhaseRecipe('joint', 5, 0.05, ((0.0, 24), (0.6, 32)))), batch_size=16)
 FRAME = Frame(RECIPE, RECIPE.epochs)
 OPERATORS = {'svd': {'svd'}, 'fire': {'fire'}, 'slimmable': {'channel'},
              'ofa': {'scale', 'depth', 'channel'}}
@@ -37,7 +37,7 @@ def test_each_baseline_gets_the_familys_epochs_batches_and_sizes(net, name):
         recipe = FRAME.of(leg.plan)
         check(recipe)
         assert (recipe.batch_size, recipe.weight_decay) == (16, RECIPE.weight_decay)
-        assert leg.plan.edges == RECIPE.phases[0].edges
+        assert leg.plan.edges == FRAME.single.edges
         assert leg.plan.learning_rate <= 0.1
         assert leg.plan.protection == 'none' or not leg.members
         phase = PHASES[leg.plan.phase](net, leg.plan, recipe, leg.members)
