@@ -1,14 +1,16 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from crowdhmt_ros.engine.memory.wire import Place, piece, read_wire, value_info
-from crowdhmt_ros.errors import BackendError
-from crowdhmt_ros.types import TensorSpec
+onnx = pytest.importorskip('onnx', reason='onnx is not installed (extra train)')
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from crowdhmt_ros.engine.memory.wire import Place, piece, read_wire, value_info  # noqa: E402
+from crowdhmt_ros.errors import BackendError  # noqa: E402
+from crowdhmt_ros.types import TensorSpec  # noqa: E402
 
 SPEC = TensorSpec('x', 'float32', (1, 300))
 
