@@ -27,6 +27,7 @@ from crowdhmt_ros.engine.memory.pieces import Piece, PiecePlan, plan_pieces
 from crowdhmt_ros.engine.memory.release import Release, mapped_ranges
 from crowdhmt_ros.engine.memory.rewrite_child import element_type
 from crowdhmt_ros.engine.memory.wire import WireGraph, piece, read_wire, value_info
+from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 MAPPED, PLANNED, STREAMED = 'mapped', 'planned', 'streamed'
@@ -35,6 +36,8 @@ PROVIDERS = ('CPUExecutionProvider',)
 FATAL_ONLY = 4
 MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
+LEAST_RELEASE = (1, 31)
+"""Of ONNX Runtime: 1.19 cannot write external data into a new folder; none between was tried."""
 
 
 def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
@@ -126,6 +129,12 @@ def _arena(size: int) -> np.ndarray:
     return whole[start:start + size]
 
 
+def is_supported(engine_version: str) -> bool:
+    """Whether a release of the engine is known to write and to map rewritten graphs."""
+    numbers = tuple(int(n) for n in engine_version.split('.')[:2] if n.isdigit())
+    return numbers >= LEAST_RELEASE
+
+
 def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: str,
                    errors: Tuple[Type[Exception], ...]) -> PieceExecutable:
     """
@@ -136,6 +145,9 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
     :raises BackendError: the graph cannot be rewritten or kept, or is not what the bundle says
     """
     before = resident_bytes()
+    if not is_supported(engine_version):
+        raise BackendError('memory mode %s needs ONNX Runtime %d.%d or newer, this is %s: choose '
+                           'fast or lean' % (options.memory_mode, *LEAST_RELEASE, engine_version))
     optimised = optimised_graph(segment, options, engine_version)
     graph = read_wire(optimised.graph_path)
     streamed = options.memory_mode == STREAMED

@@ -4,15 +4,19 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import mapped
+from crowdhmt_ros.engine.backends.mapped import LEAST_RELEASE, is_supported
 from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 EDGE = 32
+pytestmark = pytest.mark.skipif(not is_supported(onnxruntime.__version__),
+                                reason='needs ONNX Runtime %d.%d' % LEAST_RELEASE)
 
 
 @pytest.fixture(scope='module')
@@ -114,3 +118,10 @@ def test_a_graph_that_is_not_what_the_bundle_says_is_refused(network, mode):
     wrong = replace(network, outputs=(TensorSpec('logits', 'float32', (1, 11)),))
     with pytest.raises(BackendError, match='the bundle declares'):
         OnnxRuntimeBackend().compile(wrong, EngineOptions(memory_mode=mode))
+
+
+def test_an_older_engine_is_refused_with_what_to_choose():
+    segment = Segment('net/whole', 'a' * 64, 'g.onnx', (), (), 0)
+    with pytest.raises(BackendError, match=r'needs ONNX Runtime 1\.31 or newer, this is 1\.19\.2'):
+        mapped.compile_mapped(segment, EngineOptions(memory_mode='mapped'),
+                              engine_version='1.19.2', errors=())

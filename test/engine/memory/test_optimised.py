@@ -7,15 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from crowdhmt_ros.bundle.materialise import materialise
+from crowdhmt_ros.engine.backends.mapped import LEAST_RELEASE, is_supported
 from crowdhmt_ros.engine.memory import optimised
 from crowdhmt_ros.engine.memory.optimised import cache_key, instruction_set, optimised_graph
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions
 
 OPTIONS = EngineOptions(memory_mode='mapped')
+pytestmark = pytest.mark.skipif(not is_supported(onnxruntime.__version__),
+                                reason='needs ONNX Runtime %d.%d' % LEAST_RELEASE)
 
 
 @pytest.fixture
