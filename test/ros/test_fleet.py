@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks._pair_fleet import CLASHING, figures_of
 
 FAST_START = {'adaptation_planner:calibrate_s': 10.0}
@@ -22,12 +24,12 @@ def play(folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.alone
 def test_a_late_and_a_renamed_robot_are_found_and_a_double_name_ends_all_help(tmp_path):
     found = play(tmp_path)
     assert set(found['found_s']) == {'wing_2 by vehicle', 'drone by vehicle, late',
                                      'drone by wing_2, late'}
-    # `crowdhmt bench pair` holds it to 2 s; here other tests run beside it.
-    assert max(found['found_s'].values()) <= 5.0
+    assert max(found['found_s'].values()) <= 2.0
     assert found['clash']['helped_before'] > 0
     assert found['clash']['errors'] == 2 * len(CLASHING)
     assert found['clash']['offloaded'] == 0
