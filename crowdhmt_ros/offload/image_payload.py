@@ -24,6 +24,10 @@ SAMPLE_BITS, CHANNELS = 8, 3
 MARGIN_BYTES = 4096
 
 
+FULL_COLOUR = (getattr(cv2, 'IMWRITE_JPEG_SAMPLING_FACTOR', 7), 0x111111)
+"""Colour at every pixel, which small pictures need (older OpenCV ignores it)."""
+
+
 def largest_image(values: int) -> int:
     """
     Return the most bytes that a picture may have; even noise at quality 100 stays below.
@@ -45,7 +49,8 @@ def encode_image(image: np.ndarray, quality: int = 95) -> bytes:
         raise CodecError('an image of shape %s and type %s: (H, W, 3) uint8 was expected' % (
             image.shape, image.dtype))
     try:
-        done, packed = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        done, packed = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality,
+                                                    *FULL_COLOUR])
     except cv2.error as error:
         raise CodecError('an image of shape %s cannot be packed: %s' % (
             image.shape, ' '.join(str(error).split())[:100])) from error

@@ -67,7 +67,7 @@ def test_crossings_are_measured_on_enough_scenes_and_cost_little_accuracy(bundle
         figures = [c for c in bundle.crossings if c.variant_id == variant_id]
         assert {c.codec for c in figures} == {'jpeg', 'fp16', 'int8'}
         assert all(c.count >= 1500 for c in figures)
-        assert all(c.accuracy_drop <= 0.015 for c in figures)
+        assert all(c.accuracy_drop <= 0.01 for c in figures)
         assert all(abs(c.accuracy_drop) <= 0.002 for c in figures if c.cut_id)
 
 
