@@ -6,17 +6,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping
 
+from benchmarks import parts
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
-from crowdhmt_ros.errors import ConfigError, CrowdHMTError, DataError
+from crowdhmt_ros.errors import DataError
 
 if TYPE_CHECKING:
     from benchmarks._elastic_operators import Worked
 
-Target = Tuple[float, str]
 OPERATORS: Dict[str, int] = {
     'resnet18': 6, 'resnet34': 6, 'vgg16': 6, 'mobilenet_v2': 6, 'spectrogram_cnn': 6}
 """Backbones on images, or on what is like them -> how many of eta1..eta6 must work."""
@@ -25,8 +24,6 @@ OTHERS = ('motion_cnn', 'vision_transformer')
 QUICK_BACKBONES = ('resnet18', 'motion_cnn')
 WORKING, KILLED, RANKS = 'operators_working/%s', 'killed_run_identical', 'ranks_relative_diff'
 RANKS_TARGET = 1e-4
-FAILURES = (CrowdHMTError, RuntimeError, OSError, subprocess.SubprocessError)
-"""What keeps a part from being measured."""
 
 
 def _structure(quick: bool) -> List[Figure]:
@@ -37,7 +34,7 @@ def _structure(quick: bool) -> List[Figure]:
 def _operators(quick: bool) -> List[Figure]:
     from benchmarks._elastic_operators import CASES_2D, CASES_OTHER, operators_working
     cases = [c for c in (*CASES_2D, *CASES_OTHER) if not quick or c.backbone in QUICK_BACKBONES]
-    found = operators_working(_data(), cases, say=_say)
+    found = operators_working(_data(), cases, say=parts.say)
     return [_working(name, worked) for name, worked in found.items()]
 
 
@@ -73,7 +70,7 @@ def _training(quick: bool) -> List[Figure]:
                       'largest over %d tensors that moved: %s' % (
                           found['steps'], found['tensors_trained'], found['worst']))]
 
-    return [*_tried((KILLED,), TRAINING, killed), *_tried((RANKS,), TRAINING, ranks)]
+    return [*parts.tried((KILLED,), TRAINING, killed), *parts.tried((RANKS,), TRAINING, ranks)]
 
 
 def _search(quick: bool) -> List[Figure]:
@@ -85,7 +82,8 @@ def _search(quick: bool) -> List[Figure]:
     figures = [variants_distinct(), switch_back_identical()]
     if quick:
         return [*figures, inform('search', None, how='not part of a quick run')]
-    return [*figures, *_tried(SEARCHED, SEARCH, lambda: search_figures(_data(), say=_say))]
+    return [*figures, *parts.tried(
+        SEARCHED, SEARCH, lambda: search_figures(_data(), say=parts.say))]
 
 
 def _transform(quick: bool) -> List[Figure]:
@@ -107,12 +105,12 @@ def _zero_shot(quick: bool) -> List[Figure]:
 PARTS: Dict[str, Callable[[bool], List[Figure]]] = {
     'structure': _structure, 'operators': _operators, 'training': _training, 'search': _search,
     'transform': _transform, 'bundle': _bundle, 'zero_shot': _zero_shot}
-TRAINING: Dict[str, Target] = {KILLED: (1.0, HIGHER), RANKS: (RANKS_TARGET, LOWER)}
+TRAINING: Dict[str, parts.Target] = {KILLED: (1.0, HIGHER), RANKS: (RANKS_TARGET, LOWER)}
 SEARCHED = ('search_space_ratio', 'front_hypervolume_ratio')
-SEARCH: Dict[str, Target] = {
+SEARCH: Dict[str, parts.Target] = {
     'variants_distinct': (10_000, HIGHER), 'switch_back_identical': (1.0, HIGHER),
     'search_space_ratio': (0.05, LOWER), 'front_hypervolume_ratio': (0.98, HIGHER)}
-CLAIMS: Dict[str, Mapping[str, Target]] = {
+CLAIMS: Dict[str, parts.Claims] = {
     'operators': {**{WORKING % name: (etas, HIGHER) for name, etas in OPERATORS.items()},
                   **{WORKING % name: (1, HIGHER) for name in OTHERS}},
     'training': TRAINING, 'search': SEARCH}
@@ -125,27 +123,17 @@ def run(options: argparse.Namespace) -> List[Figure]:
 
     :raises ConfigError: unknown part
     """
-    unknown = [part for part in options.only if part not in PARTS]
-    if unknown:
-        raise ConfigError('bench elastic has no part %s: choose from %s' % (
-            ', '.join(unknown), ', '.join(PARTS)))
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
-    wanted = [name for name in PARTS if not options.only or name in options.only]
-    return [figure for name in wanted for figure in measured(name, options.quick)]
+    return [figure for name in parts.chosen('elastic', tuple(PARTS), options.only)
+            for figure in measured(name, options.quick)]
 
 
 def measured(name: str, quick: bool) -> List[Figure]:
     """Return the figures of a part; its claims, not held, with the reason where it failed."""
-    try:
-        return PARTS[name](quick)
-    except ImportError as error:
-        reason: Exception = ConfigError('%s is not there' % (error.name or error))
-    except FAILURES as error:
-        reason = error
-    return _short(claims_of(name), reason)
+    return parts.measured(lambda: PARTS[name](quick), lambda: claims_of(name))
 
 
-def claims_of(name: str) -> Mapping[str, Target]:
+def claims_of(name: str) -> parts.Claims:
     """
     Return the claims of a part with their targets.
 
@@ -154,30 +142,10 @@ def claims_of(name: str) -> Mapping[str, Target]:
     if name in CLAIMS:
         return CLAIMS[name]
     try:
-        module = importlib.import_module('benchmarks._elastic_' + name)
+        claims: parts.Claims = importlib.import_module('benchmarks._elastic_' + name).CLAIMS
     except ImportError:
         return {name: (1.0, HIGHER)}
-    claims: Mapping[str, Target] = module.CLAIMS
     return claims
-
-
-def _tried(keys: Sequence[str], claims: Mapping[str, Target], make: Callable[[], List[Figure]]
-           ) -> List[Figure]:
-    """Return some figures of a part; where they fail, the part's others stay."""
-    try:
-        return make()
-    except FAILURES as error:
-        return _short({key: claims[key] for key in keys}, error)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _short(claims: Mapping[str, Target], error: Exception) -> List[Figure]:
-    reason = 'not measured: %s' % ' '.join(str(error).split())
-    return [claim(key, None, target, better=better, how=reason)
-            for key, (target, better) in claims.items()]
 
 
 def _data() -> Path:

@@ -14,20 +14,18 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence
 
+from benchmarks import parts
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim
-from crowdhmt_ros.errors import ConfigError, CrowdHMTError, DataError
+from crowdhmt_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from benchmarks._training_shelf import Plan, Shelf
 
 HOLDS_MACHINE = False
 """Accuracies need no quiet machine; parts that measure latency hold it while they do."""
-Target = Tuple[float, str]
-FAILURES = (CrowdHMTError, RuntimeError, OSError)
-"""What keeps a part from being measured."""
 SEEDS = (1, 2)
 HAR_FOLDS, ESC_FOLDS = range(1, 6), range(1, 4)
 BACKBONE, RETRAINED = 'cifar100_backbone_accuracy', 'retrained_diff_pt'
@@ -38,7 +36,7 @@ THREADS = 1
 
 def _gap(shelf: Shelf, quick: bool) -> List[Figure]:
     from benchmarks._training_gap import gap_figures
-    return gap_figures(shelf, _say)
+    return gap_figures(shelf, parts.say)
 
 
 def _gap_plans(shelf: Shelf) -> List[Plan]:
@@ -51,7 +49,7 @@ def _exits(shelf: Shelf, quick: bool) -> List[Figure]:
     from benchmarks._training_shelf import opened
     families = [Family(shelf.file(plan), opened(plan, shelf).task, plan.seed)
                 for plan in _cifar100_families(shelf)[:1 if quick else None]]
-    return exit_figures(families, shelf.data, quick=quick, say=_say)
+    return exit_figures(families, shelf.data, quick=quick, say=parts.say)
 
 
 def _cifar100_families(shelf: Shelf) -> List[Plan]:
@@ -83,14 +81,15 @@ def _random(shelf: Shelf, quick: bool) -> List[Figure]:
     own = claim(BACKBONE, mean, CLAIMS['random'][BACKBONE][0], better=HIGHER,
                 how='ResNet18 at half width trained alone, mean over seeds: ' + ', '.join(
                     '%d: %.4f' % pair for pair in backbones.items()))
-    return [own, *random_figures(found, shelf.data, backbones=backbones, quick=quick, say=_say)]
+    return [own, *random_figures(found, shelf.data, backbones=backbones, quick=quick,
+                                 say=parts.say)]
 
 
 def _fronts(shelf: Shelf, quick: bool) -> List[Figure]:
     from benchmarks._training_fronts import front_figures
     from benchmarks._training_logs import read_runs
     return front_figures(read_runs(shelf.logs), shelf.checkpoints, shelf.data, quick=quick,
-                         say=_say)
+                         say=parts.say)
 
 
 def _front_plans(shelf: Shelf) -> List[Plan]:
@@ -102,7 +101,7 @@ def _front_plans(shelf: Shelf) -> List[Plan]:
 
 def _baselines(shelf: Shelf, quick: bool) -> List[Figure]:
     from benchmarks._training_baselines import baseline_figures
-    return baseline_figures(_quarter_families(shelf), shelf, quick=quick, say=_say)
+    return baseline_figures(_quarter_families(shelf), shelf, quick=quick, say=parts.say)
 
 
 def _quarter_families(shelf: Shelf) -> List[Plan]:
@@ -118,7 +117,7 @@ PLANS: Dict[str, Callable[[Shelf], List[Plan]]] = {
     'gap': _gap_plans, 'random': _cifar100_plans, 'exits': _cifar100_families,
     'fronts': _front_plans, 'baselines': _quarter_families}
 """Part -> the trainings that it rests on; parts may share some."""
-CLAIMS: Dict[str, Mapping[str, Target]] = {
+CLAIMS: Dict[str, parts.Claims] = {
     'gap': {'recycle_gap_mean_pt': (0.5, LOWER), 'recycle_gap_max_pt': (1.5, LOWER),
             'training_cost_ratio': (0.40, LOWER)},
     'random': {BACKBONE: (0.68, HIGHER), 'largest_member_lost_pt': (0.5, LOWER),
@@ -139,10 +138,7 @@ def run(options: argparse.Namespace) -> List[Figure]:
     :raises ConfigError: unknown part
     :raises DataError: no data is named
     """
-    unknown = [part for part in options.only if part not in PARTS]
-    if unknown:
-        raise ConfigError('bench training has no part %s: choose from %s' % (
-            ', '.join(unknown), ', '.join(PARTS)))
+    wanted = parts.chosen('training', tuple(PARTS), options.only)
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
     shelf = _shelf(options)
     if options.train:
@@ -150,7 +146,6 @@ def run(options: argparse.Namespace) -> List[Figure]:
         return []
     if options.retrain is not None:
         return [retrained(options.retrain, shelf)]
-    wanted = [name for name in PARTS if not options.only or name in options.only]
     return [figure for name in wanted for figure in measured(name, shelf, options.quick)]
 
 
@@ -171,15 +166,7 @@ def _shelf(options: argparse.Namespace) -> Shelf:
 
 def measured(name: str, shelf: Shelf, quick: bool) -> List[Figure]:
     """Return the figures of a part; its claims, not held, with the reason where it failed."""
-    try:
-        return PARTS[name](shelf, quick)
-    except ImportError as error:
-        reason: Exception = ConfigError('%s is not there' % (error.name or error))
-    except FAILURES as error:
-        reason = error
-    how = 'not measured: %s' % ' '.join(str(reason).split())
-    return [claim(key, None, target, better=better, how=how)
-            for key, (target, better) in CLAIMS[name].items()]
+    return parts.measured(lambda: PARTS[name](shelf, quick), lambda: CLAIMS[name])
 
 
 def planned(names: Sequence[str], shelf: Shelf) -> List[Plan]:
@@ -205,9 +192,9 @@ def _train(names: Sequence[str], shelf: Shelf) -> None:
     from benchmarks._training_shelf import is_done, train_all
     torch.set_num_threads(THREADS)
     plans = planned(names, shelf)
-    count = train_all(plans, shelf, _say)
+    count = train_all(plans, shelf, parts.say)
     left = [plan.name for plan in plans if not is_done(plan, shelf)]
-    _say('%d trained; %s' % (
+    parts.say('%d trained; %s' % (
         count, 'others train ' + ', '.join(left) if left else 'all are there'))
 
 
@@ -229,9 +216,9 @@ def retrained(number: int, shelf: Shelf) -> Figure:
     again = replace(shelf, checkpoints=folder, logs=folder)
     if again.log(plan).exists():  # an earlier one came to its end; what was killed goes on
         shutil.rmtree(again.log(plan).parent)
-    _say('%s is repeated; the first time it took %.0f minutes' % (
+    parts.say('%s is repeated; the first time it took %.0f minutes' % (
         plan.name, old['wall_s'] / 60.0))
-    return repeated(plan.name, old, train(plan, again, _say))
+    return repeated(plan.name, old, train(plan, again, parts.say))
 
 
 def repeated(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Figure:
@@ -251,6 +238,3 @@ def repeated(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Figur
                                   'the same file' if old['sha256'] == new['sha256']
                                   else 'another file'))
 
-
-def _say(line: str) -> None:
-    print(line, flush=True)
