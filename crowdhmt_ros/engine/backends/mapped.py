@@ -27,6 +27,7 @@ from crowdhmt_ros.engine.memory.pieces import Piece, PiecePlan, plan_pieces
 from crowdhmt_ros.engine.memory.release import Release, mapped_ranges
 from crowdhmt_ros.engine.memory.rewrite_child import element_type
 from crowdhmt_ros.engine.memory.wire import WireGraph, piece, read_wire, value_info
+from crowdhmt_ros.engine.memory_plan import MemoryPlan
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
@@ -149,13 +150,12 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
         raise BackendError('memory mode %s needs ONNX Runtime %d.%d or newer, this is %s: choose '
                            'fast or lean' % (options.memory_mode, *LEAST_RELEASE, engine_version))
     optimised = optimised_graph(segment, options, engine_version)
+    if options.memory_mode == MAPPED:
+        return _whole(segment, mapped_session(b'', optimised, options), before, errors)
     graph = read_wire(optimised.graph_path)
     streamed = options.memory_mode == STREAMED
-    if options.memory_mode == MAPPED:
-        plan = plan_pieces(graph, {})
-    else:
-        plan = plan_pieces(graph, optimised.tensors, hidden_share_ratio=0.0,
-                           most_weight_bytes=MOST_STREAMED_BYTES if streamed else None)
+    plan = plan_pieces(graph, optimised.tensors, hidden_share_ratio=0.0,
+                       most_weight_bytes=MOST_STREAMED_BYTES if streamed else None)
     sessions = [mapped_session(b'' if len(plan.pieces) == 1
                                else _model(graph, found, optimised.tensors), optimised, options)
                 for found in plan.pieces]
@@ -167,10 +167,28 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
         releases=_releases(graph, plan, optimised) if streamed else ())
 
 
+def _whole(segment: Segment, session: onnxruntime.InferenceSession, before_bytes: int,
+           errors: Tuple[Type[Exception], ...]) -> PieceExecutable:
+    """Return a graph that runs as one piece; it is not read: a switch waits for this."""
+    for role, declared, found in (('input', segment.inputs, session.get_inputs()),
+                                  ('output', segment.outputs, session.get_outputs())):
+        compare_specs(segment, role, declared, tuple(_spec(node) for node in found))
+    whole = Piece((), tuple(s.name for s in segment.inputs),
+                  tuple(s.name for s in segment.outputs), segment.weight_bytes)
+    taken = max(least_bytes(segment), resident_bytes() - before_bytes)
+    return PieceExecutable(
+        segment, PiecePlan((whole,), MemoryPlan({}, 0, 0, 'none')), [session], tensors={},
+        releases=(), memory_bytes=taken, errors=errors)
+
+
+def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
+    return TensorSpec(node.name, element_type(node.type), tuple(node.shape))
+
+
 def _compare(segment: Segment, graph: WireGraph,
              sessions: Sequence[onnxruntime.InferenceSession]) -> None:
     """Check inputs and outputs as `OnnxRuntimeBackend.compile` does."""
-    found = {node.name: TensorSpec(node.name, element_type(node.type), tuple(node.shape))
+    found = {node.name: _spec(node)
              for session in sessions for node in (*session.get_inputs(), *session.get_outputs())}
     for role, declared, names in (('input', segment.inputs, graph.inputs),
                                   ('output', segment.outputs, graph.outputs)):

@@ -74,6 +74,13 @@ def optimised_graph(segment: Segment, options: EngineOptions, engine_version: st
                                                         error.strerror or error)) from error
 
 
+def kept_graph(segment: Segment, options: EngineOptions, engine_version: str
+               ) -> Optional[Optimised]:
+    """Return the rewritten graph of a segment if a fresh one is kept; nothing is made."""
+    key = cache_key(segment.sha256, engine_version, instruction_set(), options)
+    return _kept(segment, Path(segment.path).parent / FOLDER / key)
+
+
 def cache_key(graph_sha256: str, engine_version: str, instructions: str,
               options: EngineOptions) -> str:
     """
@@ -104,8 +111,11 @@ def _kept(segment: Segment, folder: Path) -> Optional[Optimised]:
     """Return what is kept if it is whole and of these very files, None otherwise."""
     try:
         stamp = json.loads((folder / STAMP_NAME).read_bytes())
-        fresh = stamp['source'] == _source_marks(segment) and stamp['files'] == _marks(
-            folder / GRAPH_NAME, folder / WEIGHTS_NAME)
+        # Its graph is not read for the names of its weight files: the same graph names the same.
+        source = Path(segment.path).parent
+        fresh = (Path(segment.path).name in stamp['source']
+                 and stamp['source'] == _marks(*(source / name for name in stamp['source']))
+                 and stamp['files'] == _marks(folder / GRAPH_NAME, folder / WEIGHTS_NAME))
         return _optimised(folder, stamp['tensors']) if fresh else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
