@@ -8,17 +8,20 @@ import importlib
 import os
 import threading
 from dataclasses import dataclass
-from typing import Any, Sequence, Tuple, Type
+from typing import Any, Generic, Protocol, Sequence, Tuple, Type, TypeVar
 
 import numpy as np
 import psutil
 
-from crowdhmt_ros.engine.backend import check_buffers
+from crowdhmt_ros.engine.backend import Executable, check_buffers
 from crowdhmt_ros.engine.onnx_file import GraphFile, read_graph
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 MAX_THREADS = 256
+ENGINE_ERRORS: Tuple[Type[Exception], ...] = (
+    RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OSError)
+"""What engines raise through their Python bindings."""
 QUANTISED = frozenset(('QuantizeLinear', 'DequantizeLinear', 'QLinearConv', 'QLinearMatMul',
                        'ConvInteger', 'MatMulInteger'))
 
@@ -152,6 +155,90 @@ def least_bytes(segment: Segment) -> int:
     return segment.weight_bytes + buffers
 
 
+class Resident(Executable, Protocol):
+    """An executable whose memory is known only when it is there."""
+
+    memory_bytes: int
+
+
+Made = TypeVar('Made', bound=Resident)
+
+
+class EngineBackend(Generic[Made]):
+    """
+    The part of a backend that is the same for every engine.
+
+    That is what it is called, what it refuses, and how a compilation begins and fails. An
+    engine overrides `_make`, and `_objection` where a graph has to be looked at.
+
+    :param able: what it is called and can do
+    :param version: its release
+    :param errors: what it raises
+    """
+
+    def __init__(self, able: Abilities, version: str,
+                 errors: Tuple[Type[Exception], ...] = ENGINE_ERRORS) -> None:
+        self._able = able
+        self._version = version
+        self._errors = errors
+
+    @property
+    def name(self) -> str:
+        """See `Backend.name`."""
+        return self._able.backend
+
+    @property
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._version
+
+    @property
+    def warnings(self) -> Tuple[str, ...]:
+        """See `Backend.warnings`; an engine that runs where it says, or not at all, has none."""
+        return ()
+
+    def providers(self) -> Tuple[str, ...]:
+        """See `Backend.providers`."""
+        return ('CPU',)
+
+    def precisions(self) -> Tuple[str, ...]:
+        """See `Backend.precisions`."""
+        return self._able.precisions
+
+    def refusal(self, segment: Segment, options: EngineOptions) -> str:
+        """See `Backend.refusal`."""
+        return refusal_of(self._able, segment, options) or self._objection(segment)
+
+    def compile(self, segment: Segment, options: EngineOptions) -> Made:
+        """See `Backend.compile`; memory is what this process grew by, at least the weights."""
+        refuse(refusal_of(self._able, segment, options))
+        before = resident_bytes()
+        try:
+            made = self._make(segment, options)
+        except self._errors as error:
+            raise BackendError('segment %s cannot be compiled by %s: %s' % (
+                segment.segment_id, self._able.title, self._cause(error))) from error
+        made.memory_bytes = made.memory_bytes or max(
+            resident_bytes() - before, least_bytes(segment))
+        return made
+
+    def _objection(self, segment: Segment) -> str:
+        """Tell what in a graph stands against it, '' when nothing does."""
+        return ''
+
+    def _make(self, segment: Segment, options: EngineOptions) -> Made:
+        """Make a segment that was not refused ready to run."""
+        raise NotImplementedError
+
+    def _cause(self, error: Exception) -> str:
+        """Return in one line what the engine says."""
+        return first_line(error)
+
+    def _not_for_me(self, segment: Segment, cause: object) -> str:
+        return 'segment %s is not for %s: %s; choose another backend' % (
+            segment.segment_id, self._able.title, cause)
+
+
 class TurnExecutable:
     """
     The part of an executable that is the same for every engine: turns, buffers, errors.
@@ -160,12 +247,12 @@ class TurnExecutable:
     time and may keep them by address, and `_compute`.
 
     :param segment: declares inputs and outputs
-    :param memory_bytes: what it takes while it is resident
     :param errors: what the engine raises
+    :param memory_bytes: what it takes while it is resident; 0 leaves it to the backend
     """
 
-    def __init__(self, segment: Segment, *, memory_bytes: int,
-                 errors: Tuple[Type[Exception], ...]) -> None:
+    def __init__(self, segment: Segment, *, errors: Tuple[Type[Exception], ...],
+                 memory_bytes: int = 0) -> None:
         self.inputs = segment.inputs
         self.outputs = segment.outputs
         self.memory_bytes = memory_bytes

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import replace
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence
 
 import numpy as np
 
 from crowdhmt_ros.engine.backends.common import (
+    ENGINE_ERRORS,
     Abilities,
+    EngineBackend,
     TurnExecutable,
     compare_specs,
-    first_line,
     import_engine,
-    least_bytes,
-    refusal_of,
-    refuse,
-    resident_bytes,
 )
 from crowdhmt_ros.engine.backends.ncnn_layers import NcnnModel
 from crowdhmt_ros.engine.backends.ncnn_rules import to_ncnn
@@ -33,8 +30,6 @@ from crowdhmt_ros.engine.backends.ncnn_writer import NotForNcnnError
 from crowdhmt_ros.engine.onnx_file import read_graph
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment
-
-_ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 
 
 class NcnnExecutable(TurnExecutable):
@@ -45,9 +40,8 @@ class NcnnExecutable(TurnExecutable):
     :param net: an ncnn.Net with its weights
     """
 
-    def __init__(self, ncnn: Any, net: Any, model: NcnnModel, segment: Segment, *,
-                 memory_bytes: int) -> None:
-        super().__init__(segment, memory_bytes=memory_bytes, errors=_ERRORS)
+    def __init__(self, ncnn: Any, net: Any, model: NcnnModel, segment: Segment) -> None:
+        super().__init__(segment, errors=ENGINE_ERRORS)
         self._ncnn = ncnn
         self._net = net
         self._model = model
@@ -69,69 +63,37 @@ class NcnnExecutable(TurnExecutable):
             np.copyto(buffer, np.array(found, copy=False).reshape(buffer.shape))
 
 
-class NcnnBackend:
+class NcnnBackend(EngineBackend[NcnnExecutable]):
     """
-    ncnn on the processor.
+    ncnn on the processor; bf16 is how it keeps blobs and weights.
 
     :raises BackendError: when it is not installed
     """
 
     def __init__(self) -> None:
         self._ncnn = import_engine('ncnn', 'ncnn', 'pip install crowdhmt-ros[ncnn]')
-        self._able = Abilities(self.name, 'ncnn', ('fp32', 'bf16'), ('fast', 'lean'))
+        super().__init__(Abilities('ncnn', 'ncnn', ('fp32', 'bf16'), ('fast', 'lean')),
+                         str(self._ncnn.__version__))
 
-    @property
-    def name(self) -> str:
-        """'ncnn'."""
-        return 'ncnn'
+    def _objection(self, segment: Segment) -> str:
+        """Tell what ncnn does not have; the graph is translated to tell."""
+        try:
+            to_ncnn(read_graph(segment.path))
+        except NotForNcnnError as error:
+            return self._not_for_me(segment, error)
+        return ''
 
-    @property
-    def version(self) -> str:
-        """Release of the module."""
-        return str(self._ncnn.__version__)
-
-    @property
-    def warnings(self) -> Tuple[str, ...]:
-        """Nothing: it runs where it says, or not at all."""
-        return ()
-
-    def providers(self) -> Tuple[str, ...]:
-        """Return its device."""
-        return ('CPU',)
-
-    def precisions(self) -> Tuple[str, ...]:
-        """See `Backend.precisions`; bf16 is how blobs and weights are kept."""
-        return self._able.precisions
-
-    def refusal(self, segment: Segment, options: EngineOptions) -> str:
-        """See `Backend.refusal`; the graph is translated to tell."""
-        refusal = refusal_of(self._able, segment, options)
-        if not refusal:
-            try:
-                to_ncnn(read_graph(segment.path))
-            except NotForNcnnError as error:
-                refusal = _in_words(segment, error)
-        return refusal
-
-    def compile(self, segment: Segment, options: EngineOptions) -> NcnnExecutable:
-        """See `Backend.compile`."""
-        refuse(refusal_of(self._able, segment, options))
-        before = resident_bytes()
+    def _make(self, segment: Segment, options: EngineOptions) -> NcnnExecutable:
         graph = read_graph(segment.path)
         compare_specs(segment, 'input', segment.inputs, graph.inputs)
         compare_specs(segment, 'output', segment.outputs, graph.outputs)
         try:
             model = to_ncnn(graph)
-            net = self._load(model, options)
         except NotForNcnnError as error:
-            raise BackendError(_in_words(segment, error)) from error
-        except _ERRORS as error:
-            raise BackendError('segment %s cannot be compiled by ncnn: %s' % (
-                segment.segment_id, first_line(error))) from error
-        taken = max(resident_bytes() - before, least_bytes(segment))
+            raise BackendError(self._not_for_me(segment, error)) from error
+        net = self._load(model, options)
         # The weights are in the net now; the names of its blobs are all that is needed.
-        named = replace(model, text='', weights=())
-        return NcnnExecutable(self._ncnn, net, named, segment, memory_bytes=taken)
+        return NcnnExecutable(self._ncnn, net, replace(model, text='', weights=()), segment)
 
     def _load(self, model: NcnnModel, options: EngineOptions) -> Any:
         net = self._ncnn.Net()
@@ -180,7 +142,3 @@ def _make_reader(ncnn: Any, weights: Sequence[memoryview]) -> Any:
         def scan(self, format: str, p: Any) -> int:
             return 0
     return Reader()
-
-
-def _in_words(segment: Segment, error: NotForNcnnError) -> str:
-    return 'segment %s is not for ncnn: %s; choose another backend' % (segment.segment_id, error)

@@ -19,16 +19,14 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from crowdhmt_ros.engine.backend import Executable, check_buffers
+from crowdhmt_ros.engine.backend import check_buffers
 from crowdhmt_ros.engine.backends import mapped
 from crowdhmt_ros.engine.backends.common import (
     Abilities,
+    EngineBackend,
+    Resident,
     compare_specs,
     first_line,
-    least_bytes,
-    refusal_of,
-    refuse,
-    resident_bytes,
 )
 from crowdhmt_ros.engine.backends.engine_cache import building, cache_folder
 from crowdhmt_ros.errors import BackendError
@@ -64,11 +62,11 @@ class OnnxRuntimeExecutable:
     :param session: a session whose inputs and outputs are as given
     :param inputs: fixed-shape inputs
     :param outputs: fixed-shape outputs
-    :param memory_bytes: what the session takes
+    :param memory_bytes: what the session takes; 0 leaves it to the backend
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, inputs: Tuple[TensorSpec, ...],
-                 outputs: Tuple[TensorSpec, ...], *, memory_bytes: int) -> None:
+                 outputs: Tuple[TensorSpec, ...], *, memory_bytes: int = 0) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.memory_bytes = memory_bytes
@@ -104,11 +102,12 @@ class OnnxRuntimeExecutable:
         self._bound = (*inputs, *outputs)
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(EngineBackend[Resident]):
     """
     ONNX Runtime with a list of execution providers.
 
-    Buffers are the caller's, in main memory: a provider on an accelerator copies.
+    Buffers are the caller's, in main memory: a provider on an accelerator copies. 'fp32' computes
+    as the graph says, quantised parts too.
 
     :param providers: wanted, best first; those that this machine lacks are left out with a
         warning, and the processor is the last resort
@@ -125,18 +124,11 @@ class OnnxRuntimeBackend:
                 missing, ', '.join(available)))
         self._requested = tuple(usable) or (CPU,)
         self._active = self._requested
-        self._able = Abilities(name, 'ONNX Runtime', _precisions(self._requested[0]),
-                               _memory_modes(self._requested[0]), spinning=True)
-
-    @property
-    def name(self) -> str:
-        """'onnxruntime', or one that says which provider was asked for."""
-        return self._able.backend
-
-    @property
-    def version(self) -> str:
-        """As the module says: its distribution is also called onnxruntime-gpu and the like."""
-        return str(onnxruntime.__version__)
+        # Its distribution is also called onnxruntime-gpu and the like; the module has one version.
+        super().__init__(
+            Abilities(name, 'ONNX Runtime', _precisions(self._requested[0]),
+                      _memory_modes(self._requested[0]), spinning=True),
+            str(onnxruntime.__version__), _ENGINE_ERRORS)
 
     @property
     def warnings(self) -> Tuple[str, ...]:
@@ -147,42 +139,18 @@ class OnnxRuntimeBackend:
         """Return the providers in force: as of the last session, before one as available."""
         return self._active
 
-    def precisions(self) -> Tuple[str, ...]:
-        """See `Backend.precisions`; 'fp32' computes as the graph says, quantised parts too."""
-        return self._able.precisions
-
-    def refusal(self, segment: Segment, options: EngineOptions) -> str:
-        """See `Backend.refusal`."""
-        return refusal_of(self._able, segment, options)
-
-    def compile(self, segment: Segment, options: EngineOptions) -> Executable:
-        """See `Backend.compile`."""
-        refuse(self.refusal(segment, options))
+    def _make(self, segment: Segment, options: EngineOptions) -> Resident:
         if options.memory_mode in mapped.MODES:
-            return self._compile_mapped(segment, options)
-        before = resident_bytes()
-        wanted = [provider_options(p, segment, options.precision) for p in self._requested]
-        try:
-            with self._progress(segment):
-                session = onnxruntime.InferenceSession(
-                    segment.path, _session_options(options), providers=wanted)
-            self._compare_providers(session.get_providers())
-            compare_specs(segment, 'input', segment.inputs, _specs(session.get_inputs()))
-            compare_specs(segment, 'output', segment.outputs, _specs(session.get_outputs()))
-            taken = max(resident_bytes() - before, least_bytes(segment))
-            return OnnxRuntimeExecutable(session, segment.inputs, segment.outputs,
-                                         memory_bytes=taken)
-        except _ENGINE_ERRORS as error:
-            raise BackendError('segment %s cannot be compiled: %s' % (
-                segment.segment_id, first_line(error))) from error
-
-    def _compile_mapped(self, segment: Segment, options: EngineOptions) -> Executable:
-        try:
             return mapped.compile_mapped(segment, options, engine_version=self.version,
                                          errors=_ENGINE_ERRORS)
-        except _ENGINE_ERRORS as error:
-            raise BackendError('segment %s cannot be compiled: %s' % (
-                segment.segment_id, first_line(error))) from error
+        wanted = [provider_options(p, segment, options.precision) for p in self._requested]
+        with self._progress(segment):
+            session = onnxruntime.InferenceSession(
+                segment.path, _session_options(options), providers=wanted)
+        self._compare_providers(session.get_providers())
+        compare_specs(segment, 'input', segment.inputs, _specs(session.get_inputs()))
+        compare_specs(segment, 'output', segment.outputs, _specs(session.get_outputs()))
+        return OnnxRuntimeExecutable(session, segment.inputs, segment.outputs)
 
     def _progress(self, segment: Segment) -> ContextManager[None]:
         if self._requested[0] != TENSORRT:

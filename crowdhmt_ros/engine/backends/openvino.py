@@ -14,22 +14,19 @@ from typing import Any, Dict, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backends.common import (
+    ENGINE_ERRORS,
     Abilities,
+    EngineBackend,
     TurnExecutable,
     compare_specs,
     first_line,
     import_engine,
-    least_bytes,
-    refusal_of,
-    refuse,
-    resident_bytes,
     writable_view,
 )
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 DEVICE = 'CPU'
-_ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16', 'int8': 'f32'}
 _CAPABILITIES = {'bf16': 'BF16', 'fp16': 'FP16', 'int8': 'INT8'}
 
@@ -42,9 +39,8 @@ class OpenVinoExecutable(TurnExecutable):
     :param compiled: an openvino.CompiledModel
     """
 
-    def __init__(self, openvino: Any, compiled: Any, segment: Segment, *,
-                 memory_bytes: int) -> None:
-        super().__init__(segment, memory_bytes=memory_bytes, errors=_ERRORS)
+    def __init__(self, openvino: Any, compiled: Any, segment: Segment) -> None:
+        super().__init__(segment, errors=ENGINE_ERRORS)
         self._openvino = openvino
         self._request = compiled.create_infer_request()
 
@@ -62,9 +58,9 @@ class OpenVinoExecutable(TurnExecutable):
         self._request.infer(share_outputs=True)
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(EngineBackend[OpenVinoExecutable]):
     """
-    OpenVINO on the processor.
+    OpenVINO on the processor, in the precisions for which that has instructions.
 
     :raises BackendError: when it is not installed
     """
@@ -75,53 +71,29 @@ class OpenVinoBackend:
         try:
             self._core = self._openvino.Core()
             found = self._core.get_property(DEVICE, 'OPTIMIZATION_CAPABILITIES')
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise BackendError('OpenVINO does not start: %s' % first_line(error)) from error
         precisions = ('fp32', *(p for p, c in _CAPABILITIES.items() if c in found))
-        self._able = Abilities(self.name, 'OpenVINO', precisions)
-
-    @property
-    def name(self) -> str:
-        """'openvino'."""
-        return 'openvino'
-
-    @property
-    def version(self) -> str:
-        """Release of the module."""
-        return str(self._openvino.__version__).split('-')[0]
-
-    @property
-    def warnings(self) -> Tuple[str, ...]:
-        """Nothing: it runs where it says, or not at all."""
-        return ()
+        super().__init__(Abilities('openvino', 'OpenVINO', precisions),
+                         str(self._openvino.__version__).split('-')[0])
 
     def providers(self) -> Tuple[str, ...]:
         """Return its device."""
         return (DEVICE,)
 
-    def precisions(self) -> Tuple[str, ...]:
-        """See `Backend.precisions`; those for which this processor has instructions."""
-        return self._able.precisions
+    def _make(self, segment: Segment, options: EngineOptions) -> OpenVinoExecutable:
+        compiled = self._core.compile_model(
+            self._core.read_model(segment.path), DEVICE, _settings(options))
+        for role, declared, ports in (('input', segment.inputs, compiled.inputs),
+                                      ('output', segment.outputs, compiled.outputs)):
+            compare_specs(segment, role, declared, _specs(ports, declared))
+        return OpenVinoExecutable(self._openvino, compiled, segment)
 
-    def refusal(self, segment: Segment, options: EngineOptions) -> str:
-        """See `Backend.refusal`."""
-        return refusal_of(self._able, segment, options)
-
-    def compile(self, segment: Segment, options: EngineOptions) -> OpenVinoExecutable:
-        """See `Backend.compile`."""
-        refuse(self.refusal(segment, options))
-        before = resident_bytes()
-        try:
-            compiled = self._core.compile_model(
-                self._core.read_model(segment.path), DEVICE, _settings(options))
-            for role, declared, ports in (('input', segment.inputs, compiled.inputs),
-                                          ('output', segment.outputs, compiled.outputs)):
-                compare_specs(segment, role, declared, _specs(ports, declared))
-            taken = max(resident_bytes() - before, least_bytes(segment))
-            return OpenVinoExecutable(self._openvino, compiled, segment, memory_bytes=taken)
-        except _ERRORS as error:
-            raise BackendError('segment %s cannot be compiled by OpenVINO: %s' % (
-                segment.segment_id, _cause(error))) from error
+    def _cause(self, error: Exception) -> str:
+        """Return the line that says what is wrong; the first name OpenVINO's source files."""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = [line for line in lines if not line.startswith(('Exception from', 'Check '))]
+        return (said or lines or [type(error).__name__])[0][:300]
 
 
 def _settings(options: EngineOptions) -> Dict[str, Any]:
@@ -137,10 +109,3 @@ def _specs(ports: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[Tensor
                             str(np.dtype(port.element_type.to_dtype())),
                             tuple(int(extent) for extent in port.shape))
                  for port, wanted in zip(ports, names))
-
-
-def _cause(error: Exception) -> str:
-    """Return the line that says what is wrong; the first ones name OpenVINO's source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(('Exception from', 'Check '))]
-    return (said or lines or [type(error).__name__])[0][:300]

@@ -15,14 +15,14 @@ from typing import Any, List, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backends.common import (
+    ENGINE_ERRORS,
     Abilities,
+    EngineBackend,
     TurnExecutable,
     compare_specs,
     first_line,
     import_engine,
     least_bytes,
-    refusal_of,
-    refuse,
 )
 from crowdhmt_ros.engine.backends.engine_cache import (
     building,
@@ -39,7 +39,6 @@ INSTALL = "install NVIDIA's TensorRT and CUDA bindings (on a Jetson they come wi
 CUDA_MODULES = ('cuda.bindings.runtime', 'cuda.cudart')
 """The names that NVIDIA has given the bindings of the CUDA runtime, newest first."""
 WORKSPACE_BYTES = 1 << 28
-_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OSError)
 _FLAGS = {'fp16': ('FP16',), 'bf16': ('BF16',), 'int8': ('INT8',)}
 
 
@@ -93,7 +92,7 @@ class TensorRtExecutable(TurnExecutable):
     """
 
     def __init__(self, cuda: Cuda, engine: Any, segment: Segment, *, memory_bytes: int) -> None:
-        super().__init__(segment, memory_bytes=memory_bytes, errors=_ERRORS)
+        super().__init__(segment, memory_bytes=memory_bytes, errors=ENGINE_ERRORS)
         self._cuda = cuda
         self._engine = engine
         self._context = engine.create_execution_context()
@@ -127,9 +126,9 @@ class TensorRtExecutable(TurnExecutable):
         self._cuda.call('cudaStreamSynchronize', self._stream)
 
 
-class TensorRtBackend:
+class TensorRtBackend(EngineBackend[TensorRtExecutable]):
     """
-    TensorRT on the current graphics processor.
+    TensorRT on the current graphics processor; what its parser refuses shows when it compiles.
 
     :raises BackendError: when it, its CUDA bindings or the processor is missing
     """
@@ -140,64 +139,36 @@ class TensorRtBackend:
             self._cuda = Cuda(_import_cuda())
             self._capability = self._cuda.compute_capability()
             self._logger = self._tensorrt.Logger(self._tensorrt.Logger.WARNING)
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise BackendError('TensorRT does not start: %s' % first_line(error)) from error
         flags = self._tensorrt.BuilderFlag
         able = ('fp32', *(p for p, names in _FLAGS.items()
                           if all(hasattr(flags, name) for name in names)))
-        self._able = Abilities(self.name, 'TensorRT', able)
-
-    @property
-    def name(self) -> str:
-        """'tensorrt'."""
-        return 'tensorrt'
-
-    @property
-    def version(self) -> str:
-        """Release of the module."""
-        return str(self._tensorrt.__version__)
-
-    @property
-    def warnings(self) -> Tuple[str, ...]:
-        """Nothing: it runs where it says, or not at all."""
-        return ()
-
-    def providers(self) -> Tuple[str, ...]:
-        """Return the device with its compute capability."""
-        return ('CUDA %d.%d' % self._capability,)
-
-    def precisions(self) -> Tuple[str, ...]:
-        """See `Backend.precisions`."""
-        return self._able.precisions
-
-    def refusal(self, segment: Segment, options: EngineOptions) -> str:
-        """See `Backend.refusal`; what its parser refuses shows when it compiles."""
-        return refusal_of(self._able, segment, options)
+        super().__init__(Abilities('tensorrt', 'TensorRT', able),
+                         str(self._tensorrt.__version__))
 
     def cache_path(self, segment: Segment, precision: str) -> Path:
         """Return where the engine of a segment is kept."""
         return cache_folder(segment) / (cache_key(
             model_sha256(segment), self.version, self._capability, precision) + '.engine')
 
-    def compile(self, segment: Segment, options: EngineOptions) -> TensorRtExecutable:
-        """See `Backend.compile`."""
-        refuse(self.refusal(segment, options))
+    def providers(self) -> Tuple[str, ...]:
+        """Return the device with its compute capability."""
+        return ('CUDA %d.%d' % self._capability,)
+
+    def _make(self, segment: Segment, options: EngineOptions) -> TensorRtExecutable:
         path = self.cache_path(segment, options.precision)
-        try:
-            kept = load(path)
-            engine = None if kept is None else self._deserialise(kept)
-            if engine is None:
-                kept = self._build(segment, options.precision)
-                keep(path, kept)
-                engine = self._deserialise(kept)
-            if engine is None:
-                raise RuntimeError('it does not load the engine that it has built')
-            self._compare(segment, engine)
-            taken = least_bytes(segment) + _device_bytes(engine)
-            return TensorRtExecutable(self._cuda, engine, segment, memory_bytes=taken)
-        except _ERRORS as error:
-            raise BackendError('segment %s cannot be compiled by TensorRT: %s' % (
-                segment.segment_id, first_line(error))) from error
+        kept = load(path)
+        engine = None if kept is None else self._deserialise(kept)
+        if engine is None:
+            kept = self._build(segment, options.precision)
+            keep(path, kept)
+            engine = self._deserialise(kept)
+        if engine is None:
+            raise RuntimeError('it does not load the engine that it has built')
+        self._compare(segment, engine)
+        taken = least_bytes(segment) + _device_bytes(engine)
+        return TensorRtExecutable(self._cuda, engine, segment, memory_bytes=taken)
 
     def _deserialise(self, content: bytes) -> Any:
         """Return an engine, None for content that this release does not take."""

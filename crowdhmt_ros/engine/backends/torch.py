@@ -16,19 +16,15 @@ import numpy as np
 
 from crowdhmt_ros.engine.backends.common import (
     Abilities,
+    EngineBackend,
     TurnExecutable,
     compare_specs,
-    first_line,
     import_engine,
-    least_bytes,
-    refusal_of,
     refuse,
-    resident_bytes,
     writable_view,
 )
 from crowdhmt_ros.engine.backends.torch_operators import OPERATORS, NotForTorchError
 from crowdhmt_ros.engine.onnx_file import GraphFile, Node, read_graph
-from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment
 
 _ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
@@ -46,8 +42,8 @@ class TorchExecutable(TurnExecutable):
     """
 
     def __init__(self, torch: Any, graph: GraphFile, constants: Mapping[str, Any],
-                 options: EngineOptions, segment: Segment, *, memory_bytes: int) -> None:
-        super().__init__(segment, memory_bytes=memory_bytes, errors=_ERRORS)
+                 options: EngineOptions, segment: Segment) -> None:
+        super().__init__(segment, errors=_ERRORS)
         self._torch = torch
         self._graph = graph
         self._constants = constants
@@ -93,76 +89,38 @@ def last_reads(graph: GraphFile) -> Tuple[Tuple[str, ...], ...]:
     return tuple(reversed(found))
 
 
-class TorchBackend:
+class TorchBackend(EngineBackend[TorchExecutable]):
     """
-    PyTorch on the processor.
+    PyTorch on the processor; a quantised graph is computed as it says, in real numbers.
 
     :raises BackendError: when it is not installed
     """
 
     def __init__(self) -> None:
         self._torch = import_engine('torch', 'PyTorch', 'pip install crowdhmt-ros[train]')
-        self._able = Abilities(self.name, 'PyTorch', ('fp32', 'bf16'), ('fast', 'lean'))
+        super().__init__(Abilities('torch', 'PyTorch', ('fp32', 'bf16'), ('fast', 'lean')),
+                         str(self._torch.__version__), _ERRORS)
 
-    @property
-    def name(self) -> str:
-        """'torch'."""
-        return 'torch'
+    def _objection(self, segment: Segment) -> str:
+        return self._unknown(segment, read_graph(segment.path))
 
-    @property
-    def version(self) -> str:
-        """Release of the module."""
-        return str(self._torch.__version__)
 
-    @property
-    def warnings(self) -> Tuple[str, ...]:
-        """Nothing: it runs where it says, or not at all."""
-        return ()
-
-    def providers(self) -> Tuple[str, ...]:
-        """Return its device."""
-        return ('CPU',)
-
-    def precisions(self) -> Tuple[str, ...]:
-        """See `Backend.precisions`; a quantised graph is computed as it says, in real numbers."""
-        return self._able.precisions
-
-    def refusal(self, segment: Segment, options: EngineOptions) -> str:
-        """See `Backend.refusal`; the graph is looked through."""
-        refusal = refusal_of(self._able, segment, options)
-        return refusal or _unknown(segment, read_graph(segment.path))
-
-    def compile(self, segment: Segment, options: EngineOptions) -> TorchExecutable:
-        """See `Backend.compile`."""
-        refuse(refusal_of(self._able, segment, options))
-        before = resident_bytes()
+    def _make(self, segment: Segment, options: EngineOptions) -> TorchExecutable:
         graph = read_graph(segment.path)
         compare_specs(segment, 'input', segment.inputs, graph.inputs)
         compare_specs(segment, 'output', segment.outputs, graph.outputs)
-        refuse(_unknown(segment, graph))
-        try:
-            constants = {name: _weight(self._torch, array, options)
-                         for name, array in graph.constants.items()}
-        except _ERRORS as error:
-            raise BackendError('segment %s cannot be compiled by PyTorch: %s' % (
-                segment.segment_id, first_line(error))) from error
-        taken = max(resident_bytes() - before, least_bytes(segment))
-        return TorchExecutable(self._torch, graph, constants, options, segment,
-                               memory_bytes=taken)
+        refuse(self._unknown(segment, graph))
+        constants = {name: _weight(self._torch, array, options)
+                     for name, array in graph.constants.items()}
+        return TorchExecutable(self._torch, graph, constants, options, segment)
 
-
-def _unknown(segment: Segment, graph: GraphFile) -> str:
-    for node in graph.nodes:
-        older = node.operator == 'Softmax' and graph.opset < _OLDER_SOFTMAX
-        if node.domain or node.operator not in OPERATORS or older:
-            which = node.label + (' of opset %d' % graph.opset if older else '')
-            return _in_words(segment, 'there is no function for ' + which)
-    return ''
-
-
-def _in_words(segment: Segment, cause: str) -> str:
-    return 'segment %s is not for PyTorch: %s; choose another backend' % (
-        segment.segment_id, cause)
+    def _unknown(self, segment: Segment, graph: GraphFile) -> str:
+        for node in graph.nodes:
+            older = node.operator == 'Softmax' and graph.opset < _OLDER_SOFTMAX
+            if node.domain or node.operator not in OPERATORS or older:
+                which = node.label + (' of opset %d' % graph.opset if older else '')
+                return self._not_for_me(segment, 'there is no function for ' + which)
+        return ''
 
 
 def _weight(torch: Any, array: np.ndarray, options: EngineOptions) -> Any:
