@@ -1,6 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fields of protobuf messages, read in place: the wire format that ONNX files have."""
+"""Fields of protobuf messages, read in place and written: the format that ONNX files have."""
 from __future__ import annotations
 
 import struct
@@ -17,8 +17,15 @@ class WireError(Exception):
 
 def fields(view: memoryview) -> Iterator[Tuple[int, Value]]:
     """Yield (number, value) of a protobuf message; groups are not read."""
+    for number, value, _ in spans(view):
+        yield number, value
+
+
+def spans(view: memoryview) -> Iterator[Tuple[int, Value, memoryview]]:
+    """Yield (number, value, the whole field as it lies there) of a protobuf message."""
     at, end = 0, len(view)
     while at < end:
+        start = at
         key, at = _varint(view, at)
         kind = key & 7
         value: Value
@@ -34,7 +41,7 @@ def fields(view: memoryview) -> Iterator[Tuple[int, Value]]:
             value, at = view[at:at + length], at + length
             if at > end:
                 raise WireError('a field ends beyond its message')
-        yield key >> 3, value
+        yield key >> 3, value, view[start:at]
 
 
 def _varint(view: memoryview, at: int) -> Tuple[int, int]:
@@ -85,3 +92,23 @@ def floats(value: Value) -> List[float]:
     """Return a packed list of float32."""
     view = view_of(value)
     return [float(v) for v in struct.unpack('<%df' % (len(view) // 4), view)]
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a field that holds a message, text or bytes."""
+    return varint(number << 3 | _BYTES) + varint(len(content)) + content
+
+
+def number_field(number: int, value: int) -> bytes:
+    """Return a field that holds a number of at least 0."""
+    return varint(number << 3 | _VARINT) + varint(value)
+
+
+def varint(value: int) -> bytes:
+    """Return a number of at least 0 as it is written."""
+    found = bytearray()
+    while value > 0x7f:
+        found.append(value & 0x7f | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
