@@ -3,17 +3,18 @@
 """
 ONNX Runtime behind the engine seam (P III-C1).
 
-Memory mode 'fast' lets the engine lay weights out anew for its kernels (level ALL) and keep
-an arena; 'lean' runs straight on the memory-mapped initialisers: basic rewrites, no
-prepacked copies, no arena, no memory pattern; for the others see `mapped`. Buffers are bound
-by address once and bound again only when the caller brings others.
+Memory mode 'fast' lets the engine lay weights out anew for its kernels (level ALL), or takes a
+graph that it did so for before (`kept`), and keeps an arena; 'lean' runs straight on the
+memory-mapped initialisers: basic rewrites, no prepacked copies, no arena, no memory pattern; for
+the others see `mapped`. Buffers are bound by address once and bound again only when the caller
+brings others.
 """
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from typing import ContextManager, Dict, List, Sequence, Tuple, Type, Union
+from typing import ContextManager, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 import onnxruntime
@@ -29,6 +30,7 @@ from crowdhmt_ros.engine.backends.common import (
     first_line,
 )
 from crowdhmt_ros.engine.backends.engine_cache import building, cache_folder
+from crowdhmt_ros.engine.backends.kept import kept_session
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
@@ -144,13 +146,22 @@ class OnnxRuntimeBackend(EngineBackend[Resident]):
             return mapped.compile_mapped(segment, options, engine_version=self.version,
                                          errors=_ENGINE_ERRORS)
         wanted = [provider_options(p, segment, options.precision) for p in self._requested]
+        chosen = _session_options(options)
         with self._progress(segment):
-            session = onnxruntime.InferenceSession(
-                segment.path, _session_options(options), providers=wanted)
+            session = (self._kept(segment, options, chosen)
+                       or onnxruntime.InferenceSession(segment.path, chosen, providers=wanted))
         self._compare_providers(session.get_providers())
         compare_specs(segment, 'input', segment.inputs, _specs(session.get_inputs()))
         compare_specs(segment, 'output', segment.outputs, _specs(session.get_outputs()))
         return OnnxRuntimeExecutable(session, segment.inputs, segment.outputs)
+
+    def _kept(self, segment: Segment, options: EngineOptions, chosen: onnxruntime.SessionOptions
+              ) -> Optional[onnxruntime.InferenceSession]:
+        """Return a session over what was rewritten before, None where there is no such thing."""
+        if self._requested != (CPU,):
+            return None
+        return kept_session(segment, options, chosen, engine_version=self.version,
+                            errors=_ENGINE_ERRORS)
 
     def _progress(self, segment: Segment) -> ContextManager[None]:
         if self._requested[0] != TENSORRT:
