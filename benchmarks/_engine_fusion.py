@@ -33,7 +33,8 @@ from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.backends import BACKENDS
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model
-from crowdhmt_ros.graph.fusion import FAMILIES, fuse
+from crowdhmt_ros.graph.fusion import fuse
+from crowdhmt_ros.graph.rules import FAMILIES
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 SEED = 20261121

@@ -17,70 +17,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Container, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import onnx
 
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.model import Graph, read_graph
 from crowdhmt_ros.graph.operator import Addition, Removal
-from crowdhmt_ros.graph.passes import (
-    affine,
-    branches,
-    casts,
-    chains,
-    clamps,
-    concats,
-    constant_nodes,
-    dead_code,
-    duplicates,
-    fold,
-    fuse_convolutions,
-    fuse_gates,
-    fuse_means,
-    fuse_norms,
-    fuse_parallel,
-    fuse_pool_first,
-    fuse_products,
-    fuse_scale_shift,
-    fuse_softmax,
-    fuse_sums,
-    gemm,
-    identity,
-    inference,
-    layer_norm,
-    pads,
-    products,
-    push_transposes,
-    reductions,
-    shapes,
-    slices,
-    transposes,
-    views,
-)
 from crowdhmt_ros.graph.passes.contract import Pass, PassResult, Refusal, Rewritten
+from crowdhmt_ros.graph.rules import CLEAN, CLEAN_UP, FAMILIES
 from crowdhmt_ros.graph.transform import ROUNDS, TOLERANCE, checked, difference_of
 
 NONE = 'none'
 """Name of the set without families."""
 JOINT = '+'
-FAMILIES: Mapping[str, Tuple[Pass, ...]] = {
-    'elementwise': (fuse_gates.PASS, clamps.PASS, chains.PASS, fuse_scale_shift.PASS),
-    'conv_bn': (affine.PASS, fuse_norms.PASS, pads.PASS),
-    'linear': (gemm.PASS, products.PASS, fuse_convolutions.PASS, fuse_products.PASS),
-    'channelwise': (fuse_sums.PASS, fuse_parallel.PASS),
-    'reduction': (reductions.PASS, layer_norm.PASS, fuse_softmax.PASS, fuse_means.PASS,
-                  fuse_pool_first.PASS),
-}
-"""
-The paper's families, in the order in which they are tried. Gates come first, since weights would
-take their factors in; convolutions find each other once what was between is in their weights.
-"""
-CLEAN_UP: Tuple[Pass, ...] = (
-    constant_nodes.PASS, inference.PASS, dead_code.PASS, identity.PASS, duplicates.CONSTANTS,
-    duplicates.PASS, transposes.PASS, views.PASS, casts.PASS, slices.PASS, concats.PASS,
-    push_transposes.PASS, shapes.PASS, fold.PASS, branches.PASS)
-"""What every set begins with: patterns show between neighbours only."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +140,7 @@ class _Work:
             modified = False
             for family in families:
                 modified |= self.run(family, FAMILIES[family])
-            modified |= self.run('', CLEAN_UP)
+            modified |= self.run(CLEAN, CLEAN_UP)
             if not modified:
                 return
         raise ExportError('fusion does not come to rest in %d rounds; report this as a defect'
@@ -237,7 +187,7 @@ def fuse(model: onnx.ModelProto, families: Sequence[str] = tuple(FAMILIES), *,
 def _prepared(model: onnx.ModelProto, keep: Container[str]) -> _Work:
     work = _Work(read_graph(model, keep=keep))
     for _ in range(ROUNDS):
-        if not work.run('', CLEAN_UP):
+        if not work.run(CLEAN, CLEAN_UP):
             break
     return work
 

@@ -11,48 +11,17 @@ makes more of the first one's rules fit, so both run in turn to a fixed point. W
 from __future__ import annotations
 
 from collections import Counter
-from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, List, NamedTuple, Optional, Tuple
 
 import onnx
 
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.compare import Arrays, largest_difference, random_inputs, run_model
 from crowdhmt_ros.graph.model import Graph, read_graph
-from crowdhmt_ros.graph.passes import (
-    affine,
-    branches,
-    casts,
-    chains,
-    clamps,
-    concats,
-    constant_nodes,
-    dead_code,
-    duplicates,
-    fold,
-    fuse_gates,
-    gemm,
-    identity,
-    inference,
-    layer_norm,
-    pads,
-    products,
-    push_transposes,
-    reductions,
-    shapes,
-    slices,
-    transposes,
-    views,
-)
-from crowdhmt_ros.graph.passes.contract import Pass, PassResult, Refusal
+from crowdhmt_ros.graph.passes import fold
+from crowdhmt_ros.graph.passes.contract import PassResult, Refusal
+from crowdhmt_ros.graph.rules import FIRST, INFERENCE, SECOND, STAGES
 from crowdhmt_ros.graph.transform_report import TransformReport, removed_in
-
-BEFORE: Tuple[Pass, ...] = (constant_nodes.PASS, inference.PASS)
-STAGE_ONE: Tuple[Pass, ...] = (
-    constant_nodes.PASS, dead_code.PASS, identity.PASS, duplicates.CONSTANTS, duplicates.PASS,
-    transposes.PASS, views.PASS, fuse_gates.PASS, affine.PASS, chains.PASS, pads.PASS,
-    clamps.PASS, casts.PASS, slices.PASS, concats.PASS, reductions.PASS, push_transposes.PASS,
-    gemm.PASS, products.PASS, layer_norm.PASS, dead_code.PASS)
-STAGE_TWO: Tuple[Pass, ...] = (shapes.PASS, fold.PASS, branches.PASS, dead_code.PASS)
 
 ROUNDS = 50
 TOLERANCE = 1e-5
@@ -85,10 +54,10 @@ class _History:
         """What the last run of each pass refused."""
         return [r for result in self.last.values() for r in result.refused]
 
-    def run(self, passes: Sequence[Pass], stage: int) -> bool:
-        """Run passes once each; return whether one changed something."""
+    def run(self, stage: int) -> bool:
+        """Run the passes of a stage once each; return whether one changed something."""
         modified = False
-        for one in passes:
+        for one in STAGES[stage]:
             result = one(self.graph)
             self.graph = result.model
             self.results.append((stage, result))
@@ -96,11 +65,11 @@ class _History:
             modified |= result.modified
         return modified
 
-    def settle(self, passes: Sequence[Pass], stage: int) -> bool:
-        """Run passes until none changes anything."""
+    def settle(self, stage: int) -> bool:
+        """Run the passes of a stage until none changes anything."""
         modified = False
         for _ in range(ROUNDS):
-            if not self.run(passes, stage):
+            if not self.run(stage):
                 return modified
             modified = True
         raise ExportError('stage %d of the transformation does not come to rest in %d rounds; '
@@ -123,12 +92,12 @@ def transform(model: onnx.ModelProto, *, keep: Container[str] = (), verify: bool
     """
     original = read_graph(model, keep=keep)
     history = _History(original)
-    history.settle(BEFORE, 0)
+    history.settle(INFERENCE)
     reference = history.graph
     constant, dynamic = fold.counts(reference)
     for _ in range(ROUNDS):
-        first = history.settle(STAGE_ONE, 1)
-        second = history.settle(STAGE_TWO, 2)
+        first = history.settle(FIRST)
+        second = history.settle(SECOND)
         if not first and not second:
             break
     result = checked(history.graph.to_model(), of=reference)

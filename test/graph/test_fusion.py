@@ -13,10 +13,11 @@ pytest.importorskip('onnxruntime')
 
 from crowdhmt_ros.errors import ExportError  # noqa: E402
 from crowdhmt_ros.graph import fusion as module  # noqa: E402
-from crowdhmt_ros.graph.fusion import FAMILIES, fuse, useful_sets  # noqa: E402
+from crowdhmt_ros.graph.fusion import fuse, useful_sets  # noqa: E402
 from crowdhmt_ros.graph.model import read_graph  # noqa: E402
 from crowdhmt_ros.graph.passes import fuse_gates  # noqa: E402
 from crowdhmt_ros.graph.passes.contract import Rule, RulePass  # noqa: E402
+from crowdhmt_ros.graph.rules import FAMILIES  # noqa: E402
 from crowdhmt_ros.graph.transform import difference_of  # noqa: E402
 
 from .random_graphs import random_graph  # noqa: E402

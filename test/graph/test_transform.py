@@ -17,6 +17,7 @@ from crowdhmt_ros.graph import transform as module  # noqa: E402
 from crowdhmt_ros.graph.model import read_graph  # noqa: E402
 from crowdhmt_ros.graph.passes import identity  # noqa: E402
 from crowdhmt_ros.graph.passes.contract import Rule, RulePass  # noqa: E402
+from crowdhmt_ros.graph.rules import FIRST  # noqa: E402
 from crowdhmt_ros.graph.transform import transform  # noqa: E402
 
 
@@ -128,7 +129,8 @@ def test_a_rule_that_changes_numbers_is_caught(monkeypatch):
         def rewrite(self, graph, match):
             graph.bypass(match[0], match[0].input(0), 'wrong', rule=self.name)
 
-    monkeypatch.setattr(module, 'STAGE_ONE', (RulePass('wrong', [Wrong()]), identity.PASS))
+    monkeypatch.setattr(module, 'STAGES', {
+        **module.STAGES, FIRST: (RulePass('wrong', [Wrong()]), identity.PASS)})
     with pytest.raises(ExportError, match='differs from the original'):
         transform(parsed('(float[4] x) => (float[4] y)', 'a = Neg(x) y = Exp(a)'))
 
