@@ -6,22 +6,21 @@ What is ready to run, and how more gets ready without anybody waiting.
 Executables are kept by segment and engine options, so that candidates which place the same
 segment here share one. Looking a resident candidate up takes two dictionary accesses. Compiling
 happens in the caller's thread (`prepare`) or in one background thread (`prepare_in_background`)
-that serves the latest wish first; equal wishes are served together. A failed preparation changes
-nothing.
+that serves the latest wish first; equal wishes are served together, and no lock is held that a
+look-up or an eviction waits for. A failed preparation changes nothing.
 """
 from __future__ import annotations
 
-import contextlib
 import itertools
-import logging
 import threading
 import weakref
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.engine.backend import Backend, Executable, make_buffers
+from crowdhmt_ros.engine.background import Background, Done
 from crowdhmt_ros.engine.cascade import Cascade
 from crowdhmt_ros.engine.turns import OwnExecutable, Turns
-from crowdhmt_ros.errors import BackendError, CrowdHMTError
+from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import (
     ESTIMATED,
     HERE,
@@ -33,14 +32,11 @@ from crowdhmt_ros.types import (
     Segment,
 )
 
-Done = Callable[[Candidate, Optional[Executable], Optional[CrowdHMTError]], None]
-"""Told of a finished preparation: an executable or an error, never both."""
 Key = Tuple[str, EngineOptions]
 """Segment and how it is run: what one executable is made of."""
 MeasuredMemory = Callable[[Segment, EngineOptions], Reading]
 
 WARM_UP_RUNS = 2
-_log = logging.getLogger(__name__)
 
 
 def nothing_measured(segment: Segment, options: EngineOptions) -> Reading:
@@ -91,8 +87,7 @@ class Pool:
         self._turns = itertools.count(1)
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
-        self._wishes: Dict[str, Tuple[Candidate, List[Done]]] = {}
-        self._worker: Optional[threading.Thread] = None
+        self._background = Background(self.prepare)
         self._closed = False
 
     def get(self, candidate: Candidate) -> Optional[Executable]:
@@ -235,12 +230,7 @@ class Pool:
         :param done: called once in the background thread, for a candidate that is resident
             too; never called when the pool is closed first
         """
-        with self._lock:
-            if self._closed:
-                raise BackendError('the pool is closed')
-            _, waiting = self._wishes.pop(candidate.candidate_id, (candidate, []))
-            self._wishes[candidate.candidate_id] = (candidate, [*waiting, done])
-            self._start_worker()
+        self._background.ask(candidate, done)
 
     def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
         """
@@ -253,6 +243,7 @@ class Pool:
         :returns: candidate ids that cannot be switched to at once any more
         """
         gone: List[Key] = []
+        ended: List[_Resident] = []  # an engine takes its time to end: not under the lock
         with self._lock:
             kept = {key for name in keep for key in self._candidates.get(name, ())}
             own = self._own()
@@ -262,9 +253,12 @@ class Pool:
                     break
                 if key not in kept:
                     total -= self._count(key).value or 0.0
-                    self._drop(key)
+                    ended += self._drop(key)
                     gone.append(key)
             known = list(self._candidates.items())
+        if ended:
+            ended.clear()
+            self._background.freed()
         return tuple(dict.fromkeys(
             name for key in gone for name, keys in known if key in keys))
 
@@ -299,15 +293,13 @@ class Pool:
 
     def let_go(self) -> None:
         """Drop all wishes, wait for a running compilation, keep only what guests hold."""
-        with self._lock:
-            self._wishes.clear()
-            worker = self._worker
-        if worker is not None and worker is not threading.current_thread():
-            worker.join()
+        self._background.drop()
         self.evict_to(-1.0)  # those that count with nothing go too
+        self._background.drop()
 
     def close(self) -> None:
         """Drop all wishes, wait for a running compilation, and let go of everything."""
+        self._background.close()
         with self._lock:
             self._closed = True
         self.let_go()
@@ -327,12 +319,16 @@ class Pool:
         """Return what is resident for candidates; the lock is held."""
         return [key for key, resident in self._resident.items() if resident.used]
 
-    def _drop(self, key: Key) -> None:
-        """Let go of what no candidate needs; a guest's stays, for it alone; the lock is held."""
+    def _drop(self, key: Key) -> Tuple[_Resident, ...]:
+        """
+        Let go of what no candidate needs; a guest's stays, for it alone; the lock is held.
+
+        :returns: what ends with the last reference to it
+        """
         if self._resident[key].holds:
             self._resident[key].used = 0
-        else:
-            del self._resident[key]
+            return ()
+        return (self._resident.pop(key),)
 
     def _compile(self, key: Key, name: str) -> Executable:
         segment_id, options = key
@@ -356,40 +352,3 @@ class Pool:
         resident = self._resident.get(key)
         own = 0 if resident is None else resident.executable.memory_bytes
         return Reading(float(own), ESTIMATED)
-
-    def _start_worker(self) -> None:
-        """Start the background thread unless it runs; the lock is held."""
-        if self._worker is None and self._wishes and not self._closed:
-            self._worker = threading.Thread(target=self._work, name='engine-pool', daemon=True)
-            self._worker.start()
-
-    def _work(self) -> None:
-        try:
-            while True:
-                with self._lock:
-                    if not self._wishes:
-                        return
-                    candidate, waiting = self._wishes.popitem()[1]
-                self._serve(candidate, waiting)
-        finally:
-            # Reached by a defect in a callback too: the other wishes get a new thread.
-            with self._lock:
-                self._worker = None
-                self._start_worker()
-
-    def _serve(self, candidate: Candidate, waiting: List[Done]) -> None:
-        """Prepare a candidate and tell all that wait for it, whatever happens."""
-        executable: Optional[Executable] = None
-        failure: Optional[CrowdHMTError] = BackendError(
-            'preparing %s ended unexpectedly, see the traceback' % candidate.candidate_id)
-        try:
-            executable = self.prepare(candidate)
-            failure = None
-        except CrowdHMTError as error:
-            _log.warning('%s could not be prepared: %s', candidate.candidate_id, error)
-            failure = error
-        finally:
-            # A stack, so that a defect in one callback does not keep the others waiting.
-            with contextlib.ExitStack() as stack:
-                for done in () if self._closed else reversed(waiting):
-                    stack.callback(done, candidate, executable, failure)
