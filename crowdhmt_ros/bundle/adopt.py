@@ -55,6 +55,7 @@ class Wishes:
     :param half: largest difference that storing weights as float16 may cause, on the scale of
         each output's largest value or of 1; None stores them as they are
     :param drop_softmax: give the scores before a Softmax that ends the model
+    :param resize: see `InputSpec`
     """
 
     name: str
@@ -68,6 +69,7 @@ class Wishes:
     pieces: bool = False
     half: Optional[float] = None
     drop_softmax: bool = False
+    resize: str = 'area'
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,8 +321,8 @@ def _description(model: onnx.ModelProto, wishes: Wishes, origin: Dict[str, Any])
     classes = wishes.classes or tuple('class %d' % i for i in range(count))
     return Description(
         slug(wishes.name), wishes.task, classes,
-        InputSpec(value.name, 'float32', _shape(value), 'rgb', 'area', wishes.scale, wishes.mean,
-                  wishes.std),
+        InputSpec(value.name, 'float32', _shape(value), 'rgb', wishes.resize, wishes.scale,
+                  wishes.mean, wishes.std),
         {'any': (0.0, 1.0)}, _accuracy(wishes), origin)
 
 

@@ -42,6 +42,7 @@ from crowdhmt_ros.types import (
     Variant,
 )
 from crowdhmt_ros.types.candidates import STEP_ROLES
+from crowdhmt_ros.types.models import RESIZES
 
 FORMAT = 'crowdhmt-bundle'
 FORMAT_VERSION = 1
@@ -177,7 +178,7 @@ def _input(fields: Fields, is_image: bool) -> InputSpec:
         dtype=fields.text('dtype', ('float32',) if is_image else CROSSING_TYPES),
         shape=fields.integers('shape', 1),
         color=fields.text('color', ('rgb',) if is_image else None),
-        resize=fields.text('resize', ('area',) if is_image else None),
+        resize=fields.text('resize', RESIZES if is_image else None),
         scale=fields.number('scale', 1e-9, 1e9),
         mean=fields.numbers('mean', 3 if is_image else None),
         std=fields.numbers('std', 3 if is_image else None))

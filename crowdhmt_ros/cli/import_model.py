@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from crowdhmt_ros.cli.inputs import class_names
 from crowdhmt_ros.errors import DataError
+from crowdhmt_ros.types.models import RESIZES
 
 IMAGENET = ('0.485,0.456,0.406', '0.229,0.224,0.225')
 TASKS = ('image_classification', 'other')
@@ -34,6 +35,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         help='default: that of ImageNet, %s' % IMAGENET[0])
     parser.add_argument('--std', default=IMAGENET[1], metavar='R,G,B',
                         help='default: that of ImageNet, %s' % IMAGENET[1])
+    parser.add_argument('--resize', choices=RESIZES, default=RESIZES[0],
+                        help='how frames are brought to its size (default: area, which averages)')
     parser.add_argument('--input-shape', action='append', default=[], metavar='NAME:1,3,224,224',
                         help='extents of an input that the model leaves open; once an input')
     parser.add_argument('--accuracy', default=None, metavar='RATIO:IMAGES',
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         class_names(args.classes) if args.classes else (), _number(args.scale, '--scale'),
         _colours(args.mean, '--mean'), _colours(args.std, '--std'), _accuracy(args.accuracy),
         _count(args.cuts), args.pieces,
-        None if args.half is None else _number(args.half, '--half'), args.drop_softmax)
+        None if args.half is None else _number(args.half, '--half'), args.drop_softmax,
+        args.resize)
     model = read_foreign(args.model, _shapes(args.input_shape))
     adopted = adopt(model, wishes, _origin(args.model))
     write_bundle(adopted.family, adopted.description, args.out, tolerance=TOLERANCE, fused=True)
@@ -164,8 +168,9 @@ def _tell(args: argparse.Namespace, adopted: Any) -> None:
              bundle.variant(variant_id).parameters / 1e6, size_bytes / 1e6))
     if args.task == TASKS[0]:
         spec = bundle.input
-        print('input %d x %d pixels, x = (rgb * %.6g - mean) / std, mean %s, std %s' % (
-            spec.shape[3], spec.shape[2], spec.scale, _listed(spec.mean), _listed(spec.std)))
+        print('input %d x %d pixels, resized by %s, x = (rgb * %.6g - mean) / std, mean %s, '
+              'std %s' % (spec.shape[3], spec.shape[2], spec.resize, spec.scale,
+                          _listed(spec.mean), _listed(spec.std)))
     for cut in bundle.manifest.cuts.values():
         head = bundle.segment(bundle.segment_for(variant_id, 'head', cut_id=cut.cut_id))
         work = sum(c.macs for c in head.layers) / max(bundle.macs(variant_id), 1)

@@ -80,6 +80,10 @@ class TensorSpec:
     shape: Tuple[int, ...]
 
 
+AREA, LINEAR = 'area', 'linear'
+RESIZES = (AREA, LINEAR)
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """
@@ -89,7 +93,8 @@ class InputSpec:
     :param dtype: numpy type name, 'float32'
     :param shape: (1, 3, height, width)
     :param color: order of the channels, 'rgb'
-    :param resize: 'area', cv2.INTER_AREA on 8-bit channels
+    :param resize: one of `RESIZES`, on 8-bit channels: 'area' as cv2.INTER_AREA, 'linear' as
+        cv2.INTER_LINEAR
     :param scale: factor that is applied to 8-bit values first
     :param mean: per channel, in the order of `color`
     :param std: per channel, in the order of `color`

@@ -4,7 +4,7 @@
 Image to tensor without allocating: ``x = (rgb * scale - mean) / std``, whole frame stretched.
 
 There are only 256 values a channel, so the normalisation is a table per channel, computed in
-double precision once; cv2 resizes, separates and looks up into memory that is kept.
+double precision once; frames are resized, separated and looked up into memory that is kept.
 """
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from crowdhmt_ros.errors import BundleError, FrameError
 from crowdhmt_ros.types import InputSpec
+from crowdhmt_ros.types.models import RESIZES
+from crowdhmt_ros.vision.shrink import Resizer
 
 BLUE, GREEN, RED = 0.114, 0.587, 0.299
 """ITU-R BT.601 luma, as cv2.COLOR_BGR2GRAY has it."""
@@ -25,7 +27,8 @@ class Preprocessor:
     Turns camera images into the input of a model. One thread at a time.
 
     :param spec: what the model expects, shape (1, 3, height, width)
-    :raises BundleError: when it expects something other than a float32 colour image
+    :raises BundleError: when it expects something other than a float32 colour image, or
+        resized in a way that is not known
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -33,12 +36,16 @@ class Preprocessor:
                 or len(spec.mean) != 3 or len(spec.std) != 3):
             raise BundleError('the model takes %s %r, no colour image: choose a bundle for image '
                               'classification' % (spec.dtype, spec.shape))
+        if spec.resize not in RESIZES:
+            raise BundleError('the model takes images resized by %.40r, this robot knows %s'
+                              % (spec.resize, ', '.join(RESIZES)))
         self.spec = spec
         _, _, height, width = spec.shape
-        self._size = (width, height)
         self._colour = np.zeros((height, width, 3), np.uint8)
         self._grey = np.zeros((height, width), np.uint8)
-        self._channel = np.zeros((height, width), np.uint8)
+        self._channels = [np.zeros((height, width), np.uint8) for _ in range(3)]
+        self._shape: Tuple[int, ...] = ()
+        self._resizer: Optional[Resizer] = None
         self._resized: Optional[np.ndarray] = None
         self._tables = [_table(spec.scale, m, s) for m, s in zip(spec.mean, spec.std)]
         self._out: Optional[np.ndarray] = None
@@ -60,9 +67,9 @@ class Preprocessor:
             for table, plane in zip(self._tables, self._planes):
                 cv2.LUT(resized, table, dst=plane)
             return
-        for index, (table, plane) in enumerate(zip(self._tables, self._planes)):
-            cv2.extractChannel(resized, 2 - index, dst=self._channel)
-            cv2.LUT(self._channel, table, dst=plane)
+        cv2.split(resized, self._channels)
+        for channel, table, plane in zip(reversed(self._channels), self._tables, self._planes):
+            cv2.LUT(channel, table, dst=plane)
 
     def luminance(self) -> Optional[float]:
         """Return the mean grey of the last resized image, 0..1; None before the first."""
@@ -91,13 +98,21 @@ class Preprocessor:
                              '(height, width)' % (image.dtype, image.shape))
         grey = image.ndim == 2 or image.shape[2] == 1
         target = self._grey if grey else self._colour
+        if self._resizer is None or image.shape != self._shape:
+            self._take_resizer(image.shape, grey)
+        assert self._resizer is not None
         try:
-            cv2.resize(image, self._size, dst=target, interpolation=cv2.INTER_AREA)
+            self._resizer.into(image, target)
         except cv2.error as error:
             raise FrameError('an image of %d x %d pixels cannot be resized: %s' % (
                 image.shape[1], image.shape[0], ' '.join(str(error).split())[:200])) from error
         self._resized = target
         return target
+
+    def _take_resizer(self, shape: Tuple[int, ...], grey: bool) -> None:
+        height, width = self.spec.shape[2:]
+        self._resizer = Resizer(shape[:2] if grey else shape, (height, width), self.spec.resize)
+        self._shape = shape
 
     def _take_planes(self, out: np.ndarray) -> None:
         if out.dtype != np.float32 or out.shape != self.spec.shape or not (

@@ -152,6 +152,13 @@ def test_camera_images_reach_an_imported_model(tmp_path):
     assert_equal(run(segments[bundle.segment_for('users')].path, given), run(model, given))
 
 
+@pytest.mark.parametrize('resize', ['area', 'linear'])
+def test_frames_are_resized_as_the_model_learnt_it(tmp_path, resize):
+    bundle, _ = imported(tmp_path, models.classifier(), '--resize', resize)
+    assert bundle.input.resize == resize
+    Preprocessor(bundle.input)
+
+
 def test_classes_come_from_a_file(tmp_path, capsys):
     names = tmp_path / 'names.txt'
     names.write_text('\n'.join('abcde') + '\n\n')

@@ -37,11 +37,33 @@ def tensor_of(image, spec=SPEC):
 
 
 @pytest.mark.parametrize(('height', 'width'), [
-    (144, 192), (480, 640), (64, 64), (32, 32), (1, 1), (1, 640), (479, 641), (65, 63)])
+    (144, 192), (64, 64), (32, 32), (1, 1), (1, 640), (239, 241), (65, 63), (160, 800)])
 @pytest.mark.parametrize('channels', [(3,), (), (1,)])
 def test_equals_the_plain_way(height, width, channels):
     image = picture(height, width, *channels)
     np.testing.assert_allclose(tensor_of(image), reference(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('size', [(480, 640), (479, 641), (720, 1280), (64, 64)])
+def test_bilinear_models_get_what_cv2_gives(size):
+    spec = replace(SPEC, resize='linear')
+    image = picture(*size, 3)
+    resized = cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR)[:, :, ::-1]
+    wanted = (resized / 255 - np.array(spec.mean)) / np.array(spec.std)
+    np.testing.assert_allclose(tensor_of(image, spec)[0], wanted.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_an_unknown_way_of_resizing_is_told():
+    with pytest.raises(BundleError, match="'cubic', this robot knows area, linear"):
+        Preprocessor(replace(SPEC, resize='cubic'))
+
+
+def test_frames_of_other_sizes_take_turns():
+    preprocessor, out = Preprocessor(SPEC), np.zeros(SPEC.shape, np.float32)
+    for size in ((480, 640), (144, 192), (720, 1280), (480, 640)):
+        image = cv2.GaussianBlur(picture(*size, 3), (31, 31), 9)
+        preprocessor.into(image, out)
+        np.testing.assert_allclose(out, reference(image), rtol=0, atol=2.01 / 255 / 0.224)
 
 
 def test_whole_factors_average_areas():
@@ -82,9 +104,10 @@ def test_buffers_and_kinds_may_change_from_frame_to_frame():
         np.testing.assert_allclose(out, reference(image), rtol=0, atol=1e-6)
 
 
-def test_nothing_is_allocated_per_frame():
+@pytest.mark.parametrize('size', [(144, 192), (480, 640), (720, 1280)])
+def test_nothing_is_allocated_per_frame(size):
     preprocessor, out = Preprocessor(SPEC), np.zeros(SPEC.shape, np.float32)
-    image = picture(144, 192, 3)
+    image = picture(*size, 3)
     preprocessor.into(image, out)
     tracemalloc.start()
     try:
