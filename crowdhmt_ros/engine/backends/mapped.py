@@ -24,8 +24,10 @@ from crowdhmt_ros.engine.backends.common import (
 from crowdhmt_ros.engine.memory.lifetimes import ALIGNMENT_BYTES
 from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
 from crowdhmt_ros.engine.memory.pieces import Piece, PiecePlan, plan_pieces
-from crowdhmt_ros.engine.memory.release import Release, mapped_ranges
+from crowdhmt_ros.engine.memory.release import Range, Stream, mappings, read_singly
 from crowdhmt_ros.engine.memory.rewrite_child import element_type
+from crowdhmt_ros.engine.memory.room import room_bytes
+from crowdhmt_ros.engine.memory.streaming import plan_stream
 from crowdhmt_ros.engine.memory.wire import WireGraph, piece, read_wire, value_info
 from crowdhmt_ros.engine.memory_plan import MemoryPlan
 from crowdhmt_ros.errors import BackendError
@@ -37,6 +39,8 @@ PROVIDERS = ('CPUExecutionProvider',)
 FATAL_ONLY = 4
 MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
+RUNNING_BYTES = 2 << 20
+"""What running takes of a memory group beside arena and weights: frames of the engine, tables."""
 LEAST_RELEASE = (1, 31)
 """Of ONNX Runtime: 1.19 cannot write external data into a new folder; none between was tried."""
 
@@ -67,6 +71,10 @@ def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
                                         providers=list(PROVIDERS))
 
 
+Turn = Tuple[Sequence[Stream], Stream]
+"""Of one piece: what is fetched before it runs, and what is dropped behind it."""
+
+
 class PieceExecutable(TurnExecutable):
     """
     A graph run piece by piece over one arena.
@@ -75,12 +83,12 @@ class PieceExecutable(TurnExecutable):
     :param plan: its pieces
     :param sessions: one per piece
     :param tensors: of all that flows between operators
-    :param releases: called behind each piece, empty where weights stay
+    :param streamed: what of the weights comes and goes, empty where all stay
     """
 
     def __init__(self, segment: Segment, plan: PiecePlan,
                  sessions: Sequence[onnxruntime.InferenceSession], *,
-                 tensors: Mapping[str, TensorSpec], releases: Sequence[Release],
+                 tensors: Mapping[str, TensorSpec], streamed: Sequence[Turn] = (),
                  memory_bytes: int, errors: Tuple[Type[Exception], ...]) -> None:
         super().__init__(segment, memory_bytes=memory_bytes, errors=errors)
         self._plan = plan
@@ -88,7 +96,7 @@ class PieceExecutable(TurnExecutable):
         self._between = {name: self._view(name, tensors[name]) for name in plan.memory.offsets}
         self._bindings = [session.io_binding() for session in sessions]
         self._calls = [session.run_with_iobinding for session in sessions]
-        self._releases = tuple(releases)
+        self._streamed = tuple(streamed)
         for found, binding in zip(plan.pieces, self._bindings):
             self._bind_piece(found, binding, self._between)
 
@@ -114,10 +122,13 @@ class PieceExecutable(TurnExecutable):
                     bind(name, 'cpu', 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def _compute(self) -> None:
-        if self._releases:
-            for call, binding, release in zip(self._calls, self._bindings, self._releases):
+        if self._streamed:
+            for call, binding, (ahead, behind) in zip(self._calls, self._bindings,
+                                                      self._streamed):
+                for stream in ahead:
+                    stream.fetch()
                 call(binding)
-                release()
+                behind.drop()
         else:
             for call, binding in zip(self._calls, self._bindings):
                 call(binding)
@@ -164,7 +175,7 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
     taken = max(weights, resident_bytes() - before) + plan.memory.arena_bytes
     return PieceExecutable(
         segment, plan, sessions, tensors=optimised.tensors, memory_bytes=taken, errors=errors,
-        releases=_releases(graph, plan, optimised) if streamed else ())
+        streamed=_turns(graph, plan, optimised) if streamed else ())
 
 
 def _whole(segment: Segment, session: onnxruntime.InferenceSession, before_bytes: int,
@@ -178,7 +189,7 @@ def _whole(segment: Segment, session: onnxruntime.InferenceSession, before_bytes
     taken = max(least_bytes(segment), resident_bytes() - before_bytes)
     return PieceExecutable(
         segment, PiecePlan((whole,), MemoryPlan({}, 0, 0, 'none')), [session], tensors={},
-        releases=(), memory_bytes=taken, errors=errors)
+        memory_bytes=taken, errors=errors)
 
 
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
@@ -202,11 +213,23 @@ def _model(graph: WireGraph, found: Piece, specs: Mapping[str, TensorSpec]) -> b
                  outputs=infos(found.outputs, graph.outputs))
 
 
-def _releases(graph: WireGraph, plan: PiecePlan, optimised: Optimised) -> List[Release]:
-    releases = []
-    for found in plan.pieces:
-        places = [graph.places[n] for node in found.nodes for n in node.inputs
-                  if n in graph.places]
-        ranges = [(p.offset, p.offset + p.size_bytes) for p in places]
-        releases.append(Release(mapped_ranges(optimised.weights_path, ranges)))
-    return releases
+def _turns(graph: WireGraph, plan: PiecePlan, optimised: Optimised) -> List[Turn]:
+    """Return what comes and goes around each piece, and let the rest come now."""
+    weights = [_weight_ranges(graph, found) for found in plan.pieces]
+    room = room_bytes()
+    left = None if room is None else max(0, room - plan.memory.arena_bytes - RUNNING_BYTES)
+    stream = plan_stream(weights, left)
+    path = optimised.weights_path
+    known = mappings(path)
+    streams = [Stream(path, ranges, known=known, charged=left is not None)
+               for ranges in stream.streamed]
+    if left is not None:
+        read_singly(known)
+        Stream(path, stream.first(weights), known=known, charged=False).fetch()
+    return [([streams[i] for i in ahead], own) for ahead, own in zip(stream.fetched, streams)]
+
+
+def _weight_ranges(graph: WireGraph, found: Piece) -> Tuple[Range, ...]:
+    names = dict.fromkeys(n for node in found.nodes for n in node.inputs if n in graph.places)
+    places = [graph.places[name] for name in names]
+    return tuple(sorted((p.offset, p.offset + p.size_bytes) for p in places))

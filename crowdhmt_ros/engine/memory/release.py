@@ -12,26 +12,30 @@ import ctypes
 import logging
 import mmap
 import os
-from pathlib import Path
-from typing import List, Sequence, Tuple
+import weakref
+from typing import List, Optional, Sequence, Tuple
 
 Range = Tuple[int, int]
 """(first, behind the last), of a file or of memory."""
+Mapped = Tuple[int, int, int]
+"""(address, address behind, offset in the file)."""
 
-_DONTNEED = 4
+_RANDOM, _DONTNEED = 1, 4
 _log = logging.getLogger(__name__)
 
 
-def mapped_ranges(path: str, wanted: Sequence[Range]) -> Tuple[Range, ...]:
+def mapped_ranges(path: str, wanted: Sequence[Range], *,
+                  known: Optional[Sequence[Mapped]] = None) -> Tuple[Range, ...]:
     """
     Return where parts of a file lie in this process, as long as nobody wrote there.
 
     :param path: of the file
     :param wanted: (first, behind the last) byte in the file
+    :param known: what `mappings` said of it, None to look now
     :returns: whole pages, (address, address behind); none where /proc does not tell
     """
     found: List[Range] = []
-    for start, stop, offset in _mappings(path):
+    for start, stop, offset in mappings(path) if known is None else known:
         for first, behind in wanted:
             low = max(first, offset) // mmap.PAGESIZE * mmap.PAGESIZE
             high = min(-(-behind // mmap.PAGESIZE) * mmap.PAGESIZE, offset + stop - start)
@@ -40,7 +44,31 @@ def mapped_ranges(path: str, wanted: Sequence[Range]) -> Tuple[Range, ...]:
     return tuple(found)
 
 
-class Release:
+class Advice:
+    """
+    Tells the kernel how memory that is mapped from a file is used.
+
+    :param ranges: (address, address behind), whole pages of mappings that stay
+    :param kind: of madvise
+    """
+
+    def __init__(self, ranges: Sequence[Range], kind: int) -> None:
+        self._calls = [(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
+                       for start, stop in ranges]
+        self._kind = kind
+        self._madvise = ctypes.CDLL(None, use_errno=True).madvise
+
+    def __call__(self) -> None:
+        """Say it; a refusal of the kernel only costs memory or time."""
+        for address, length in self._calls:
+            if self._madvise(address, length, self._kind):
+                _log.warning('the kernel takes no advice about mapped weights: %s',
+                             os.strerror(ctypes.get_errno()))
+                self._calls = []
+                return
+
+
+class Release(Advice):
     """
     Drops pages of memory that is mapped from a file.
 
@@ -48,37 +76,64 @@ class Release:
     """
 
     def __init__(self, ranges: Sequence[Range]) -> None:
-        self._calls = [(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
-                       for start, stop in ranges]
-        self._madvise = ctypes.CDLL(None, use_errno=True).madvise
-
-    def __call__(self) -> None:
-        """Give the pages back; a refusal of the kernel only costs memory."""
-        for address, length in self._calls:
-            if self._madvise(address, length, _DONTNEED):
-                _log.warning('weights stay in memory: %s', os.strerror(ctypes.get_errno()))
-                self._calls = []
-                return
+        super().__init__(ranges, _DONTNEED)
 
 
-def _mappings(path: str) -> List[Tuple[int, int, int]]:
+class Stream:
+    """
+    Parts of a mapped file that are fetched before they are used and dropped behind it.
+
+    :param path: of the file
+    :param wanted: (first, behind the last) byte in the file
+    :param known: what `mappings` says of it
+    :param charged: drop what the kernel keeps of the file as well, unless others map it: a memory
+        group is charged for that; otherwise only this process's pages are dropped
+    """
+
+    def __init__(self, path: str, wanted: Sequence[Range], *, known: Sequence[Mapped],
+                 charged: bool) -> None:
+        self._wanted = [(start, stop - start) for start, stop in wanted]
+        self._charged = charged
+        self._release = Release(mapped_ranges(path, wanted, known=known))
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+
+    def fetch(self) -> None:
+        """Let the kernel read; it does so while this process goes on."""
+        for start, size in self._wanted:
+            os.posix_fadvise(self._file, start, size, os.POSIX_FADV_WILLNEED)
+
+    def drop(self) -> None:
+        """Give the pages back."""
+        self._release()
+        for start, size in self._wanted if self._charged else ():
+            os.posix_fadvise(self._file, start, size, os.POSIX_FADV_DONTNEED)
+
+
+def read_singly(known: Sequence[Mapped]) -> None:
+    """Keep the kernel from reading megabytes around each page of a mapped file that is missing."""
+    Advice([(start, stop) for start, stop, _ in known], _RANDOM)()
+
+
+def mappings(path: str) -> Tuple[Mapped, ...]:
     """
     Return (address, address behind, offset in the file) of a file's mappings.
 
     Engines map for reading and writing. A mapping that somebody did write to is left out: its
     own pages would be lost.
     """
-    found: List[Tuple[int, int, int]] = []
+    found: List[Mapped] = []
     real = os.path.realpath(path)
     ours = False
-    for line in Path('/proc/self/smaps').read_text().splitlines():
-        parts = line.split(None, 5)
-        if not parts[0].endswith(':'):
-            ours = len(parts) == 6 and parts[5] == real
-            if ours:
-                start, stop = (int(p, 16) for p in parts[0].split('-'))
-                found.append((start, stop, int(parts[2], 16)))
-        elif ours and parts[0] == 'Anonymous:' and parts[1] != '0':
-            found.pop()
-            ours = False
-    return found
+    with open('/proc/self/smaps') as stream:  # line by line: the whole text is a megabyte
+        for line in stream:
+            parts = line.split(None, 5)
+            if not parts[0].endswith(':'):
+                ours = len(parts) == 6 and parts[5].rstrip('\n') == real
+                if ours:
+                    start, stop = (int(p, 16) for p in parts[0].split('-'))
+                    found.append((start, stop, int(parts[2], 16)))
+            elif ours and parts[0] == 'Anonymous:' and parts[1] != '0':
+                found.pop()
+                ours = False
+    return tuple(found)

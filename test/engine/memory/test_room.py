@@ -1,0 +1,52 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from crowdhmt_ros.engine.memory.room import room_bytes
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Return what writes groups: name -> (limit, used) in the files of a version."""
+    def write(groups, line, names, below):
+        for name, (limit, used) in groups.items():
+            folder = tmp_path / below / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ('memory.' + names[0])).write_text('%s\n' % limit)
+            (folder / ('memory.' + names[1])).write_text('%d\n' % used)
+        (tmp_path / 'proc').write_text(line)
+        return room_bytes(tmp_path / 'proc', tmp_path)
+    return write
+
+
+def test_version_1_says_what_is_left(tree):
+    found = tree({'': (2 ** 63 - 4096, 9 * MB), 'robot': (50 * MB, 20 * MB)},
+                 '5:cpu:/\n4:memory:/robot\n0::/other\n', ('limit_in_bytes', 'usage_in_bytes'),
+                 'memory')
+    assert found == 30 * MB
+
+
+def test_version_2_says_what_is_left(tree):
+    assert tree({'robot.slice/mind': (50 * MB, 20 * MB)}, '0::/robot.slice/mind\n',
+                ('max', 'current'), '') == 30 * MB
+
+
+def test_a_group_around_may_be_the_tightest(tree):
+    assert tree({'robot.slice/mind': ('max', 20 * MB), 'robot.slice': (80 * MB, 70 * MB)},
+                '0::/robot.slice/mind\n', ('max', 'current'), '') == 10 * MB
+
+
+def test_a_group_that_is_full_leaves_nothing(tree):
+    assert tree({'mind': (50 * MB, 51 * MB)}, '0::/mind\n', ('max', 'current'), '') == 0
+
+
+def test_without_a_limit_there_is_no_number(tree, tmp_path):
+    assert tree({'mind': ('max', 20 * MB)}, '0::/mind\n', ('max', 'current'), '') is None
+    assert room_bytes(tmp_path / 'absent', tmp_path) is None
+
+
+def test_inside_a_container_its_own_group_is_the_root(tree):
+    assert tree({'': (50 * MB, 20 * MB)}, '0::/../../outside/name\n', ('max', 'current'),
+                '') == 30 * MB
