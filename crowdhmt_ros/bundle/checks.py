@@ -40,7 +40,7 @@ def manifest_problems(manifest: Manifest) -> List[str]:
     """
     found: List[str] = []
     for check in (_files, _classes_and_input, _bands, _tensors, _recipes, _segments, _cuts,
-                  _variants, _crossings, _early_exits):
+                  _variants, _crossings, _early_exits, _precisions):
         found.extend(check(manifest))
     return found
 
@@ -216,8 +216,8 @@ def _segments(manifest: Manifest) -> Iterator[str]:
             yield from _whole(manifest, segment)
     keys = [segment.key for segment in manifest.segments.values()]
     for key in sorted(k for k in set(keys) if keys.count(k) > 1):
-        yield 'segments hold variant %s as %s with fusion set %s and cut %s more than once' % (
-            *key[:3], key[3] or 'none')
+        yield ('segments hold variant %s as %s with fusion set %s and cut %s more than once%s'
+               % (*key[:3], key[3] or 'none', '' if key[4] == 'fp32' else ' in ' + key[4]))
 
 
 def _whole(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
@@ -255,11 +255,12 @@ def _part(manifest: Manifest, segment: SegmentEntry) -> Iterator[str]:
             place, segment.role, side, segment.cut_id)
     role = 'tail' if segment.role == 'head' else 'head'
     other = [s for s in manifest.segments.values()
-             if s.key == (segment.variant_id, role, segment.fusion_set, segment.cut_id)]
+             if s.key == (segment.variant_id, role, *segment.key[2:])]
     if not other:
         yield '%s: it has no %s' % (place, role)
     for whole in manifest.segments.values():
-        if other and whole.key == (segment.variant_id, 'whole', segment.fusion_set, '') and (
+        if other and whole.key == (segment.variant_id, 'whole', segment.fusion_set, '',
+                                   segment.precision) and (
                 not _has_outer_tensors(segment, other[0], whole)):
             yield '%s: its outer tensors are not those of %s' % (place, whole.segment_id)
 
@@ -296,7 +297,7 @@ def _cuts(manifest: Manifest) -> Iterator[str]:
 
 def _variants(manifest: Manifest) -> Iterator[str]:
     whole = {s.variant_id for s in manifest.segments.values()
-             if s.key[1:] == ('whole', 'none', '')}
+             if s.key[1:] == ('whole', 'none', '', 'fp32')}
     if not manifest.front or len(set(manifest.front)) != len(manifest.front):
         yield 'front must name distinct variants, at least one'
     for variant_id in manifest.front:
@@ -329,6 +330,25 @@ def _early_exits(manifest: Manifest) -> Iterator[str]:
                 index, figure.variant_id)
 
 
+def _precisions(manifest: Manifest) -> Iterator[str]:
+    """A graph of a lower precision says what it costs, and stands beside the plain ones."""
+    plain = {s.key[:4] for s in manifest.segments.values() if s.precision == 'fp32'}
+    for segment in manifest.segments.values():
+        place = 'segment %s' % segment.segment_id
+        if segment.precision not in ('fp32', 'int8'):
+            yield '%s: precision is %.40r, a graph is fp32 or int8' % (place, segment.precision)
+        elif segment.precision == 'int8' and segment.key[:4] not in plain:
+            yield '%s: there is no fp32 segment of the same' % place
+        entry = manifest.variants.get(segment.variant_id)
+        if segment.precision == 'int8' and entry is not None and not any(
+                p.precision == 'int8' and not p.engine for p in entry.precisions):
+            yield '%s: variant %s does not say what int8 costs' % (place, segment.variant_id)
+    for name, entry in manifest.variants.items():
+        keys = [(p.precision, p.engine) for p in entry.precisions]
+        if len(set(keys)) != len(keys):
+            yield 'variant %s: precisions holds one more than once' % name
+
+
 def _steps(variant_id: str, exits: Sequence[EarlyExit]) -> List[Tuple[str, str, str]]:
     if not exits:
         return []
@@ -351,13 +371,13 @@ def _order(entry: VariantEntry) -> Iterator[str]:
 def _chain(manifest: Manifest, variant_id: str, exits: Sequence[EarlyExit]) -> Iterator[str]:
     """Each step takes what the one before leaves over, and gives scores first."""
     segments = {s.key: s for s in manifest.segments.values()}
-    whole = segments.get((variant_id, 'whole', 'none', ''))
+    whole = segments.get((variant_id, 'whole', 'none', '', 'fp32'))
     if whole is None or not whole.outputs:
         yield 'variant %s answers early but has no whole segment' % variant_id
         return
     takes, scores = whole.inputs, whole.outputs[0]
     for _, role, cut_id in _steps(variant_id, exits):
-        step = segments.get((variant_id, role, 'none', cut_id))
+        step = segments.get((variant_id, role, 'none', cut_id, 'fp32'))
         cut = manifest.cuts.get(cut_id)
         if step is None or cut is None or not step.outputs:
             yield 'variant %s: its %s segment at cut %.80r cannot be run' % (

@@ -3,7 +3,7 @@
 """What the manifest of a bundle, format version 1, holds: its parts as frozen values."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.types import EarlyExit, InputSpec, LayerCost, TensorSpec, Variant
@@ -111,6 +111,8 @@ class SegmentEntry:
     :param recipes: indices into the manifest's recipes that the graph reads
     :param layers: work per layer, in order
     :param cut_id: the cut that it begins or ends at, '' for none; an 'exit' ends at it
+    :param precision: 'int8' where the graph says itself what is computed in whole numbers, as
+        measured in the variant's `PrecisionFigure`; else 'fp32', the graph as it was exported
     """
 
     segment_id: str
@@ -125,11 +127,12 @@ class SegmentEntry:
     recipes: Tuple[int, ...]
     layers: Tuple[LayerCost, ...]
     cut_id: str = ''
+    precision: str = 'fp32'
 
     @property
-    def key(self) -> Tuple[str, str, str, str]:
+    def key(self) -> Tuple[str, str, str, str, str]:
         """What a segment is looked up by; no two of a bundle share it."""
-        return (self.variant_id, self.role, self.fusion_set, self.cut_id)
+        return (self.variant_id, self.role, self.fusion_set, self.cut_id, self.precision)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,32 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class PrecisionFigure:
+    """
+    What a lower precision does to the answers of a variant, measured on inputs held back.
+
+    :param precision: 'int8', 'bf16' or 'fp16'
+    :param engine: backend that computed, '' where the graph itself says what is computed
+    :param output_error: root of the mean squared deviation from fp32, over all outputs and
+        inputs, relative to the largest output
+    :param largest_error: the largest deviation of any output, relative to the largest output
+    :param agreement: ratio of inputs with the same highest score, None without scores
+    :param count: inputs
+    :param accuracy: condition -> right answers in this precision; may be empty
+    :param kept: operators that stay in fp32 because they would hurt
+    """
+
+    precision: str
+    engine: str
+    output_error: float
+    largest_error: float
+    agreement: Optional[float]
+    count: int
+    accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
+    kept: int = 0
+
+
+@dataclass(frozen=True)
 class VariantEntry:
     """
     One variant of the family.
@@ -192,6 +221,7 @@ class VariantEntry:
     :param accuracy: condition -> right answers
     :param early_exits: where it may answer early, in order; empty where the exit is fixed. It
         then runs step by step, and the accuracy is that of what it answers so
+    :param precisions: what lower precisions cost, as far as measured
     """
 
     variant_id: str
@@ -200,6 +230,7 @@ class VariantEntry:
     parameters: int
     accuracy: Mapping[str, Accuracy]
     early_exits: Tuple[EarlyExit, ...] = ()
+    precisions: Tuple[PrecisionFigure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from crowdhmt_ros.bundle.entries import (
     Cut,
     FileEntry,
     Manifest,
+    PrecisionFigure,
     Recipe,
     SegmentEntry,
     StoreTensor,
@@ -230,7 +231,8 @@ def _segment(fields: Fields) -> SegmentEntry:
         inputs=_specs(fields, 'inputs'), outputs=_specs(fields, 'outputs'),
         recipes=fields.integers('recipes'),
         layers=tuple(_layer(f) for f in fields.objects('layers')),
-        cut_id=fields.optional_text('cut_id') or '')
+        cut_id=fields.optional_text('cut_id') or '',
+        precision=fields.optional_text('precision') or 'fp32')
 
 
 def _cut(fields: Fields) -> Cut:
@@ -255,16 +257,33 @@ def _layer(fields: Fields) -> LayerCost:
 
 
 def _variant(fields: Fields) -> VariantEntry:
-    accuracy = fields.object('accuracy')
-    figures = {name: accuracy.object(name) for name in accuracy.value}
     return VariantEntry(
         variant_id=fields.text('variant_id'),
         variant=Variant(_stages(fields), fields.integer('exit_index', 0, 1000),
                         fields.text('precision', PRECISIONS)),
         macs=fields.integer('macs', 1), parameters=fields.integer('parameters'),
-        accuracy={name: Accuracy(f.number('value', 0.0, 1.0), f.integer('count', 1))
-                  for name, f in figures.items()},
-        early_exits=tuple(_early(f) for f in fields.optional_objects('early_exits')))
+        accuracy=_accuracy(fields),
+        early_exits=tuple(_early(f) for f in fields.optional_objects('early_exits')),
+        precisions=tuple(_precision(f) for f in fields.optional_objects('precisions')))
+
+
+def _accuracy(fields: Fields) -> Dict[str, Accuracy]:
+    accuracy = fields.object('accuracy')
+    figures = {name: accuracy.object(name) for name in accuracy.value}
+    return {name: Accuracy(f.number('value', 0.0, 1.0), f.integer('count', 1))
+            for name, f in figures.items()}
+
+
+def _precision(fields: Fields) -> PrecisionFigure:
+    agreement = (None if fields.value.get('agreement') is None
+                 else fields.number('agreement', 0.0, 1.0))
+    return PrecisionFigure(
+        precision=fields.text('precision', PRECISIONS[1:]),
+        engine=fields.optional_text('engine') or '',
+        output_error=fields.number('output_error', 0.0),
+        largest_error=fields.number('largest_error', 0.0),
+        agreement=agreement, count=fields.integer('count', 1), accuracy=_accuracy(fields),
+        kept=fields.integer('kept'))
 
 
 def _early(fields: Fields) -> EarlyExit:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from crowdhmt_ros.bundle.entries import (
     CrossingFigure,
     FileEntry,
     Manifest,
+    PrecisionFigure,
     SegmentEntry,
     VariantEntry,
 )
@@ -49,7 +51,7 @@ class Bundle:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
         self.manifest = manifest
-        self._segments: Dict[Tuple[str, str, str, str], SegmentEntry] = {
+        self._segments: Dict[Tuple[str, str, str, str, str], SegmentEntry] = {
             s.key: s for s in manifest.segments.values()}
 
     @property
@@ -108,10 +110,41 @@ class Bundle:
             raise BundleError('bundle %s has no segment %r' % (
                 self.manifest.name, segment_id)) from None
 
-    def accuracy(self, variant_id: str) -> Mapping[str, float]:
-        """Return condition -> ratio of right answers of one variant."""
-        return {condition: figure.value
-                for condition, figure in self.variant(variant_id).accuracy.items()}
+    def accuracy(self, variant_id: str, precision: str = 'fp32', engine: str = ''
+                 ) -> Mapping[str, float]:
+        """
+        Return condition -> ratio of right answers of one variant.
+
+        A lower precision that is known by its agreement alone is taken to answer wrongly
+        wherever it does not agree.
+
+        :param precision: of the engine
+        :param engine: name of the backend, for precisions that engines make by themselves
+        :returns: empty where nothing is known of the precision
+        """
+        entry = self.variant(variant_id)
+        plain = {name: figure.value for name, figure in entry.accuracy.items()}
+        if precision in ('fp32', entry.variant.precision):
+            return plain
+        found = self.precision_figure(variant_id, precision, engine)
+        if found is None:
+            return {}
+        if found.accuracy:
+            return {name: figure.value for name, figure in found.accuracy.items()}
+        if found.agreement is None:
+            return {}
+        return {name: max(0.0, value + found.agreement - 1.0) for name, value in plain.items()}
+
+    def precision_figure(self, variant_id: str, precision: str, engine: str = ''
+                         ) -> Optional[PrecisionFigure]:
+        """
+        Return what a lower precision costs, None where it was not measured.
+
+        :param engine: name of the backend; what a graph says itself holds on any
+        """
+        figures = {p.engine: p for p in self.variant(variant_id).precisions
+                   if p.precision == precision}
+        return figures.get(engine) or figures.get('')
 
     def macs(self, variant_id: str) -> int:
         """Return the multiply-accumulates of one frame."""
@@ -121,20 +154,26 @@ class Bundle:
         """Return the work of one segment layer by layer."""
         return self.segment(segment_id).layers
 
-    def segment_for(self, variant_id: str, role: str = 'whole', *,
-                    fusion_set: str = 'none', cut_id: str = '') -> str:
+    def segment_for(self, variant_id: str, role: str = 'whole', *, fusion_set: str = 'none',
+                    cut_id: str = '', precision: str = 'fp32') -> str:
         """
         Return the name of the prebuilt graph of a variant.
 
         :param cut_id: the cut that it begins or ends at, '' for none
+        :param precision: of the engine; 'bf16' and 'fp16' are made of the graph in fp32, and a
+            network that came in whole numbers has one graph only
         :raises BundleError: when the bundle has none such
         """
+        graph = 'fp32'
+        if precision == 'int8' and self.variant(variant_id).variant.precision != 'int8':
+            graph = 'int8'
         try:
-            return self._segments[(variant_id, role, fusion_set, cut_id)].segment_id
+            return self._segments[(variant_id, role, fusion_set, cut_id, graph)].segment_id
         except KeyError:
-            raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r%s' % (
-                self.manifest.name, role, variant_id, fusion_set,
-                ' at cut %r' % cut_id if cut_id else '')) from None
+            raise BundleError('bundle %s has no %s segment of variant %r with fusion set %r%s%s'
+                              % (self.manifest.name, role, variant_id, fusion_set,
+                                 ' at cut %r' % cut_id if cut_id else '',
+                                 ' in int8' if graph == 'int8' else '')) from None
 
     @property
     def crossings(self) -> Tuple[CrossingFigure, ...]:
@@ -158,12 +197,14 @@ class Bundle:
                       EngineOptions(threads=t, fusion_set=s.fusion_set, memory_mode=mode))
             for variant_id in self.manifest.front for s in self.manifest.segments.values()
             if s.role == 'head' and s.variant_id == variant_id and s.fusion_set == 'none'
+            and s.precision == 'fp32'
             and s.outputs == self.manifest.cuts[s.cut_id].tensors
             for mode in memory_modes for t in threads)
 
     def candidates(self, threads: Sequence[int] = (1, 2),
                    memory_modes: Sequence[str] = ('fast', 'lean'), *,
-                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
+                   all_fusions: bool = False, all_precisions: bool = False
+                   ) -> Tuple[Candidate, ...]:
         """
         Return every way to run a variant of the front on this machine.
 
@@ -171,13 +212,31 @@ class Bundle:
         :param memory_modes: of 'fast' and 'lean'
         :param all_fusions: offer the fused forms of each variant too, which pay where the engine
             fuses nothing itself
-        :returns: richest variant first, then by fusion set, memory mode and threads
+        :param all_precisions: offer the forms in whole numbers, too
+        :returns: richest variant first, then by fusion set, precision, memory mode and threads
         """
-        return tuple(self._candidate(variant_id, EngineOptions(
-            threads=t, fusion_set=fusion_set, memory_mode=mode))
-            for variant_id in self.manifest.front
-            for fusion_set in (self.fusion_sets(variant_id) if all_fusions else ('none',))
-            for mode in memory_modes for t in threads)
+        return tuple(self._candidate(variant_id, replace(form, threads=t, memory_mode=mode))
+                     for variant_id in self.manifest.front
+                     for form in self._forms(variant_id, all_fusions, all_precisions)
+                     for mode in memory_modes for t in threads)
+
+    def _forms(self, variant_id: str, all_fusions: bool, all_precisions: bool
+               ) -> List[EngineOptions]:
+        sets = self.fusion_sets(variant_id) if all_fusions else ('none',)
+        kinds = self.precisions(variant_id)[1:] if all_precisions else ()
+        return [*(EngineOptions(fusion_set=s) for s in sets),
+                *(EngineOptions(precision=p) for p in kinds)]
+
+    def precisions(self, variant_id: str) -> Tuple[str, ...]:
+        """
+        Return the precisions in which a variant has graphs, 'fp32' first.
+
+        :raises BundleError: when the bundle has no such variant
+        """
+        role = 'exit' if self.early_exits(variant_id) else 'whole'
+        return tuple(dict.fromkeys(['fp32', *(
+            s.precision for s in self.manifest.segments.values()
+            if s.variant_id == variant_id and s.role == role)]))
 
     def fusion_sets(self, variant_id: str) -> Tuple[str, ...]:
         """
@@ -196,7 +255,8 @@ class Bundle:
         steps = [('exit', e.cut_id) for e in exits] + [('end', e.cut_id) for e in exits[-1:]]
         return Candidate(variant_id, entry.variant, Placement(tuple(
             SegmentPlacement(role, self.segment_for(
-                variant_id, role, fusion_set=options.fusion_set, cut_id=cut_id))
+                variant_id, role, fusion_set=options.fusion_set, cut_id=cut_id,
+                precision=options.precision))
             for role, cut_id in steps or [('whole', '')])), options)
 
     def early_exits(self, variant_id: str) -> Tuple[EarlyExit, ...]:
