@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Type
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from crowdhmt_ros.engine.backends.common import (
     TurnExecutable,
@@ -24,7 +25,7 @@ from crowdhmt_ros.engine.backends.common import (
 from crowdhmt_ros.engine.memory.lifetimes import ALIGNMENT_BYTES
 from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
 from crowdhmt_ros.engine.memory.pieces import Piece, PiecePlan, plan_pieces
-from crowdhmt_ros.engine.memory.release import Range, Stream, mappings, read_singly
+from crowdhmt_ros.engine.memory.release import Range, Stream, mappings, read_singly, release_code
 from crowdhmt_ros.engine.memory.rewrite_child import element_type
 from crowdhmt_ros.engine.memory.room import room_bytes
 from crowdhmt_ros.engine.memory.streaming import plan_stream
@@ -171,6 +172,7 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
                                else _model(graph, found, optimised.tensors), optimised, options)
                 for found in plan.pieces]
     _compare(segment, graph, sessions)
+    release_code(_state.__file__)
     weights = max(p.weight_bytes for p in plan.pieces) if streamed else least_bytes(segment)
     taken = max(weights, resident_bytes() - before) + plan.memory.arena_bytes
     return PieceExecutable(
