@@ -8,9 +8,10 @@ for it and read the result.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.calibrate_child import memory_of
 from crowdhmt_ros.engine.backend import Backend
+from crowdhmt_ros.engine.backends import FIRST, release
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.offload.codec import JPEG, decode, decode_image, encode, encode_image
 from crowdhmt_ros.profiling.calibration import (
@@ -29,13 +31,29 @@ from crowdhmt_ros.profiling.calibration import (
     load_tables,
 )
 from crowdhmt_ros.profiling.devices import load_device
+from crowdhmt_ros.profiling.engine_tables import (
+    EngineTables,
+    engine_tables_path,
+    load_engine_tables,
+    ways_of,
+    with_engines,
+)
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
-from crowdhmt_ros.profiling.remote_front import build_remote
+from crowdhmt_ros.profiling.remote_front import CrossingSource, build_remote
+from crowdhmt_ros.profiling.seams import local_segments
 from crowdhmt_ros.profiling.tables import crossing_key, tables_path
 from crowdhmt_ros.resources.machine import device_key, energy_profile, last_level_cache_bytes
-from crowdhmt_ros.types import FrontEntry, InputSpec, RemoteOption, Segment, TensorSpec
+from crowdhmt_ros.types import (
+    Candidate,
+    FrontEntry,
+    InputSpec,
+    RemoteOption,
+    Segment,
+    TensorSpec,
+)
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
+_log = logging.getLogger(__name__)
 MEASURED_TABLES, COUNTED_TABLES = 'measured', 'counted'
 DEFAULT_DEVICE = 'default'
 TYPICAL_FRAME = (480, 640, 3)
@@ -52,6 +70,8 @@ class Wishes:
     :param tables: 'measured', 'counted', or a file of tables
     :param longest_s: for measuring
     :param repeat: how often the backend repeats each inference (a slow device)
+    :param engines: to choose the fastest from, see `choose_engines`; the backend's alone when
+        empty
     """
 
     threads: Tuple[int, ...] = (1, 2)
@@ -60,6 +80,7 @@ class Wishes:
     tables: str = MEASURED_TABLES
     longest_s: float = LONGEST_S
     repeat: int = 1
+    engines: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,7 @@ class Ready:
     :param front: what the planner chooses from
     :param front_sha256: its digest
     :param remote: what may be asked of a peer, empty for a bundle without crossings
+    :param engines: what other engines were measured to do, as far as known
     """
 
     segments: Mapping[str, Segment]
@@ -79,12 +101,15 @@ class Ready:
     front: Tuple[FrontEntry, ...]
     front_sha256: str
     remote: Tuple[RemoteOption, ...] = ()
+    engines: Optional[EngineTables] = None
 
 
 def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wishes,
                 progress: Optional[Progress] = None) -> Ready:
     """
     Return everything that precedes the first plan; seconds at the first start, then at once.
+
+    What other engines do is read where it was measured before; it is not measured here.
 
     :param bundle: what to run
     :param backend: what runs it
@@ -96,15 +121,104 @@ def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wi
     :raises ConfigError: when the energy profile is not usable
     """
     name = energy_profile() if wishes.device == DEFAULT_DEVICE else wishes.device
-    coefficients = load_device(name)
+    load_device(name)  # says now what is wrong with it
     segments = materialise(bundle, cache_dir)
-    tables = _tables(bundle, backend, segments, Path(cache_dir), wishes, progress)
+    source = on_engine(bundle, backend, segments)
+    tables = _tables(source, backend, segments, Path(cache_dir), wishes, progress,
+                     typical_crossings(bundle), _typical_preprocess(bundle.input))
+    engines = _kept_engines(bundle, Path(cache_dir), wishes)
+    return ready_from(source, segments, tables, wishes, engines)
+
+
+def ready_from(source: CrossingSource, segments: Mapping[str, Segment], tables: Tables,
+               wishes: Wishes, engines: Optional[EngineTables] = None) -> Ready:
+    """
+    Return what plans are chosen from, from tables and what is known of other engines.
+
+    :param source: a bundle, or one on a named engine
+    :param tables: of the default engine
+    :raises CalibrationError: when a candidate has no row
+    """
+    coefficients = load_device(
+        energy_profile() if wishes.device == DEFAULT_DEVICE else wishes.device)
     cache_bytes = last_level_cache_bytes()
-    front = build_front(bundle, tables, coefficients, segments=segments, threads=wishes.threads,
-                        memory_modes=wishes.memory_modes, cache_bytes=cache_bytes)
-    remote = build_remote(bundle, tables, coefficients, segments=segments,
-                          memory_modes=wishes.memory_modes, cache_bytes=cache_bytes)
-    return Ready(segments, tables, front, front_sha256(front), remote)
+    all_rows = tables if engines is None else with_engines(tables, engines)
+    ways = () if engines is None else ways_of(engines)
+    front = build_front(source, all_rows, coefficients, segments=segments, threads=wishes.threads,
+                        memory_modes=wishes.memory_modes, cache_bytes=cache_bytes, ways=ways)
+    remote = build_remote(source, all_rows, coefficients, segments=segments,
+                          memory_modes=wishes.memory_modes, cache_bytes=cache_bytes, ways=ways)
+    return Ready(segments, tables, front, front_sha256(front), remote, engines)
+
+
+class OnEngine:
+    """
+    A bundle whose candidates run on one engine other than the default.
+
+    :param bundle: what can run
+    :param backend: what runs it; what it refuses is not offered
+    :param segments: segment_id -> graph on this device
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, segments: Mapping[str, Segment]) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._segments = segments
+        self.sha256 = bundle.sha256
+        self.crossings = bundle.crossings
+        self.accuracy, self.macs = bundle.accuracy, bundle.macs
+        self.layer_costs, self.segment_for = bundle.layer_costs, bundle.segment_for
+
+    def candidates(self, threads: Sequence[int] = (1, 2),
+                   memory_modes: Sequence[str] = ('fast', 'lean'), *,
+                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
+        """See `Bundle.candidates`."""
+        return self._here(self._bundle.candidates(threads, memory_modes, all_fusions=all_fusions))
+
+    def heads(self, threads: Sequence[int] = (1,),
+              memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
+        """See `Bundle.heads`."""
+        return self._here(self._bundle.heads(threads, memory_modes))
+
+    def _here(self, candidates: Sequence[Candidate]) -> Tuple[Candidate, ...]:
+        here = (replace(c, engine=replace(c.engine, backend=self._backend.name))
+                for c in candidates)
+        return tuple(c for c in here if not self._refused(c))
+
+    def _refused(self, candidate: Candidate) -> bool:
+        for name in local_segments(candidate):
+            refusal = self._backend.refusal(self._segments[name], candidate.engine)
+            if refusal:
+                _log.info('%s is not offered: %s', candidate.candidate_id, refusal)
+                return True
+        return False
+
+
+def on_engine(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment]
+              ) -> CrossingSource:
+    """Return a bundle as it runs on an engine; one that has another name is offered as it is."""
+    return bundle if backend.name == FIRST else OnEngine(bundle, backend, segments)
+
+
+def engines_path(bundle: Bundle, cache_dir: Path, wishes: Wishes) -> Path:
+    """Return where the trials of the engines wished for are kept."""
+    return engine_tables_path(Path(cache_dir), bundle.sha256, engines_device(wishes))
+
+
+def engines_device(wishes: Wishes) -> str:
+    """Return the name of this machine with the releases of the engines wished for."""
+    return device_key(', '.join('%s %s' % (name, release(name)) for name in wishes.engines))
+
+
+def _kept_engines(bundle: Bundle, cache_dir: Path, wishes: Wishes) -> Optional[EngineTables]:
+    path = engines_path(bundle, cache_dir, wishes)
+    if not wishes.engines or wishes.tables != MEASURED_TABLES or not path.exists():
+        return None
+    try:
+        return load_engine_tables(path)
+    except CalibrationError as error:
+        _log.warning('%s; measuring again', error)
+        return None
 
 
 def kept_tables_path(bundle: Bundle, backend: Backend, cache_dir: Path, *,
@@ -117,8 +231,9 @@ def kept_tables_path(bundle: Bundle, backend: Backend, cache_dir: Path, *,
     return tables_path(cache_dir, bundle.sha256, device_key(_engine(backend, repeat)))
 
 
-def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], cache_dir: Path,
-            wishes: Wishes, progress: Optional[Progress]) -> Tables:
+def _tables(bundle: CrossingSource, backend: Backend, segments: Mapping[str, Segment],
+            cache_dir: Path, wishes: Wishes, progress: Optional[Progress],
+            codecs: Mapping[str, Callable[[], None]], preprocess: Callable[[], None]) -> Tables:
     if wishes.tables == COUNTED_TABLES:
         return counted_tables(bundle, segments, threads=wishes.threads,
                               memory_modes=wishes.memory_modes)
@@ -131,8 +246,8 @@ def _tables(bundle: Bundle, backend: Backend, segments: Mapping[str, Segment], c
     settings = Settings(device_key(_engine(backend, wishes.repeat)), wishes.threads,
                         wishes.memory_modes, wishes.longest_s)
     return calibrate(bundle, backend, segments, cache_dir, settings=settings,
-                     measure_memory=memory_of, preprocess=_typical_preprocess(bundle.input),
-                     codecs=typical_crossings(bundle), progress=progress)
+                     measure_memory=memory_of, preprocess=preprocess,
+                     codecs=codecs, progress=progress)
 
 
 def _engine(backend: Backend, repeat: int) -> str:

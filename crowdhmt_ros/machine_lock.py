@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator, Optional
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,30 @@ def _open() -> int:
 
 
 @contextlib.contextmanager
-def hold_machine() -> Iterator[None]:
-    """Hold the machine for a measurement; waits for the one before."""
+def hold_machine(waiting: Optional[Callable[[], None]] = None) -> Iterator[None]:
+    """
+    Hold the machine for a measurement; waits for the one before.
+
+    :param waiting: called again and again until it is free; what it raises ends the wait
+    """
     descriptor = _open()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if waiting is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while waiting is not None and not _is_taken(descriptor):
+            waiting()
+            time.sleep(POLL_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_held() -> bool:

@@ -286,7 +286,8 @@ class AdaptationPlannerNode(Node):
         if self.plan is None:
             return Health(WARN, 'no plan yet')
         values = {'plan_seq': self.plan.plan_seq, 'reason': self.plan.reason,
-                  'candidate': self.plan.chosen.candidate.candidate_id}
+                  'candidate': self.plan.chosen.candidate.candidate_id,
+                  'engines': self._start.engines}
         if self.plan.violated:
             return Health(WARN, f'cannot be met: {describe(self.plan.violated)}', values)
         return Health(values=values)

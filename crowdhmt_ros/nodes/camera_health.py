@@ -9,6 +9,7 @@ from typing import Dict
 from crowdhmt_ros.nodes.diagnostics import ERROR, WARN, Health
 from crowdhmt_ros.nodes.engine_room import EngineRoom
 from crowdhmt_ros.nodes.switching import switch_percentile_s
+from crowdhmt_ros.types import Candidate
 
 UNCONFIGURED = 'not configured'
 
@@ -46,6 +47,7 @@ def engine_health(room: EngineRoom, plan_problem: str) -> Health:
     active = room.executor.active
     values: Dict[str, object] = {
         'candidate': active.candidate.candidate_id if active else '',
+        'runs_on': on_engine(active.candidate) if active else '',
         'plan_seq': active.plan_seq if active else '', 'switches': room.switcher.switches,
         'preparing': room.switcher.preparing, 'resident_bytes': room.pool.memory_bytes,
         'resident_switch_p99_s': '' if p99 is None else p99}
@@ -55,6 +57,16 @@ def engine_health(room: EngineRoom, plan_problem: str) -> Health:
     if room.warnings:
         return Health(WARN, '; '.join(room.warnings), values)
     return Health(values=values)
+
+
+def on_engine(candidate: Candidate) -> str:
+    """Return how the engine runs a candidate, for people."""
+    options = candidate.engine
+    words = [options.backend, '%d threads' % options.threads, options.precision,
+             options.memory_mode]
+    words += ['spinning'] if options.spinning else []
+    words += [options.fusion_set] if options.fusion_set != 'none' else []
+    return ', '.join(words)
 
 
 class FrameHealth:

@@ -3,10 +3,11 @@
 """Everything that answers frames, opened from a bundle; free of ROS."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Protocol
+from dataclasses import dataclass, replace
+from typing import Optional, Protocol, Tuple
 
 from crowdhmt_ros.bundle.reader import Bundle
+from crowdhmt_ros.engine.backends import FIRST
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BundleError, CrowdHMTError
 from crowdhmt_ros.executor import Executor
@@ -45,7 +46,6 @@ class EngineRoom:
     :param switcher: brings plans into force
     :param helped: prepares candidates that a peer takes part in
     :param fallback: what answers before the first plan
-    :param warnings: what the engine could not give, one line each
     :param engine: what is shared with other nodes of this process
     :param share: where it came from
     """
@@ -56,9 +56,13 @@ class EngineRoom:
     switcher: PlanSwitcher
     helped: HelpedPlans
     fallback: Candidate
-    warnings: tuple
     engine: Engine
     share: EngineShare
+
+    @property
+    def warnings(self) -> Tuple[str, ...]:
+        """What the engines could not give and which of them failed, one line each."""
+        return self.engine.backend.warnings
 
     def close(self, way: Optional[Way] = None) -> None:
         """
@@ -75,11 +79,12 @@ class EngineRoom:
         self.share.close(self.engine)
 
 
-def leanest(bundle: Bundle, variant_id: str = '') -> Candidate:
+def leanest(bundle: Bundle, variant_id: str = '', *, backend: str = FIRST) -> Candidate:
     """
     Return what answers before the first plan: one thread, fewest multiply-accumulates.
 
     :param variant_id: another variant to take, '' for the leanest
+    :param backend: the engine that runs it
     :raises BundleError: the bundle has no such variant
     """
     offered = [c for c in bundle.candidates(threads=(1,), memory_modes=('fast',))
@@ -87,7 +92,8 @@ def leanest(bundle: Bundle, variant_id: str = '') -> Candidate:
     if not offered:
         raise BundleError(f'fallback is {variant_id!r}, the bundle {bundle.manifest.name} has '
                           f'{", ".join(bundle.manifest.front)}')
-    return min(offered, key=lambda c: (bundle.macs(c.variant_id), c.candidate_id))
+    found = min(offered, key=lambda c: (bundle.macs(c.variant_id), c.candidate_id))
+    return replace(found, engine=replace(found.engine, backend=backend))
 
 
 def open_engine_room(parameters: CameraInferenceParameters, *,
@@ -116,9 +122,8 @@ def _furnished(engine: Engine, share: EngineShare,
                parameters: CameraInferenceParameters) -> EngineRoom:
     bundle, pool = engine.bundle, engine.pool
     executor = Executor(bundle.classes, Preprocessor(bundle.input))
-    fallback = leanest(bundle, parameters.fallback)
+    fallback = leanest(bundle, parameters.fallback, backend=engine.backend.name)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
     helped = HelpedPlans(pool, engine.segments)
     switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id, helped=helped)
-    return EngineRoom(bundle, pool, executor, switcher, helped, fallback,
-                      tuple(engine.backend.warnings), engine, share)
+    return EngineRoom(bundle, pool, executor, switcher, helped, fallback, engine, share)

@@ -17,11 +17,12 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir, materialise
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
+from crowdhmt_ros.choose_engines import to_choose_from
 from crowdhmt_ros.engine.backend import Backend, make_buffers
-from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.backends import AUTO, make_backend
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.engine.turns import Turns
-from crowdhmt_ros.first_start import kept_tables_path
+from crowdhmt_ros.first_start import Wishes, engines_path, kept_tables_path
 from crowdhmt_ros.nodes.kept_memory import KeptMemory
 from crowdhmt_ros.types import EngineOptions, Segment
 
@@ -95,7 +96,7 @@ class EngineShare:
         self._engines: Dict[Key, Engine] = {}
         self._users: Dict[Key, int] = {}
 
-    def open(self, bundle: str, *, backend: str = 'onnxruntime', backend_repeat: int = 1,
+    def open(self, bundle: str, *, backend: str = AUTO, backend_repeat: int = 1,
              cache_dir: str = '', progress: Optional[Progress] = None) -> Engine:
         """
         Open a bundle, or take the one that another node has opened with the same names.
@@ -132,7 +133,10 @@ def _opened(key: Key, cache_dir: Path, progress: Optional[Progress]) -> Engine:
     bundle = open_bundle(name)
     backend = make_backend(backend_name, repeat)
     segments = materialise(bundle, cache_dir, progress=progress)
-    measured = KeptMemory(kept_tables_path(bundle, backend, cache_dir, repeat=repeat))
+    engines = to_choose_from() if backend_name == AUTO else ()
+    measured = KeptMemory(
+        kept_tables_path(bundle, backend, cache_dir, repeat=repeat),
+        engines_path=engines_path(bundle, cache_dir, Wishes(engines=engines)) if engines else None)
     turns = Turns()
     pool = Pool(backend, segments, measured=measured, turns=turns)
     return Engine(key, bundle, segments, backend, measured, pool, turns)

@@ -1,6 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of graphs as calibration has measured it, read from the cache; free of ROS."""
+"""What calibration and the choice of engines have measured, read from the cache; free of ROS."""
 from __future__ import annotations
 
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.profiling.engine_tables import load_engine_tables, with_engines
 from crowdhmt_ros.profiling.tables import Row, load_tables, row_key
 from crowdhmt_ros.types import NO_READING, EngineOptions, Reading, Segment
 
@@ -18,18 +19,21 @@ LOOK_EVERY_S = 0.5
 
 class KeptMemory:
     """
-    What the tables in one file say, which another process may write at any time.
+    What the tables say, which another process may write at any time.
 
     :param path: where calibration keeps its tables; the file need not be there yet
-    :param look_every_s: how soon a change of the file is seen
+    :param engines_path: where the trials of other engines are kept, None without any
+    :param look_every_s: how soon a change of the files is seen
     """
 
-    def __init__(self, path: Path, *, look_every_s: float = LOOK_EVERY_S) -> None:
+    def __init__(self, path: Path, *, engines_path: Optional[Path] = None,
+                 look_every_s: float = LOOK_EVERY_S) -> None:
         self._path = path
+        self._engines_path = engines_path
         self._look_every_s = look_every_s
         self._next_look_s = 0.0
         self._readings: Dict[Tuple[str, EngineOptions], Reading] = {}
-        self._mark = 0
+        self._mark: Tuple[int, int] = (0, 0)
         self._rows: Mapping[str, Row] = {}
 
     def __call__(self, segment: Segment, options: EngineOptions) -> Reading:
@@ -55,15 +59,22 @@ class KeptMemory:
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + self._look_every_s
-        try:
-            mark = self._path.stat().st_mtime_ns
-        except OSError:
-            return
-        if mark == self._mark:
+        mark = (_mark(self._path), _mark(self._engines_path))
+        if mark == self._mark or not mark[0]:
             return
         self._mark = mark
         try:
-            self._rows = load_tables(self._path).rows
-            self._readings = {}
+            tables = load_tables(self._path)
+            self._rows, self._readings = tables.rows, {}
+            if self._engines_path is not None and mark[1]:
+                self._rows = with_engines(tables, load_engine_tables(self._engines_path)).rows
         except CalibrationError as error:
             _log.warning('%s', error)
+
+
+def _mark(path: Optional[Path]) -> int:
+    """Return when a file was written, 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns if path is not None else 0
+    except OSError:
+        return 0

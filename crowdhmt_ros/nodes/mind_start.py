@@ -8,13 +8,15 @@ import json
 import logging
 import math
 import threading
+from collections import Counter
 from dataclasses import asdict
 from typing import Callable, NamedTuple, Optional, Tuple
 
-from crowdhmt_ros.bundle.reader import open_bundle
-from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle
+from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
+from crowdhmt_ros.engine.backends import AUTO, make_backend
 from crowdhmt_ros.errors import CalibrationError, ConfigError, CrowdHMTError
-from crowdhmt_ros.first_start import Wishes, first_start
+from crowdhmt_ros.first_start import Ready, Wishes, first_start
 from crowdhmt_ros.nodes.engine_room import cache_dir_of
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.serving import Throttle
@@ -23,7 +25,7 @@ from crowdhmt_ros.profiling.front import front_sha256
 from crowdhmt_ros.types import BundleIdentity, FrontEntry, RemoteOption
 
 _log = logging.getLogger(__name__)
-NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s', 'fleet_advert_topic')
+NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s', 'engines_s', 'fleet_advert_topic')
 PROGRESS_S = 2.0
 
 
@@ -82,6 +84,7 @@ class MindStart:
         self._throttle = Throttle(PROGRESS_S)
         self._thread = threading.Thread(target=self._work, name='first-start', daemon=True)
         self.progress = 'opening the bundle'
+        self.engines = ''
         self.failure: Optional[str] = None
 
     def start(self) -> None:
@@ -96,24 +99,56 @@ class MindStart:
 
     def _work(self) -> None:
         try:
-            self._done(self._prepare())
+            bundle, ready = self._prepare()
+            self._done(self._mind(bundle, ready))
         except CrowdHMTError as error:
             if not self._stopping:
                 self.failure = str(error)
                 _log.error('no plan can be made: %s', error)
+            return
+        try:
+            self._choose(bundle, ready)
+        except CrowdHMTError as error:
+            if not self._stopping:
+                self.engines = f'engines are not compared: {error}'
+                _log.warning('%s', self.engines)
 
-    def _prepare(self) -> Mind:
+    @property
+    def _wishes(self) -> Wishes:
+        wanted = self._parameters
+        adapts = wanted.backend == AUTO and not wanted.pinned_candidate
+        return Wishes(wanted.threads, wanted.memory_modes, wanted.device, wanted.tables,
+                      wanted.calibrate_s, wanted.backend_repeat,
+                      to_choose_from() if adapts else ())
+
+    def _prepare(self) -> Tuple[Bundle, Ready]:
         wanted = self._parameters
         bundle = open_bundle(wanted.bundle)
         backend = make_backend(wanted.backend, wanted.backend_repeat)
-        ready = first_start(
-            bundle, backend, cache_dir_of(wanted.cache_dir), progress=self._show,
-            wishes=Wishes(wanted.threads, wanted.memory_modes, wanted.device, wanted.tables,
-                          wanted.calibrate_s, wanted.backend_repeat))
+        return bundle, first_start(bundle, backend, cache_dir_of(wanted.cache_dir),
+                                   progress=self._show, wishes=self._wishes)
+
+    def _choose(self, bundle: Bundle, ready: Ready) -> None:
+        """Compare the engines that are installed here while plans are made without them."""
+        wanted = self._parameters
+        better = choose_engines(bundle, ready, cache_dir_of(wanted.cache_dir),
+                                wishes=self._wishes, longest_s=wanted.engines_s,
+                                progress=self._show_engines)
+        self.engines = _in_words(better)
+        if better.front != ready.front or better.remote != ready.remote:
+            self._done(self._mind(bundle, better))
+
+    def _mind(self, bundle: Bundle, ready: Ready) -> Mind:
+        wanted = self._parameters
         front = pinned(ready.front, wanted.pinned_candidate)
         identity = BundleIdentity(bundle.sha256, front_sha256(front), config_sha256(wanted))
         asks = wanted.offload and not wanted.pinned_candidate
         return Mind(front, identity, worth_offering(ready.remote) if asks else ())
+
+    def _show_engines(self, part: float, text: str) -> None:
+        if self._stopping:
+            raise CalibrationError('stopped')
+        self.engines = f'{100 * part:.0f} % compared: {text}'
 
     def _show(self, part: float, text: str) -> None:
         if self._stopping:
@@ -121,3 +156,15 @@ class MindStart:
         self.progress = f'measuring this machine, {100 * part:.0f} %: {text}'
         if self._throttle.ready():
             _log.info('%s', self.progress)
+
+
+def _in_words(ready: Ready) -> str:
+    """Return which engines are among the candidates, and which are out for what reason."""
+    if ready.engines is None:
+        return ''
+    counts = Counter(e.candidate.engine.backend for e in ready.front)
+    out = {trial.options.backend: trial.reason for trial in ready.engines.trials.values()
+           if trial.reason}
+    words = ['%d candidates on %s' % (count, name) for name, count in sorted(counts.items())]
+    words += ['%s is out: %s' % item for item in sorted(out.items()) if item[0] not in counts]
+    return '; '.join(words)

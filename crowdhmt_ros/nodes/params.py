@@ -153,8 +153,11 @@ class AdaptationPlannerParameters:
     threads: Tuple[int, ...] = parameter(
         (1, 2), 'numbers of engine threads to consider', low=1, high=64)
     memory_modes: Tuple[str, ...] = parameter(
-        ('fast', 'lean'), 'engine memory modes to consider', choices=('fast', 'lean'))
-    backend: str = parameter('onnxruntime', 'engine backend')
+        ('fast', 'lean'), 'engine memory modes to consider',
+        choices=('fast', 'lean', 'mapped', 'planned', 'streamed'))
+    backend: str = parameter(
+        'auto', "engine: 'auto' takes for each model the fastest that is installed, as measured "
+        "on this machine; the name of one keeps to it")
     backend_repeat: int = parameter(
         1, 'run each inference this many times: a slow device', low=1, high=1000)
     freeze_costs: bool = parameter(
@@ -169,6 +172,9 @@ class AdaptationPlannerParameters:
                                'or ~/.cache/crowdhmt')
     calibrate_s: float = parameter(
         60.0, 'longest time that the measurement at first start may take, s', low=1.0, high=600.0)
+    engines_s: float = parameter(
+        90.0, 'longest time that engines are compared at one start, s; what is left is compared '
+        'at the next', low=0.0, high=3600.0)
     offload: bool = parameter(
         True, 'consider peers where nothing that stays here keeps every budget')
     fleet_advert_topic: str = parameter(
@@ -207,7 +213,9 @@ class CameraInferenceParameters:
     rate_hz: float = parameter(
         0.0, "frames a second of an own source; 0 takes the source's own", low=0.0, high=1000.0)
     stop_at_end: bool = parameter(False, 'end the process when an own source ends')
-    backend: str = parameter('onnxruntime', 'engine backend')
+    backend: str = parameter(
+        'auto', "engine: 'auto' takes for each model the fastest that is installed, as measured "
+        "on this machine; the name of one keeps to it")
     backend_repeat: int = parameter(
         1, 'run each inference this many times: a slow device', low=1, high=1000)
     cache_dir: str = parameter('', "where graphs are kept; '' takes $CROWDHMT_CACHE or "
@@ -325,7 +333,9 @@ class OffloadServerParameters:
     bundle: str = parameter('campus7', 'name of a bundle of this package, or a directory: the '
                             'one of camera_inference')
     robot_id: str = parameter('', "name of this robot; '' takes the namespace")
-    backend: str = parameter('onnxruntime', 'engine backend')
+    backend: str = parameter(
+        'auto', "engine: 'auto' takes for each model the fastest that is installed, as measured "
+        "on this machine; the name of one keeps to it")
     backend_repeat: int = parameter(
         1, 'run each inference this many times: a slow device', low=1, high=1000)
     cache_dir: str = parameter('', "where graphs are kept; '' takes $CROWDHMT_CACHE or "

@@ -136,7 +136,7 @@ def calibrate(bundle: CandidateSource, backend: Backend, segments: Mapping[str, 
                                'or no thread count or memory mode is allowed')
     work = _work((*wholes, *offered_heads(bundle, segments, settings.memory_modes)), segments)
     path = tables_path(Path(cache_dir), bundle.sha256, settings.device)
-    with _one_at_a_time(path):
+    with one_at_a_time(path):
         kept = _kept(path, bundle.sha256, settings.device, work, codecs or {})
         if kept is not None:
             return kept
@@ -193,7 +193,7 @@ def _silent(_part: float, _text: str) -> None:
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path) -> Iterator[None]:
     """Hold a lock beside `path`; where none can be made, go on: nothing will be kept either."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

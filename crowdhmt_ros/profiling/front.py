@@ -21,6 +21,7 @@ from crowdhmt_ros.profiling.energy import (
     work_energy_j,
     working_set_bytes,
 )
+from crowdhmt_ros.profiling.engine_tables import all_candidates
 from crowdhmt_ros.profiling.exits import exit_costs, mean_latency, reached_ratios
 from crowdhmt_ros.profiling.seams import CandidateSource, local_segments, offered_heads
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key
@@ -40,7 +41,8 @@ from crowdhmt_ros.types import (
 def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoefficients, *,
                 segments: Mapping[str, Segment], threads: Sequence[int] = (1, 2),
                 memory_modes: Sequence[str] = ('fast', 'lean'),
-                cache_bytes: Optional[float] = None) -> Tuple[FrontEntry, ...]:
+                cache_bytes: Optional[float] = None, ways: Sequence[EngineOptions] = ()
+                ) -> Tuple[FrontEntry, ...]:
     """
     Return the candidates worth choosing from, in the order of the bundle.
 
@@ -51,10 +53,12 @@ def build_front(bundle: CandidateSource, tables: Tables, coefficients: EnergyCoe
     :param threads: thread counts to offer
     :param memory_modes: memory modes to offer
     :param cache_bytes: share of the last-level cache, for the working-set model
+    :param ways: further engine options, offered where the tables have their rows
     :raises CalibrationError: when a candidate has no row
     """
     entries = []
-    for candidate in bundle.candidates(threads, memory_modes):
+    for candidate in all_candidates(bundle, tables, segments, threads=threads,
+                                    memory_modes=memory_modes, ways=ways):
         names = local_segments(candidate)
         keys = [row_key(segments[n].sha256, candidate.engine) for n in names]
         if not set(keys) <= set(tables.rows):

@@ -22,6 +22,7 @@ from crowdhmt_ros.profiling.energy import (
     work_energy_j,
     working_set_bytes,
 )
+from crowdhmt_ros.profiling.engine_tables import more_candidates
 from crowdhmt_ros.profiling.front import LATENCY_NOISE
 from crowdhmt_ros.profiling.seams import CandidateSource, offered_heads, only_segment
 from crowdhmt_ros.profiling.tables import Tables, crossing_key, row_key
@@ -84,7 +85,8 @@ class CrossingSource(CandidateSource, Protocol):
 
 def build_remote(bundle: CrossingSource, tables: Tables, coefficients: EnergyCoefficients, *,
                  segments: Mapping[str, Segment], memory_modes: Sequence[str] = ('fast', 'lean'),
-                 cache_bytes: Optional[float] = None) -> Tuple[RemoteOption, ...]:
+                 cache_bytes: Optional[float] = None, ways: Sequence[EngineOptions] = ()
+                 ) -> Tuple[RemoteOption, ...]:
     """
     Return every way to answer with a peer that is worth offering, in the order of the bundle.
 
@@ -94,11 +96,13 @@ def build_remote(bundle: CrossingSource, tables: Tables, coefficients: EnergyCoe
     :param segments: segment_id -> graph on this device
     :param memory_modes: for the heads
     :param cache_bytes: share of the last-level cache, for the working-set model
+    :param ways: further engine options for heads, offered where the tables have their rows
     :returns: empty for a bundle without crossings
     :raises CalibrationError: when a head has no row
     """
     build = _Build(bundle, tables, coefficients, segments, cache_bytes)
     heads = offered_heads(bundle, segments, memory_modes)
+    heads += more_candidates(heads, ways, tables, segments)
     options: List[RemoteOption] = []
     for figure in _codecs_worth(bundle.crossings, build):
         if not figure.cut_id:

@@ -44,8 +44,9 @@ class CandidateSource(Protocol):
         """Digest of the manifest."""
 
     def candidates(self, threads: Sequence[int] = (1, 2),
-                   memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
-        """Return every way to run a variant on this machine."""
+                   memory_modes: Sequence[str] = ('fast', 'lean'), *,
+                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
+        """Return every way to run a variant on this machine, fused ones where asked for."""
 
     def heads(self, threads: Sequence[int] = (1,),
               memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:

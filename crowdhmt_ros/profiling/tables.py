@@ -13,13 +13,14 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Tuple, TypeVar
 
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.types import SOURCES, EngineOptions, Estimate
 
 FORMAT = 'crowdhmt-tables'
 FORMAT_VERSION = 1
+Kept = TypeVar('Kept')
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def crossing_key(cut_id: str, codec: str) -> str:
     return '%s/%s' % (codec, cut_id)
 
 
-def tables_path(cache_dir: Path, bundle_sha256: str, device: str) -> Path:
+def tables_path(cache_dir: Path, bundle_sha256: str, device: str, *,
+                what: str = 'tables') -> Path:
     """Return where the tables of one bundle on one device are kept."""
     device_sha = hashlib.sha256(device.encode()).hexdigest()
-    return cache_dir / f'tables-{bundle_sha256[:16]}-{device_sha[:12]}.json'
+    return cache_dir / f'{what}-{bundle_sha256[:16]}-{device_sha[:12]}.json'
 
 
 def to_json(tables: Tables) -> str:
@@ -89,14 +91,13 @@ def to_json(tables: Tables) -> str:
     body = {
         'device': tables.device,
         'bundle_sha256': tables.bundle_sha256,
-        'preprocess_s': _estimate_out(tables.preprocess_s),
-        'rows': {key: {'infer_s': _estimate_out(row.infer_s),
-                       'memory_bytes': _estimate_out(row.memory_bytes),
+        'preprocess_s': estimate_out(tables.preprocess_s),
+        'rows': {key: {'infer_s': estimate_out(row.infer_s),
+                       'memory_bytes': estimate_out(row.memory_bytes),
                        'samples': row.samples} for key, row in sorted(tables.rows.items())},
-        'codec_s': {key: _estimate_out(e) for key, e in sorted(tables.codec_s.items())},
+        'codec_s': {key: estimate_out(e) for key, e in sorted(tables.codec_s.items())},
     }
-    return json.dumps({'format': FORMAT, 'format_version': FORMAT_VERSION,
-                       'sha256': _digest(body), 'tables': body}, indent=1, sort_keys=True)
+    return sealed(FORMAT, FORMAT_VERSION, 'tables', body)
 
 
 def from_json(text: str, *, origin: str) -> Tables:
@@ -106,18 +107,35 @@ def from_json(text: str, *, origin: str) -> Tables:
     :param origin: where the text comes from, for the error
     :raises CalibrationError: damaged, incomplete, or of another version
     """
+    return unsealed(text, FORMAT, FORMAT_VERSION, 'tables', _tables_in, origin=origin)
+
+
+def sealed(format_name: str, version: int, part: str, body: object) -> str:
+    """Return `body` as text that tells when it was changed or cut short."""
+    return json.dumps({'format': format_name, 'format_version': version,
+                       'sha256': _digest(body), part: body}, indent=1, sort_keys=True)
+
+
+def unsealed(text: str, format_name: str, version: int, part: str, read: Callable[[Any], Kept],
+             *, origin: str) -> Kept:
+    """
+    Return what `read` makes of the body that was sealed.
+
+    :param origin: where the text comes from, for the error
+    :raises CalibrationError: damaged, incomplete, or of another version
+    """
     again = 'delete it and they are measured anew'
     try:
         document = json.loads(text)
-        version = document['format_version']
-        if document['format'] != FORMAT or version != FORMAT_VERSION:
-            raise CalibrationError(f'{origin} holds tables of version {version!r}, this package '
-                                   f'reads {FORMAT_VERSION}: {again}')
-        if document['sha256'] != _digest(document['tables']):
+        found = document['format_version']
+        if document['format'] != format_name or found != version:
+            raise CalibrationError(f'{origin} holds {part} of version {found!r}, this package '
+                                   f'reads {version}: {again}')
+        if document['sha256'] != _digest(document[part]):
             raise CalibrationError(f'{origin} was changed or cut short: {again}')
-        return _tables_in(document['tables'])
+        return read(document[part])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CalibrationError(f'{origin} holds no usable tables ({error!r}): {again}') from error
+        raise CalibrationError(f'{origin} holds no usable {part} ({error!r}): {again}') from error
 
 
 def save_tables(tables: Tables, path: Path) -> None:
@@ -126,11 +144,20 @@ def save_tables(tables: Tables, path: Path) -> None:
 
     :raises CalibrationError: when the folder cannot be written or the disk is full
     """
+    save_text(to_json(tables), path)
+
+
+def save_text(text: str, path: Path) -> None:
+    """
+    Write a text, whole or not at all.
+
+    :raises CalibrationError: when the folder cannot be written or the disk is full
+    """
     part = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open('w', encoding='utf-8') as file:
-            file.write(to_json(tables))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -147,11 +174,19 @@ def load_tables(path: Path) -> Tables:
 
     :raises CalibrationError: missing, unreadable or damaged
     """
+    return from_json(kept_text(path), origin=str(path))
+
+
+def kept_text(path: Path) -> str:
+    """
+    Return what is kept in `path`.
+
+    :raises CalibrationError: missing or unreadable
+    """
     try:
-        text = path.read_text(encoding='utf-8')
+        return path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f'tables {path} cannot be read: {error}') from error
-    return from_json(text, origin=str(path))
 
 
 def _discard(path: Path) -> None:
@@ -166,11 +201,17 @@ def _digest(body: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _estimate_out(estimate: Estimate) -> Tuple[float, float, str]:
+def estimate_out(estimate: Estimate) -> Tuple[float, float, str]:
+    """Return an estimate as it is kept."""
     return (estimate.mean, estimate.p95, estimate.source)
 
 
-def _estimate_in(item: Any) -> Estimate:
+def estimate_in(item: Any) -> Estimate:
+    """
+    Return a kept estimate.
+
+    :raises ValueError: it is none
+    """
     mean, p95, source = item
     if source not in SOURCES or not (float(mean) >= 0.0 and float(p95) >= 0.0):
         raise ValueError(f'not an estimate: {item!r}')
@@ -180,8 +221,8 @@ def _estimate_in(item: Any) -> Estimate:
 def _tables_in(body: Mapping[str, Any]) -> Tables:
     rows: Dict[str, Row] = {}
     for key, item in body['rows'].items():
-        rows[str(key)] = Row(_estimate_in(item['infer_s']), _estimate_in(item['memory_bytes']),
+        rows[str(key)] = Row(estimate_in(item['infer_s']), estimate_in(item['memory_bytes']),
                              int(item['samples']))
     return Tables(str(body['device']), str(body['bundle_sha256']),
-                  _estimate_in(body['preprocess_s']), rows,
-                  {str(k): _estimate_in(e) for k, e in body.get('codec_s', {}).items()})
+                  estimate_in(body['preprocess_s']), rows,
+                  {str(k): estimate_in(e) for k, e in body.get('codec_s', {}).items()})

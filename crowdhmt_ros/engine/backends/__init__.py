@@ -9,6 +9,7 @@ Only ONNX Runtime comes with every robot. The others are imported when they are 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from typing import Callable, Dict, Mapping, Sequence, Tuple
@@ -16,7 +17,13 @@ from typing import Callable, Dict, Mapping, Sequence, Tuple
 from crowdhmt_ros.engine.backend import Backend
 from crowdhmt_ros.engine.backends.onnxruntime import CPU, CUDA, TENSORRT, OnnxRuntimeBackend
 from crowdhmt_ros.engine.backends.repeating import RepeatingBackend
+from crowdhmt_ros.engine.backends.several import SeveralBackend
 from crowdhmt_ros.errors import BackendError
+
+AUTO = 'auto'
+"""In place of an engine's name: the fastest of each segment, as measured on this device."""
+FIRST = 'onnxruntime'
+"""What runs until others are measured, and where another one fails."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,27 @@ def make_backend(name: str, repeat: int = 1) -> Backend:
     """
     Return an engine by its name.
 
-    :param name: a key of `BACKENDS`
+    :param name: a key of `BACKENDS`, or `AUTO` for all of them: ONNX Runtime first, any other when
+        a plan names it
     :param repeat: runs each inference so many times, as a slower device would take
     :raises BackendError: unknown name, an engine that is not installed, or a repetition below 1
     """
-    if name not in BACKENDS:
+    if name not in (*BACKENDS, AUTO):
         raise BackendError('there is no backend %r, choose one of %s' % (
-            name, ', '.join(sorted(BACKENDS))))
-    inner = BACKENDS[name]()
+            name, ', '.join((AUTO, *sorted(BACKENDS)))))
+    inner: Backend = SeveralBackend(FIRST, BACKENDS) if name == AUTO else BACKENDS[name]()
     return inner if repeat == 1 else RepeatingBackend(inner, repeat)
+
+
+def release(name: str) -> str:
+    """Return the release of an installed engine without importing it, '' where none is stated."""
+    module = ENGINES[name].module
+    for distribution in (module, module + '-gpu'):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ''
 
 
 def installed() -> Tuple[str, ...]:
