@@ -1,7 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What the engine takes in memory, and how fast a segment that is not resident gets ready.
+What the engine takes in memory: how good its plans are, and what processes grow by.
 
 Each cell is a fresh process (`_engine_memory_child`); the peer is ONNX Runtime as a user starts
 it: one session from the bytes of the model, everything at its default but one thread. Networks
@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 
-from benchmarks import timing
-from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
+from benchmarks import parts, timing
+from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
 from crowdhmt_ros.elastic.backbones import BACKBONES
 from crowdhmt_ros.elastic.export import to_onnx
 from crowdhmt_ros.engine.memory.optimised import optimised_graph
@@ -31,29 +32,51 @@ from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import EngineOptions, TensorSpec
 
 CHILD = 'benchmarks._engine_memory_child'
-CHAINS = ('resnet18', 'resnet34', 'vgg16', 'mobilenet_v2')
+NETWORKS = {'resnet18': ('resnet18', 224), 'resnet34': ('resnet34', 224), 'vgg16': ('vgg16', 224),
+            'mobilenet_v2': ('mobilenet_v2', 224), 'resnet18@32': ('resnet18', 32)}
+QUICK_NETWORKS = ('mobilenet_v2', 'resnet18@32')
 HEAD = 'resnet18'
-"""The network that decides; the others inform."""
+"""The network whose latency decides; of the others it informs."""
 EDGE, CLASSES = 224, 1000
-WIDTHS = (64, 56, 48, 40, 32, 24, 16, 8)
 DAGS, PROCESSES, QUICK_PROCESSES = 200, 3, 1
 PLAIN, DEFAULT_RUN = 'plain', 'default_run'
 MAPPED, PLANNED, STREAMED = 'mapped', 'planned', 'streamed'
 ANSWERS_DIFFER = 1e-4
 """Of the largest answer: the engine packs the last layer's weights or does not."""
+CLAIMS: parts.Claims = {
+    **{'arena_vs_bound/' + name: (1.0, LOWER) for name in NETWORKS},
+    'arena_dags_mean': (1.04, LOWER), 'arena_dags_p95': (1.15, LOWER),
+    **{'run_growth_vs_default/' + name: (0.7, LOWER) for name in NETWORKS},
+    'run_growth_latency/' + HEAD: (1.03, LOWER),
+    **{'growth_vs_floor/' + name: (1.35, LOWER) for name in NETWORKS},
+    **{'growth_vs_plain/' + name: (0.45, LOWER) for name in NETWORKS}}
 Said = Dict[str, Any]
 
 
-def network(folder: Path, name: str, **options: Any) -> Said:
+def figures(quick: bool) -> List[Figure]:
+    """Measure all figures of this part; quick ones of the small networks only."""
+    names = QUICK_NETWORKS if quick else tuple(NETWORKS)
+    with tempfile.TemporaryDirectory(prefix='crowdhmt-memory-') as folder:
+        saids = {name: network(Path(folder), NETWORKS[name][0], edge=NETWORKS[name][1])
+                 for name in names}
+        found = arena_figures(saids)
+        for name, said in saids.items():
+            keys = [key for key in CLAIMS if key.endswith('/' + name) and 'arena' not in key]
+            found += parts.tried(keys, CLAIMS, lambda n=name, s=said: (  # type: ignore[misc]
+                run_phase_figures(n, s, quick=quick) + growth_figures(n, s, quick=quick)))
+    return found
+
+
+def network(folder: Path, name: str, *, edge: int = EDGE, **options: Any) -> Said:
     """
     Export a backbone, once in one file and once with its weights beside it.
 
     :returns: what a child is told of it
     """
-    title = '-'.join([name, *('%s%s' % o for o in options.items())])
+    title = '-'.join([name, str(edge), *('%s%s' % o for o in options.items())])
     torch.manual_seed(0)
-    net = BACKBONES[name](CLASSES, edge=EDGE, **options).eval()
-    model = to_onnx(net, torch.zeros(1, 3, EDGE, EDGE))
+    net = BACKBONES[name](CLASSES, edge=edge, **options).eval()
+    model = to_onnx(net, torch.zeros(1, 3, edge, edge))
     plain, beside = folder / (title + '.plain.onnx'), folder / (title + '.onnx')
     data = folder / (title + '.bin')
     data.unlink(missing_ok=True)  # onnx would write behind what is there
@@ -63,7 +86,7 @@ def network(folder: Path, name: str, **options: Any) -> Said:
     return {'name': title, 'sha256': hashlib.sha256(beside.read_bytes()).hexdigest(),
             'path': str(beside), 'plain_path': str(plain),
             'weight_bytes': data.stat().st_size,
-            'inputs': [('image', 'float32', (1, 3, EDGE, EDGE))],
+            'inputs': [('image', 'float32', (1, 3, edge, edge))],
             'outputs': [('logits', 'float32', (1, CLASSES))]}
 
 
@@ -120,7 +143,7 @@ def _random_plan(seed: int) -> MemoryPlan:
 # What runs
 
 
-def run_phase_figures(said: Said, *, quick: bool, deciding: bool = True) -> List[Figure]:
+def run_phase_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     """Return what running takes over what ONNX Runtime's own arena takes, and its latency."""
     rounds = QUICK_PROCESSES if quick else PROCESSES
     ours, theirs = ([_child('growth', said=said, mode=mode)['run_anon_mb']
@@ -128,34 +151,28 @@ def run_phase_figures(said: Said, *, quick: bool, deciding: bool = True) -> List
     ratio = statistics.median(ours) / statistics.median(theirs)
     how = ('%s: %.2f MB of anonymous memory from loaded to run in mode planned, %.2f MB with '
            "ONNX Runtime's arena and pattern on the same mapped graph; %d processes each" % (
-               said['name'], statistics.median(ours), statistics.median(theirs), rounds))
-    stated = _stated('run_growth_vs_default', said, deciding, ratio, 0.7, how)
-    return [stated, latency_figure('run_growth_latency', said, PLANNED, 1.03, quick=quick,
-                                   deciding=deciding)]
+               name, statistics.median(ours), statistics.median(theirs), rounds))
+    return [claim('run_growth_vs_default/' + name, ratio, 0.7, better=LOWER, how=how),
+            latency_figure(name, said, quick=quick)]
 
 
-def latency_figure(key: str, said: Said, mode: str, target: float, *, quick: bool,
-                   deciding: bool) -> Figure:
-    """Return the latency of a mode over plain ONNX Runtime, beside a control."""
-    processes = 2 if quick else timing.PROCESSES
-    count = 10 if quick else timing.PAIRS // timing.PROCESSES
+def latency_figure(name: str, said: Said, *, quick: bool) -> Figure:
+    """Return the latency of mode planned over plain ONNX Runtime, beside a control."""
+    deciding = name == HEAD
+    processes, count = (timing.PROCESSES, 20) if deciding else (2, 10)
+    if quick:
+        processes, count = 1, 10
+    key, target = 'run_growth_latency/' + name, 1.03
     found, control = ([tuple(p) for _ in range(processes) for p in _child(
         'latencies', said=said, modes=modes, pairs=count)['pairs']]
-        for modes in ((PLAIN, mode), (PLAIN, PLAIN)))
+        for modes in ((PLAIN, PLANNED), (PLAIN, PLAIN)))
     ratio, beside = timing.median_ratio(found), timing.median_ratio(control)
-    how = '%s, mode %s over plain ONNX Runtime, one thread: %s; control %s' % (
-        said['name'], mode, ratio.text, beside.text)
+    how = '%s, mode planned over plain ONNX Runtime, one thread: %s; control %s' % (
+        name, ratio.text, beside.text)
     if not deciding:
-        return inform('%s/%s' % (key, said['name']), ratio.value, how=how)
+        return inform(key, ratio.value, how=how)
     return claim(key, ratio.value, target, better=LOWER, how=how,
                  also=timing.holds_at_most(ratio, target, beside))
-
-
-def _stated(key: str, said: Said, deciding: bool, value: float, target: float, how: str
-            ) -> Figure:
-    if deciding:
-        return claim(key, value, target, better=LOWER, how=how)
-    return inform('%s/%s' % (key, said['name']), value, how=how)
 
 
 def floor_mb(said: Said) -> float:
@@ -164,24 +181,24 @@ def floor_mb(said: Said) -> float:
     return float(said['weight_bytes'] + _rewritten_plan(said).bound_bytes + inputs) / 1e6
 
 
-def growth_figures(said: Said, *, quick: bool, deciding: bool = True) -> List[Figure]:
+def growth_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     """Return the highest point of resident memory in the lean modes, over floor and plain."""
     rounds = QUICK_PROCESSES if quick else PROCESSES
     found = {mode: [_child('growth', said=said, mode=mode) for _ in range(rounds)]
              for mode in (PLAIN, MAPPED, PLANNED, STREAMED)}
     peak = {mode: statistics.median(r['peak_mb'] for r in rows) for mode, rows in found.items()}
     anon = {mode: statistics.median(r['anon_mb'] for r in rows) for mode, rows in found.items()}
+    if _largest_difference(found) > ANSWERS_DIFFER:
+        raise RuntimeError('%s answers otherwise: %s' % (name, _difference(found)))
     floor = floor_mb(said)
-    how = '%s: highest resident growth %s MB; anonymous %s MB; floor %.1f MB; answers %s' % (
-        said['name'], _listed(peak), _listed(anon), floor, _difference(found))
-    alike = _largest_difference(found) <= ANSWERS_DIFFER
-    figures = [_stated('growth_vs_floor', said, deciding, peak[PLANNED] / floor, 1.35, how),
-               _stated('growth_vs_plain', said, deciding, peak[PLANNED] / peak[PLAIN], 0.45, how),
-               _stated('streamed_vs_plain', said, deciding, peak[STREAMED] / peak[PLAIN], 0.25,
-                       how)]
-    if not alike:
-        raise ValueError('%s answers otherwise: %s' % (said['name'], _difference(found)))
-    return figures
+    how = ('%s: highest resident growth %s MB, pages of the engine that loading gave back counted '
+           'as if they were there; anonymous %s MB; floor %.1f MB; answers %s' % (
+               name, _listed(peak), _listed(anon), floor, _difference(found)))
+    return [claim('growth_vs_floor/' + name, peak[PLANNED] / floor, 1.35, better=LOWER, how=how),
+            claim('growth_vs_plain/' + name, peak[PLANNED] / peak[PLAIN], 0.45, better=LOWER,
+                  how='mode planned, see growth_vs_floor'),
+            inform('streamed_vs_plain/' + name, peak[STREAMED] / peak[PLAIN],
+                   how='mode streamed without a limit: the least memory, see growth_vs_floor')]
 
 
 def _listed(values: Mapping[str, float]) -> str:
@@ -196,32 +213,3 @@ def _largest_difference(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> flo
 
 def _difference(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return 'differ by %.1e of the largest' % _largest_difference(found)
-
-
-def variants_figure(folder: Path, *, quick: bool) -> Figure:
-    """Return the private memory of eight resident variants over eight plain sessions."""
-    saids = [network(folder, HEAD, width=width) for width in WIDTHS]
-    for said in saids:
-        _rewritten_plan(said)
-    rounds = QUICK_PROCESSES if quick else PROCESSES
-    found = {mode: statistics.median(_child('several', saids=saids, mode=mode)['anon_mb']
-                                     for _ in range(rounds)) for mode in (PLAIN, MAPPED, STREAMED)}
-    return claim('eight_variants_private_memory', found[MAPPED] / found[PLAIN], 0.25,
-                 better=LOWER, how='anonymous memory of %s at widths %s, all loaded and run: %s '
-                 'MB; %d processes each' % (HEAD, ', '.join(map(str, WIDTHS)), _listed(found),
-                                            rounds))
-
-
-def switch_cold_figure(said: Said, *, quick: bool) -> Figure:
-    """Return how much sooner a segment that is not resident is ready than from bytes."""
-    processes, count = (1, 5) if quick else (timing.PROCESSES, 8)
-    runs = [_child('switches', said=said, mode=MAPPED, pairs=count) for _ in range(processes)]
-    pairs: List[Tuple[float, float]] = [tuple(p) for r in runs for p in r['pairs']]
-    speedups = timing.median_ratio([(ours, plain) for plain, ours in pairs])
-    plain_s, ours_s = (statistics.median(p[i] for p in pairs) for i in (0, 1))
-    first = [statistics.median(r['first_run_s'][i] for r in runs) for i in (0, 1)]
-    return claim('switch_cold_speedup', speedups.value, 17.0, better=HIGHER,
-                 how='%s: ready in %.1f ms as mapped, %.1f ms as plain session from bytes; %s in '
-                 '%d processes; the first run then takes %.1f and %.1f ms' % (
-                     said['name'], 1e3 * ours_s, 1e3 * plain_s, speedups.text, processes,
-                     1e3 * first[1], 1e3 * first[0]))

@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 import onnxruntime
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from benchmarks import timing
-from crowdhmt_ros.engine.backend import Executable, make_buffers
+from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from crowdhmt_ros.engine.memory.optimised import optimised_graph
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
@@ -107,16 +107,16 @@ def buffers_of(said: Mapping[str, Any]) -> Tuple[Arrays, Arrays]:
     return inputs, outputs
 
 
-def growth(said: Mapping[str, Any], mode: str) -> Dict[str, Any]:
+def growth(said: Mapping[str, Any], mode: str, runs: int = RUNS) -> Dict[str, Any]:
     """Return what loading and running takes, and the answer."""
     inputs, outputs = buffers_of(said)
-    before, library_mb = memory_mb(), resident_mb(_state.__file__)
+    library_mb, before = resident_mb(_state.__file__), memory_mb()
     _highest_point_anew()
     executable = ready(said, mode)
     loaded = memory_mb()
     _highest_point_anew()
     times_s = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began_s = time.perf_counter()
         executable.run(inputs, outputs)
         times_s.append(time.perf_counter() - began_s)
@@ -149,42 +149,6 @@ def resident_mb(path: str) -> float:
     return 1024 * found / 1e6
 
 
-def several(saids: Sequence[Mapping[str, Any]], mode: str) -> Dict[str, Any]:
-    """Return what several segments take together, all resident and each run."""
-    before = memory_mb()
-    kept: List[Executable] = []
-    for said in saids:
-        executable = ready(said, mode)
-        kept.append(executable)
-        for _ in range(2):
-            executable.run(*buffers_of(said))
-    after = memory_mb()
-    return {'anon_mb': after['anon'] - before['anon'], 'rss_mb': after['rss'] - before['rss'],
-            'count': len(kept)}
-
-
-def switches(said: Mapping[str, Any], mode: str, pairs: int) -> Dict[str, Any]:
-    """Return pairs of seconds to make a session ready: plain from bytes, and in a memory mode."""
-    content = Path(said['plain_path']).read_bytes()
-    segment, options = segment_of(said), EngineOptions(memory_mode=mode)
-    backend = OnnxRuntimeBackend()
-    inputs, outputs = buffers_of(said)
-    backend.compile(segment, options).run(inputs, outputs)  # what is made once, is there
-
-    def plain() -> Any:
-        return plain_session(content)
-
-    def ours() -> Any:
-        return backend.compile(segment, options)
-    found = timing.interleave(timing.timed(plain), timing.timed(ours), pairs)
-    firsts = [_first_run_s(ready(said, m), inputs, outputs) for m in (PLAIN, mode)]
-    return {'pairs': found, 'first_run_s': firsts}
-
-
-def _first_run_s(executable: Any, inputs: Any, outputs: Any) -> float:
-    return timing.timed(lambda: executable.run(inputs, outputs))()
-
-
 def latencies(said: Mapping[str, Any], modes: Sequence[str], pairs: int) -> Dict[str, Any]:
     """Return pairs of seconds of one run in two modes; equal modes are a control."""
     inputs, outputs = buffers_of(said)
@@ -197,7 +161,7 @@ def latencies(said: Mapping[str, Any], modes: Sequence[str], pairs: int) -> Dict
     return {'pairs': timing.interleave(run_of(modes[0]), run_of(modes[1]), pairs)}
 
 
-def in_group(said: Mapping[str, Any], mode: str, group: str) -> Dict[str, Any]:
+def in_group(said: Mapping[str, Any], mode: str, group: str, runs: int) -> Dict[str, Any]:
     """
     Load and run within a memory group of the kernel.
 
@@ -206,12 +170,11 @@ def in_group(said: Mapping[str, Any], mode: str, group: str) -> Dict[str, Any]:
     inputs, _ = buffers_of(said)  # touched before, as a frame is
     del inputs
     Path(group, 'cgroup.procs').write_text(str(os.getpid()))
-    return growth(said, mode)
+    return growth(said, mode, runs)
 
 
 TASKS: Mapping[str, Callable[..., Dict[str, Any]]] = {
-    'growth': growth, 'several': several, 'switches': switches, 'latencies': latencies,
-    'in_group': in_group}
+    'growth': growth, 'latencies': latencies, 'in_group': in_group}
 
 
 if __name__ == '__main__':
