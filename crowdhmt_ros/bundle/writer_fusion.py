@@ -4,8 +4,9 @@
 The fused forms of a variant's graphs, beside the plain ones (P III-C1). Offline.
 
 What belongs together is fused by the same sets, each graph by itself, so that a cut stays where it
-is: the whole; head and tail of a cut; the pieces; the steps between early exits. A set that would
-need more new weights than `GROWTH` of a variant's own is left out: bundles share weights.
+is: the whole; head and tail of a cut; the pieces; the steps between early exits. Left out is a set
+that would need more new weights than `GROWTH` of a variant's own, since bundles share weights, and
+one that leaves no fewer operators than the one before, since robots measure what they get.
 """
 from __future__ import annotations
 
@@ -30,40 +31,50 @@ def fused_parts(graph: FamilyGraph, made: Sequence[Part], tensors: Tensors) -> I
     """
     Yield the useful fused forms of a variant's graphs.
 
+    The whole says which sets there are; where none is useful there, its parts are not tried.
+
     :param graph: the variant
     :param made: its graphs, see `writer_graphs.parts`
     :param tensors: shared ones; what fusion computed is added
     :raises ExportError: a fused graph differs from the plain one
     """
     room = GROWTH * sum(_bytes(t) for t in graph.model.graph.initializer)
-    for group in _groups(made):
-        for name in _sets(group):
+    names = _sets(graph.model)
+    for group in groups(made) if names else ():
+        best = sum(len(p.model.graph.node) for p in group)
+        for name in names:
             fused = [fuse(p.model, name.split(JOINT)) for p in group]
+            operators = sum(len(one.model.graph.node) for one in fused)
             found = [_recipes(graph, one) for one in fused]
-            if sum(v.nbytes for _, new in found for v in new.values()) > room:
+            if operators >= best or sum(
+                    v.nbytes for _, new in found for v in new.values()) > room:
                 continue
+            best = operators
             for part, one, (recipes, new) in zip(group, fused, found):
                 tensors.update(new)
                 yield replace(part, segment_id='%s-%s' % (part.segment_id, name),
                               model=one.model, fusion_set=name, recipes=recipes)
 
 
-def _groups(made: Sequence[Part]) -> List[List[Part]]:
+def groups(made: Sequence[Part]) -> List[List[Part]]:
     """Return the graphs that run together, the ones of one cut in one group."""
-    groups: Dict[Tuple[str, str], List[Part]] = {}
+    found: Dict[Tuple[str, str], List[Part]] = {}
     for part in made:
         key = (('steps', '') if part.role in STEP_ROLES else
                ('cut', part.cut_id) if part.role in ('head', 'tail') else (part.role, ''))
-        groups.setdefault(key, []).append(part)
-    return list(groups.values())
+        found.setdefault(key, []).append(part)
+    return list(found.values())
 
 
-def _sets(group: Sequence[Part]) -> List[str]:
-    """Return the names of the sets that do something in a group, each once."""
-    found: Dict[str, None] = {}
-    for part in group:
-        found.update({one.fusion_set: None for one in useful_sets(part.model, verify=False)})
-    return list(found)
+def _sets(model: onnx.ModelProto) -> List[str]:
+    """Return the names of the sets that leave fewer operators each, the mildest first."""
+    found: List[str] = []
+    least = len(model.graph.node)
+    for one in useful_sets(model, verify=False):
+        if one.report.nodes_after < least:
+            found.append(one.fusion_set)
+            least = one.report.nodes_after
+    return found
 
 
 def _recipes(graph: FamilyGraph, fused: Fused) -> Tuple[Mapping[str, Recipe], Tensors]:

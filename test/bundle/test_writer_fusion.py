@@ -17,6 +17,7 @@ from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model  # noqa: E402
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe  # noqa: E402
+from crowdhmt_ros.graph.fusion import fuse, useful_sets  # noqa: E402
 from crowdhmt_ros.types import InputSpec, Variant  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -111,6 +112,27 @@ def test_what_would_need_too_many_new_weights_is_left_out(tmp_path, monkeypatch)
     bundle = open_bundle(tmp_path / 'tiny')
     new = [t for t in bundle.manifest.tensors if t.startswith('fused.')]
     assert not new
+
+
+def test_what_leaves_no_fewer_operators_is_not_carried(tmp_path, monkeypatch):
+    tried = []
+
+    def counted(model, families, **options):
+        tried.append(model.graph.name)
+        return fuse(model, families, **options)
+
+    monkeypatch.setattr('crowdhmt_ros.bundle.writer_fusion.fuse', counted)
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,8,8] image) => '
+        '(float[1,3] logits) { m = ReduceMean<axes=[2,3]>(image) c = Conv(m, w) '
+        'logits = Flatten(c) }')
+    model.graph.initializer.append(onnx.numpy_helper.from_array(
+        RNG.standard_normal((3, 3, 1, 1)).astype(np.float32), 'w'))
+    plain = Family({}, (FamilyGraph('plain', Variant((), 0), model, {}, {}),))
+    assert useful_sets(model)
+    write_bundle(plain, DESCRIPTION, tmp_path / 'tiny', fused=True)
+    assert open_bundle(tmp_path / 'tiny').fusion_sets('plain') == ('none',)
+    assert not tried
 
 
 def test_a_plain_bundle_is_what_it_was(tmp_path):
