@@ -24,6 +24,7 @@ from crowdhmt_ros.types.candidates import (
     RemoteOption,
     SegmentPlacement,
 )
+from crowdhmt_ros.types.cores import CoreLoad
 from crowdhmt_ros.types.fleet import (
     Advert,
     Away,
@@ -72,6 +73,7 @@ __all__ = [
     'Away',
     'BundleIdentity',
     'Candidate',
+    'CoreLoad',
     'CostCorrection',
     'CostEstimate',
     'Crossing',

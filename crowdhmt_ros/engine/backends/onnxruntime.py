@@ -31,6 +31,7 @@ from crowdhmt_ros.engine.backends.common import (
 )
 from crowdhmt_ros.engine.backends.engine_cache import building, cache_folder
 from crowdhmt_ros.engine.backends.kept import kept_session
+from crowdhmt_ros.engine.crew import CREW
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
@@ -142,6 +143,10 @@ class OnnxRuntimeBackend(EngineBackend[Resident]):
         return self._active
 
     def _make(self, segment: Segment, options: EngineOptions) -> Resident:
+        with CREW.gathering():  # its threads can be told later where to run
+            return self._made(segment, options)
+
+    def _made(self, segment: Segment, options: EngineOptions) -> Resident:
         if options.memory_mode in mapped.MODES:
             return mapped.compile_mapped(segment, options, engine_version=self.version,
                                          errors=_ENGINE_ERRORS)

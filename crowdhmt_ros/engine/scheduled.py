@@ -1,0 +1,144 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A plan's candidate, run as the moment demands: `schedule.decide` put into force.
+
+A plan says how many threads an engine may have. Whether they spin and where they run is looked
+at anew every second: cores change at once, an executable for another setting is prepared in the
+background while the present one answers. Towards plans, results and feedback the candidate
+stays the plan's own.
+"""
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Callable, Dict, Iterable, Optional, Sequence, Tuple
+
+from crowdhmt_ros.engine.backend import Executable
+from crowdhmt_ros.engine.background import Done
+from crowdhmt_ros.engine.crew import CREW, Crew
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.engine.schedule import Schedule, Setting, Work, decide
+from crowdhmt_ros.errors import CrowdHMTError
+from crowdhmt_ros.types import HERE, Candidate, CoreLoad, EngineOptions
+
+OWN_ENGINE = 'onnxruntime'
+"""The engine that gives a choice of spinning and whose threads can be told where to run."""
+MeasuredLatency = Callable[[str, EngineOptions], Optional[float]]
+"""Segment and options -> seconds on the idle machine, None where not measured."""
+_log = logging.getLogger(__name__)
+
+
+def nothing_measured(segment_id: str, options: EngineOptions) -> Optional[float]:
+    """Know no table of measured times."""
+    return None
+
+
+class Scheduler:
+    """
+    Looks at the cores and says how engines run until the next look.
+
+    :param loads: what the cores did since the last call, () where unknown
+    :param infer_s: times of segments, from the tables of this device
+    :param crew: engine threads of this process
+    """
+
+    def __init__(self, loads: Callable[[], Sequence[CoreLoad]], *,
+                 infer_s: MeasuredLatency = nothing_measured, crew: Crew = CREW) -> None:
+        self._loads = loads
+        self._infer_s = infer_s
+        self._crew = crew
+        self._placed: Optional[Tuple[Tuple[int, ...], bool]] = None
+        self.schedule: Optional[Schedule] = None
+
+    def look(self, candidate: Candidate) -> bool:
+        """
+        Decide anew, and place engine threads.
+
+        :param candidate: in force
+        :returns: whether executables of another setting are needed from now on
+        """
+        allowed = self._crew.allowed
+        loads = tuple(load for load in self._loads() if load.core in allowed)
+        if not loads:
+            return False
+        before = self.schedule
+        found = self.schedule = decide(self.work(candidate), loads, before)
+        # Again at each look: engines come, and their threads start where the system puts them.
+        if found.cores or self._placed not in (None, (found.cores, found.pinned)):
+            self._crew.place(found.cores, pinned=found.pinned)
+        self._placed = (found.cores, found.pinned)
+        if before is None or before.setting != found.setting:
+            _log.info('%s', found.reason)
+        return before is None or (before.setting != found.setting)
+
+    def arranged(self, candidate: Candidate) -> Candidate:
+        """Return what is to run in a candidate's place, itself where nothing is to be changed."""
+        found = self.schedule
+        if found is None or not schedulable(candidate):
+            return candidate
+        return replace(candidate, engine=found.arranged(candidate.engine))
+
+    def work(self, candidate: Candidate) -> Work:
+        """Return what is to be scheduled when a candidate is in force."""
+        engine = candidate.engine
+        here = [s.segment_id for s in candidate.placement.segments if s.device == HERE]
+        times: Dict[Setting, float] = {}
+        for threads in range(1, engine.threads + 1):
+            for spinning in (False, True):
+                options = replace(engine, threads=threads, spinning=spinning)
+                found = [self._infer_s(name, options) for name in here]
+                known = [t for t in found if t is not None]
+                if known and len(known) == len(here):
+                    times[Setting(threads, spinning)] = sum(known)
+        own = engine.backend == OWN_ENGINE
+        return Work(times, engine.threads, may_spin=own, may_place=own)
+
+
+def schedulable(candidate: Candidate) -> bool:
+    """Whether the schedule may change how a candidate runs: several threads of our engine."""
+    engine = candidate.engine
+    return (engine.backend == OWN_ENGINE and engine.threads > 1
+            and not candidate.placement.peers)
+
+
+class ScheduledPool:
+    """
+    A pool that answers for a candidate with what the schedule wants in its place.
+
+    Has the methods of `Pool` that bring plans into force.
+
+    :param pool: of executables
+    :param scheduler: says what runs in a candidate's place
+    """
+
+    def __init__(self, pool: Pool, scheduler: Scheduler) -> None:
+        self._pool = pool
+        self._scheduler = scheduler
+        self._named: Dict[str, Candidate] = {}
+
+    def get(self, candidate: Candidate) -> Optional[Executable]:
+        """See `Pool.get`."""
+        return self._pool.get(self._arranged(candidate))
+
+    def prepare_in_background(self, candidate: Candidate, done: Done) -> None:
+        """See `Pool.prepare_in_background`; `done` is told of the candidate as it was given."""
+        def told(_: Candidate, executable: Optional[Executable],
+                 error: Optional[CrowdHMTError]) -> None:
+            done(candidate, executable, error)
+        self._pool.prepare_in_background(self._arranged(candidate), told)
+
+    def missing_bytes(self, candidate: Candidate) -> float:
+        """See `Pool.missing_bytes`."""
+        return self._pool.missing_bytes(self._arranged(candidate))
+
+    def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
+        """See `Pool.evict_to`; what runs in the place of a candidate to be kept is kept."""
+        names = list(keep)
+        names += [self._scheduler.arranged(self._named[n]).candidate_id for n in names
+                  if n in self._named]
+        return self._pool.evict_to(budget_bytes, names)
+
+    def _arranged(self, candidate: Candidate) -> Candidate:
+        self._named[candidate.candidate_id] = candidate
+        return self._scheduler.arranged(candidate)

@@ -1,0 +1,172 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A plan's candidate, run as the moment demands."""
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.engine.schedule import Setting
+from crowdhmt_ros.engine.scheduled import ScheduledPool, Scheduler
+from crowdhmt_ros.types import (
+    HERE,
+    Candidate,
+    CoreLoad,
+    EngineOptions,
+    Placement,
+    Segment,
+    SegmentPlacement,
+    TensorSpec,
+    Variant,
+)
+
+SPECS = (TensorSpec('x', 'float32', (1,)),)
+CANDIDATE = Candidate('full', Variant((), 0),
+                      Placement((SegmentPlacement('whole', 'full'),)), EngineOptions(threads=2))
+QUIET = (CoreLoad(0, 0.0, 1.0), CoreLoad(1, 0.0, 1.0))
+BUSY = (CoreLoad(0, 0.0, 0.5), CoreLoad(1, 1.0, 0.0))
+
+
+class FakeExecutable:
+    """Remembers its options."""
+
+    memory_bytes = 10
+
+    def __init__(self, options):
+        self.options = options
+        self.inputs = self.outputs = SPECS
+
+    def run(self, inputs, outputs):
+        """Do nothing."""
+
+
+class FakeBackend:
+    """Compiles at once."""
+
+    name = 'onnxruntime'
+
+    def compile(self, segment, options):
+        return FakeExecutable(options)
+
+
+class FakeCrew:
+    """Notes where threads were told to run."""
+
+    allowed = frozenset((0, 1))
+
+    def __init__(self):
+        self.told = []
+
+    def place(self, cores, *, pinned):
+        self.told.append((tuple(cores), pinned))
+
+
+class World:
+    """A pool, a scheduler and a load that can be set."""
+
+    def __init__(self):
+        self.loads, self.crew = QUIET, FakeCrew()
+        self.scheduler = Scheduler(lambda: self.loads, crew=self.crew)
+        segments = {'full': Segment('full', 'ab', '/nowhere', SPECS, SPECS, 0)}
+        self.inner = Pool(FakeBackend(), segments)
+        self.pool = ScheduledPool(self.inner, self.scheduler)
+
+    def look(self, loads):
+        self.loads = loads
+        return self.scheduler.look(CANDIDATE)
+
+    def prepared(self, candidate=CANDIDATE):
+        done, told = threading.Event(), []
+
+        def note(*words):
+            told.append(words)
+            done.set()
+        self.pool.prepare_in_background(candidate, note)
+        assert done.wait(5.0)
+        return told[0]
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.inner.close()
+
+
+def test_before_the_first_look_the_plans_own_options_run(world):
+    assert world.prepared()[1].options == CANDIDATE.engine
+
+
+def test_a_quiet_machine_gets_spinning_threads_under_the_plans_name(world):
+    assert world.look(QUIET)
+    candidate, executable, error = world.prepared()
+    assert candidate is CANDIDATE
+    assert error is None
+    assert executable.options == replace(CANDIDATE.engine, spinning=True)
+    assert world.pool.get(CANDIDATE) is executable
+
+
+def test_a_neighbour_asks_for_another_executable_and_moves_threads_at_once(world):
+    world.look(QUIET)
+    world.prepared()
+    assert world.look(BUSY)
+    assert world.crew.told[-1] == ((0, 1), True)
+    assert world.pool.get(CANDIDATE) is None  # until it is prepared, the old one answers
+    assert not world.prepared()[1].options.spinning
+    assert world.pool.get(CANDIDATE).options == CANDIDATE.engine
+
+
+def test_the_same_load_again_asks_for_nothing(world):
+    world.look(QUIET)
+    assert not world.look(QUIET)
+    assert world.crew.told == []
+
+
+def test_threads_are_set_free_when_the_neighbour_has_gone(world):
+    world.look(BUSY)
+    world.look(QUIET)
+    assert world.crew.told[-1] == ((), False)
+
+
+def test_both_settings_stay_resident_until_room_is_needed(world):
+    world.look(QUIET)
+    world.prepared()
+    world.look(BUSY)
+    world.prepared()
+    world.look(QUIET)
+    assert world.pool.get(CANDIDATE).options.spinning
+    world.pool.evict_to(0, keep=(CANDIDATE.candidate_id,))
+    assert world.pool.get(CANDIDATE) is not None
+    assert world.pool.missing_bytes(CANDIDATE) == 0
+
+
+def test_an_engine_without_a_choice_keeps_the_plans_options(world):
+    world.look(QUIET)
+    other = replace(CANDIDATE, engine=EngineOptions(backend='ncnn', threads=2))
+    assert world.scheduler.arranged(other) is other
+    single = replace(CANDIDATE, engine=EngineOptions(threads=1))
+    assert world.scheduler.arranged(single) is single
+    away = replace(CANDIDATE, placement=Placement((
+        SegmentPlacement('head', 'full'), SegmentPlacement('tail', 'full', 'drone', 'int8'))))
+    assert world.scheduler.arranged(away) is away
+
+
+def test_cores_that_the_process_may_not_use_are_not_counted_upon(world):
+    world.crew.allowed = frozenset((1,))
+    world.look(BUSY)
+    assert world.scheduler.schedule.setting.threads == 1
+
+
+def test_measured_times_of_all_segments_here_are_the_candidates():
+    found = Scheduler(lambda: QUIET, infer_s=lambda name, options: 0.01 * options.threads
+                      if not options.spinning else None, crew=FakeCrew())
+    assert found.work(CANDIDATE).latency_s == {Setting(1): 0.01, Setting(2): 0.02}
+    assert CANDIDATE.placement.segments[0].device == HERE
+
+
+def test_without_readings_nothing_changes(world):
+    assert not world.look(())
+    assert world.scheduler.schedule is None
