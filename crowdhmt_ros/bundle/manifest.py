@@ -279,7 +279,7 @@ def _precision(fields: Fields) -> PrecisionFigure:
                  else fields.number('agreement', 0.0, 1.0))
     return PrecisionFigure(
         precision=fields.text('precision', PRECISIONS[1:]),
-        engine=fields.optional_text('engine') or '',
+        engine='' if fields.value.get('engine', '') == '' else fields.text('engine'),
         output_error=fields.number('output_error', 0.0),
         largest_error=fields.number('largest_error', 0.0),
         agreement=agreement, count=fields.integer('count', 1), accuracy=_accuracy(fields),

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from crowdhmt_ros.bundle.entries import ITEM_BYTES, CrossingFigure
+from crowdhmt_ros.bundle.entries import ITEM_BYTES, CrossingFigure, PrecisionFigure
 from crowdhmt_ros.bundle.manifest import MANIFEST_NAME, load_manifest
 from crowdhmt_ros.bundle.writer_fusion import fused_parts
 from crowdhmt_ros.bundle.writer_graphs import (
@@ -33,9 +33,11 @@ from crowdhmt_ros.bundle.writer_graphs import (
     parts,
     sha256_of,
 )
+from crowdhmt_ros.bundle.writer_precision import figure_json, int8_parts
 from crowdhmt_ros.errors import BundleError, ExportError
 from crowdhmt_ros.graph.counts import layer_costs
 from crowdhmt_ros.graph.family import Family, FamilyGraph, realise
+from crowdhmt_ros.graph.lower import Lowered
 from crowdhmt_ros.graph.split import TOLERANCE
 from crowdhmt_ros.types import EarlyExit, InputSpec, variant_to_json
 from crowdhmt_ros.types.candidates import STEP_ROLES
@@ -61,6 +63,8 @@ class Description:
     :param crossings: what was measured of the ways to a peer
     :param early_exits: variant_id -> where and when it answers early; its graph gives these exits,
         and the cuts are named `writer_graphs.exit_cut`
+    :param precisions: variant_id -> what lower precisions cost; with 'int8' for each that is
+        written so
     """
 
     name: str
@@ -72,6 +76,7 @@ class Description:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     crossings: Tuple[CrossingFigure, ...] = ()
     early_exits: Mapping[str, Tuple[EarlyExit, ...]] = field(default_factory=dict)
+    precisions: Mapping[str, Tuple[PrecisionFigure, ...]] = field(default_factory=dict)
 
 
 def _used_tensors(family: Family) -> Set[str]:
@@ -136,7 +141,12 @@ def _variant(graph: FamilyGraph, macs: int, description: Description) -> Dict[st
              'macs': macs, 'parameters': parameters,
              'accuracy': {k: {'value': round(v, 6), 'count': n}
                           for k, (v, n) in accuracy.items()}}
-    return {**entry, 'early_exits': [asdict(e) for e in early]} if early else entry
+    if early:
+        entry['early_exits'] = [asdict(e) for e in early]
+    figures = description.precisions.get(graph.variant_id, ())
+    if figures:
+        entry['precisions'] = [figure_json(f) for f in figures]
+    return entry
 
 
 def _crossing(figure: CrossingFigure) -> Dict[str, Any]:
@@ -151,7 +161,7 @@ def _input(spec: InputSpec) -> Dict[str, Any]:
 
 
 def _manifest(family: Family, description: Description, files: Files, tolerance: float,
-              fused: bool) -> Dict[str, Any]:
+              fused: bool, lowered: Mapping[str, Lowered]) -> Dict[str, Any]:
     everything = dict(family.tensors)
     initialisers = Initialisers(everything)
     graphs, variants = Graphs(initialisers, files), []
@@ -164,6 +174,9 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
             graphs.add(graph, part)
         for part in fused_parts(graph, made, everything) if fused else ():
             graphs.add(graph, part)
+        if graph.variant_id in lowered:
+            for part in int8_parts(graph, made, lowered[graph.variant_id], everything):
+                graphs.add(graph, part)
         variants.append(_variant(graph, _mean_macs(made, early), description))
     store, tensors = _pack(everything, _used_tensors(family) | initialisers.tensors)
     files.write('weights.bin', store)
@@ -183,7 +196,8 @@ def _manifest(family: Family, description: Description, files: Files, tolerance:
 
 
 def write_bundle(family: Family, description: Description, directory: Path, *,
-                 tolerance: float = TOLERANCE, fused: bool = False) -> str:
+                 tolerance: float = TOLERANCE, fused: bool = False,
+                 lowered: Optional[Mapping[str, Lowered]] = None) -> str:
     """
     Write a bundle, replacing the one that is there.
 
@@ -192,6 +206,8 @@ def write_bundle(family: Family, description: Description, directory: Path, *,
     :param directory: where the bundle shall lie; no folder with anything else in it
     :param tolerance: by which parts may differ from the whole, see `graph.split.check_split`
     :param fused: write the useful fused forms of each graph beside it, for robots to choose from
+    :param lowered: variant_id -> how it is computed in whole numbers: those get graphs in int8
+        beside the plain ones, and `description.precisions` says what that costs
     :returns: sha256 of the manifest, which names the bundle
     :raises ExportError: a graph disagrees with its recipes or is too new for robots, or the
         directory is taken
@@ -200,7 +216,7 @@ def write_bundle(family: Family, description: Description, directory: Path, *,
     directory.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix='.%s-' % directory.name, dir=directory.parent))
     try:
-        manifest = _manifest(family, description, Files(new), tolerance, fused)
+        manifest = _manifest(family, description, Files(new), tolerance, fused, lowered or {})
         content = json.dumps(manifest, indent=1).encode() + b'\n'
         (new / MANIFEST_NAME).write_bytes(content)
         (new / 'manifest.json.sha256').write_text(sha256_of(content) + '\n', encoding='ascii')

@@ -161,6 +161,8 @@ class Part:
 
     :param fusion_set: families of rewrites that were applied, see `graph.fusion`
     :param recipes: initialiser -> recipe where they are not the variant's
+    :param precision: 'int8' for a graph that says itself what is computed in whole numbers
+    :param counted: the graph whose work it does, itself when None
     """
 
     segment_id: str
@@ -169,6 +171,8 @@ class Part:
     cut_id: str = ''
     fusion_set: str = 'none'
     recipes: Optional[Mapping[str, Recipe]] = None
+    precision: str = 'fp32'
+    counted: Optional[onnx.ModelProto] = None
 
 
 def parts(graph: FamilyGraph, tolerance: float = TOLERANCE) -> Iterator[Part]:
@@ -223,8 +227,11 @@ def _segment(part: Part, variant_id: str, path: str, indices: Sequence[int]) -> 
              'variant_id': variant_id, 'fusion_set': part.fusion_set, 'opset': opset,
              'ir_version': ir_version, 'inputs': _specs(part.model.graph.input),
              'outputs': _specs(part.model.graph.output), 'recipes': sorted(set(indices)),
-             'layers': _layers(layer_costs(part.model))}
-    return {**entry, 'cut_id': part.cut_id} if part.cut_id else entry
+             'layers': _layers(layer_costs(part.counted or part.model))}
+    further = {'cut_id': part.cut_id} if part.cut_id else {}
+    if part.precision != 'fp32':
+        further['precision'] = part.precision
+    return {**entry, **further}
 
 
 class Graphs:
@@ -246,7 +253,7 @@ class Graphs:
         model = weightless(part.model, place, name=part.segment_id)
         self._files.write(path, model.SerializeToString(deterministic=True))
         self.segments.append(_segment(part, graph.variant_id, path, list(indices.values())))
-        if part.fusion_set != 'none':
+        if part.fusion_set != 'none' or part.precision != 'fp32':
             return
         if part.role == 'head':
             crossing = part.model.graph.output[:len(graph.cuts[part.cut_id])]

@@ -19,6 +19,7 @@ from crowdhmt_ros.types import InputSpec, Variant
 if TYPE_CHECKING:
     from crowdhmt_ros.bundle.writer import Description
     from crowdhmt_ros.cli.build_bundle import Exported
+    from crowdhmt_ros.cli.build_precision import Measured
     from crowdhmt_ros.elastic.norms import Statistics
     from crowdhmt_ros.elastic.supernet import Supernet
     from crowdhmt_ros.tasks.cascade import Cascade
@@ -38,6 +39,7 @@ class Built:
     :param members: variant_id -> member of the front, richest first
     :param exported: graphs with their cuts
     :param digest: sha256 of the manifest
+    :param lower: what lower precisions cost, None where it was not asked for
     """
 
     net: Supernet
@@ -45,6 +47,7 @@ class Built:
     members: Mapping[str, Member]
     exported: Exported
     digest: str
+    lower: Optional[Measured] = None
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -71,6 +74,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
                         'exits one that stops at the first of them that is sure, where that pays; '
                         'half of the rest of the data chooses when, the other half measures: give '
                         'data that was not trained on (implies --measure)')
+    parser.add_argument('--int8', action='store_true', help='write each variant in whole numbers '
+                        'of eight bits, too, where its answers bear that: ranges from the '
+                        'calibration inputs; half of the rest of the data chooses what stays in '
+                        'fp32, the other half measures (implies --measure)')
+    parser.add_argument('--int8-error', type=float, default=0.01, metavar='RATIO',
+                        help='by which outputs may deviate, as a share of the largest '
+                        '(default: 0.01)')
+    parser.add_argument('--int8-agreement', type=float, default=0.993, metavar='RATIO',
+                        help='of the answers that must stay (default: 0.993)')
     parser.add_argument('--seed', type=int, default=7, help='of what is drawn from the data')
     parser.add_argument('--threads', type=int, default=2)
     return parser
@@ -108,7 +120,8 @@ def build(args: argparse.Namespace) -> Built:
     inputs.check_least(args, ('calibration', 2), ('cuts', 0), ('threads', 1), ('seed', 0))
     if args.cuts > MAX_CUTS:
         raise DataError('--cuts is %d; give at most %d' % (args.cuts, MAX_CUTS))
-    args.measure |= args.early
+    args.measure |= args.early or args.int8
+    _check_shares(args)
     inputs.colours(args)
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
     try:
@@ -145,14 +158,43 @@ def build(args: argparse.Namespace) -> Built:
             carrying=drawn.kind != inputs.IMAGE, progress=progress,
             early={name: tuple(c.graph.exits) for name, c in early.items()})
     accuracy = _accuracy(args, exported, members, drawn, early)
+    lower = _lower(args, exported, drawn) if args.int8 else None
     origin['data'] = {'described': drawn.described, 'calibration': args.calibration,
                       'seed': args.seed}
     description = replace(_description(args, drawn.kind, classes, tuple(example.shape)),
                           accuracy=accuracy, provenance=origin,
-                          early_exits={name: c.early_exits for name, c in early.items()})
+                          early_exits={name: c.early_exits for name, c in early.items()},
+                          precisions=lower.figures if lower else {})
     digest = write_bundle(exported.family, description, args.out,
-                          tolerance=build_bundle.TOLERANCE)
-    return Built(net, statistics, members, exported, digest)
+                          tolerance=build_bundle.TOLERANCE, fused=True,
+                          lowered=lower.lowered if lower else None)
+    return Built(net, statistics, members, exported, digest, lower)
+
+
+def _check_shares(args: argparse.Namespace) -> None:
+    for name in ('int8_error', 'int8_agreement'):
+        value = getattr(args, name)
+        if not 0.0 <= value <= 1.0:
+            raise DataError('--%s is %g; give a share between 0 and 1'
+                            % (name.replace('_', '-'), value))
+
+
+def _lower(args: argparse.Namespace, exported: Exported, drawn: inputs.Inputs) -> Measured:
+    """Choose and measure lower precisions: chosen on every second input left."""
+    from crowdhmt_ros.cli.build_precision import given_inputs, precisions, with_accuracies
+    from crowdhmt_ros.elastic.export import INPUT_NAME
+    from crowdhmt_ros.graph.lower import Limits
+    fixed = replace(exported.family, graphs=tuple(
+        g for g in exported.family.graphs if not g.exits))
+    values = drawn.values.numpy()
+    chosen, other = (slice(args.calibration + i, None, 2) for i in range(2))
+    with Bar('int8') as progress:
+        found = precisions(
+            fixed, given_inputs(values[:args.calibration], INPUT_NAME),
+            given_inputs(values[chosen], INPUT_NAME),
+            Limits(args.int8_error, args.int8_agreement), progress)
+    return with_accuracies(found, CONDITION, given_inputs(values[other], INPUT_NAME),
+                           drawn.labels[other].numpy())
 
 
 def named(net: Supernet, front: Tuple[Member, ...], path: Path) -> Dict[str, Member]:
@@ -184,12 +226,19 @@ def _origin(args: argparse.Namespace) -> Dict[str, Any]:
                '--mean', *('%g' % v for v in args.mean), '--std', *('%g' % v for v in args.std),
                '--calibration', str(args.calibration), '--cuts', str(args.cuts), '--seed',
                str(args.seed), *(['--full'] if args.full else []),
-               *(['--early'] if args.early else ['--measure'] if args.measure else [])]
+               *(['--early'] if args.early else []), *_int8_options(args),
+               *(['--measure'] if args.measure and not (args.early or args.int8) else [])]
     return {'command': 'crowdhmt build %s %s %s --out DIR' % (
                 args.family.name, args.front.name, ' '.join(options)),
             'family_sha256': _sha256(args.family, 'family'),
             'front_sha256': _sha256(args.front, 'front'),
             'weights': 'float32' if args.full else 'float16'}
+
+
+def _int8_options(args: argparse.Namespace) -> Tuple[str, ...]:
+    return () if not args.int8 else (
+        '--int8', '--int8-error', '%g' % args.int8_error, '--int8-agreement',
+        '%g' % args.int8_agreement)
 
 
 def _sha256(path: Path, what: str) -> str:
@@ -206,7 +255,8 @@ def _sha256(path: Path, what: str) -> str:
 def _drawn(args: argparse.Namespace, classes: Optional[int], shape: Tuple[int, ...]
            ) -> inputs.Inputs:
     return inputs.draw_inputs(
-        args, classes or 0, shape, wanted=args.calibration + int(args.measure) + int(args.early),
+        args, classes or 0, shape,
+        wanted=args.calibration + int(args.measure) + int(args.early or args.int8),
         mend='give a smaller --calibration', every=args.measure)
 
 
@@ -228,7 +278,8 @@ def _accuracy(args: argparse.Namespace, exported: Exported, members: Mapping[str
         return {name: {CONDITION: member.accuracy} for name, member in members.items()
                 if member.accuracy is not None}
     from crowdhmt_ros.cli.build_bundle import accuracies
-    rest = slice(args.calibration + 1, None, 2) if args.early else slice(args.calibration, None)
+    rest = (slice(args.calibration + 1, None, 2) if args.early or args.int8
+            else slice(args.calibration, None))
     values, labels = drawn.values[rest], drawn.labels[rest]
     with Bar('measuring') as progress:
         fixed = tuple(g for g in exported.family.graphs if not g.exits)
@@ -280,7 +331,10 @@ def _tell(args: argparse.Namespace, built: Built) -> None:
                 '%.0f %% of its answers at exit %d, from a confidence of %.3f' % (
                     100.0 * e.ratio, e.exit_index, e.threshold)
                 for e in bundle.early_exits(name))))
-    for note in built.exported.notes:
+    if built.lower is not None:
+        from crowdhmt_ros.cli.build_precision import told
+        print('\n'.join(told(bundle)))
+    for note in (*built.exported.notes, *(built.lower.notes if built.lower else ())):
         print('note: %s' % note)
     if not all(bundle.accuracy(name) for name in bundle.manifest.front):
         print('note: not every accuracy is known, so no accuracy floor will hold; say --measure')

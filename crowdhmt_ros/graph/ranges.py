@@ -62,7 +62,8 @@ class Observed:
 
     def _centres(self) -> NDArray[np.float64]:
         step = (self.high - self.low) / BINS
-        return self.low + step * (np.arange(BINS) + 0.5)
+        found: NDArray[np.float64] = self.low + step * (np.arange(BINS) + 0.5)
+        return found
 
     def _finest(self) -> Range:
         centres, best = self._centres(), (np.inf, 1.0)
@@ -115,8 +116,8 @@ def observe(model: onnx.ModelProto, inputs: Sequence[Given]) -> Dict[str, Observ
         for name, value in _values(session, names, given):
             if highs[name] > lows[name]:
                 counts[name] += np.histogram(value, BINS, (lows[name], highs[name]))[0]
-    return {name: Observed(lows[name], highs[name], counts[name], _divided(sums[name], len(inputs)))
-            for name in lows}
+    return {name: Observed(lows[name], highs[name], counts[name],
+                           _divided(sums[name], len(inputs))) for name in lows}
 
 
 def _values(session: onnxruntime.InferenceSession, names: Sequence[str], given: Given

@@ -1,0 +1,181 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How much of a network can be computed in whole numbers: as much as its answers bear. Offline.
+
+All operators are tried first. Where that changes the answers by more than the limits, each is
+tried alone; those that hurt most for the work they are worth stay in fp32, one after the other,
+until the limits hold on inputs that the ranges were not chosen on. (Greedy; *reconstructed*.)
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from crowdhmt_ros.graph.compare import FATAL_ONLY
+from crowdhmt_ros.graph.counts import node_macs, shapes_of
+from crowdhmt_ros.graph.quantise import quantised, units
+from crowdhmt_ros.graph.ranges import Given, Observed, observe
+
+RULES = ('extremes', 'least_squares')
+"""Of `graph.ranges.RULES`, what is tried; percentiles were worse on every network measured."""
+ALONE_INPUTS = 24
+"""On how many inputs operators are tried alone."""
+LEAST_WORK_RATIO = 0.5
+"""Of the multiply-accumulates; with fewer in whole numbers, fp32 is as fast."""
+Outputs = List[List[NDArray[Any]]]
+"""Per input the float32 outputs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What whole numbers may cost.
+
+    :param output_error: as in `Deviation`
+    :param agreement: at least, where the first output holds scores; a little above what is
+        wanted, since it is sought on inputs that are then no longer independent
+    """
+
+    output_error: float = 1e-2
+    agreement: float = 0.993
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """
+    How far answers are from those in fp32; see `bundle.entries.PrecisionFigure`.
+
+    :param output_error: root of the mean squared deviation over the largest output
+    :param largest_error: largest deviation over the largest output
+    :param agreement: ratio of inputs with the same highest score, None without scores
+    :param count: inputs
+    """
+
+    output_error: float
+    largest_error: float
+    agreement: Optional[float]
+    count: int
+
+    def keeps(self, limits: Limits) -> bool:
+        """Tell whether the limits hold."""
+        return self.output_error <= limits.output_error and (
+            self.agreement is None or self.agreement >= limits.agreement)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """
+    How a network is best computed in whole numbers.
+
+    :param observed: its tensors
+    :param rule: by which ranges are chosen
+    :param kept: of `units`, those that stay in fp32
+    :param deviation: on the inputs held back
+    :param model: the quantised graph
+    :param holds: whether the limits hold
+    """
+
+    observed: Mapping[str, Observed]
+    rule: str
+    kept: Tuple[str, ...]
+    deviation: Deviation
+    model: onnx.ModelProto
+    holds: bool
+
+
+def lower(model: onnx.ModelProto, calibration: Sequence[Given], held_back: Sequence[Given],
+          limits: Limits) -> Lowered:
+    """
+    Find out what of a network stays in fp32.
+
+    :param model: with fixed shapes and folded normalisations
+    :param calibration: inputs that ranges are chosen on
+    :param held_back: other inputs, that the answers are compared on
+    :returns: the one with the fewest operators in fp32 that keeps the limits, or the last tried
+    :raises ExportError: the graph cannot be quantised
+    """
+    observed, wanted = observe(model, calibration), outputs(model, held_back)
+    found = [_tried(model, observed, rule, (), held_back, wanted, limits) for rule in RULES]
+    best = min(found, key=lambda f: (not f.holds, f.deviation.output_error))
+    if best.holds:
+        return best
+    work = _work(model)
+    kept: List[str] = []
+    for unit in _worst_first(model, observed, best.rule, held_back, wanted, work):
+        if sum(work[u] for u in (*kept, unit)) > (1.0 - LEAST_WORK_RATIO) * sum(work.values()):
+            continue
+        kept.append(unit)
+        best = _tried(model, observed, best.rule, kept, held_back, wanted, limits)
+        if best.holds:
+            break
+    return best
+
+
+def _tried(model: onnx.ModelProto, observed: Mapping[str, Observed], rule: str,
+           kept: Sequence[str], inputs: Sequence[Given], wanted: Outputs, limits: Limits
+           ) -> Lowered:
+    made = quantised(model, observed, rule=rule, exclude=kept)
+    found = deviation(wanted, outputs(made, inputs))
+    return Lowered(observed, rule, tuple(kept), found, made, found.keeps(limits))
+
+
+def _work(model: onnx.ModelProto) -> Dict[str, int]:
+    shapes = shapes_of(model)
+    wanted = set(units(model))
+    return {node.output[0]: node_macs(node, shapes) for node in model.graph.node
+            if node.output[0] in wanted}
+
+
+def _worst_first(model: onnx.ModelProto, observed: Mapping[str, Observed], rule: str,
+                 inputs: Sequence[Given], wanted: Outputs, work: Mapping[str, int]) -> List[str]:
+    """Order operators by the squared error that each makes alone, over the share of its work."""
+    few, theirs, all_units = inputs[:ALONE_INPUTS], wanted[:ALONE_INPUTS], list(work)
+    price = {u: work[u] / max(1, sum(work.values())) + 1.0 / len(work) for u in all_units}
+    alone = {}
+    for unit in all_units:
+        made = quantised(model, observed, rule=rule, exclude=[u for u in all_units if u != unit])
+        alone[unit] = deviation(theirs, outputs(made, few)).output_error ** 2 / price[unit]
+    return sorted(all_units, key=lambda u: -alone[u])
+
+
+def outputs(model: onnx.ModelProto, inputs: Sequence[Given]) -> Outputs:
+    """Run a model with ONNX Runtime, one thread; returns its float32 outputs per input."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = FATAL_ONLY
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options,
+                                           providers=['CPUExecutionProvider'])
+    names = [i.name for i in session.get_inputs()]
+    return [[v for v in session.run(None, {n: given[n] for n in names})
+             if v.dtype == np.float32] for given in inputs]
+
+
+def deviation(wanted: Outputs, found: Outputs) -> Deviation:
+    """
+    Compare answers; the output that deviates most counts.
+
+    :param wanted: per input the outputs, (1, ...) each; scores first where there are any
+    :param found: the same of the other
+    """
+    squares, largest = 0.0, 0.0
+    for one, other in zip(zip(*wanted), zip(*found)):
+        exact, near = np.stack(one).astype(np.float64), np.stack(other).astype(np.float64)
+        scale = float(np.abs(exact).max()) or 1.0
+        gap = np.abs(exact - near) / scale
+        squares = max(squares, float(np.mean(gap ** 2)))
+        largest = max(largest, float(gap.max()))
+    return Deviation(squares ** 0.5, largest, _agreement(wanted, found), len(wanted))
+
+
+def _agreement(wanted: Outputs, found: Outputs) -> Optional[float]:
+    first = wanted[0][0]
+    if first.ndim != 2 or first.shape[0] != 1 or first.shape[1] < 2:
+        return None
+    return float(np.mean([int(a[0].argmax()) == int(b[0].argmax())
+                          for a, b in zip(wanted, found)]))
