@@ -14,12 +14,19 @@ from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.offload.placement import worth_offering
 from crowdhmt_ros.profiling.devices import load_device
+from crowdhmt_ros.profiling.engine_tables import (
+    EngineTables,
+    kept_engine_tables,
+    load_engine_tables,
+    ways_of,
+    with_engines,
+)
 from crowdhmt_ros.profiling.front import build_front, counted_tables, front_sha256
 from crowdhmt_ros.profiling.remote_front import build_remote
 from crowdhmt_ros.profiling.tables import Tables, load_tables
 from crowdhmt_ros.resources.machine import last_level_cache_bytes
 from crowdhmt_ros.share import config_folders
-from crowdhmt_ros.types import FrontEntry, RemoteOption, Segment
+from crowdhmt_ros.types import EngineOptions, FrontEntry, RemoteOption, Segment
 
 LOG = logging.getLogger(__name__)
 THREADS: Tuple[Tuple[int, ...], ...] = ((1, 2), (1,), (2,))
@@ -73,34 +80,50 @@ def known_fronts(bundle: Bundle, folder: Optional[Path] = None, *,
     """
     cache = Path(folder or default_cache_dir())
     segments = materialise(bundle, cache)
-    for tables, threads, modes in itertools.product(
+    engines = [None, *kept_engines(bundle, cache)]
+    for tables, threads, modes, others in itertools.product(
             [*kept_tables(bundle, cache), counted_tables(bundle, segments)], THREADS,
-            MEMORY_MODES):
+            MEMORY_MODES, engines):
+        rows = tables if others is None else with_engines(tables, others)
+        ways = () if others is None else ways_of(others)
         for profile in profiles if profiles is not None else profile_names():
             for cache_bytes in (last_level_cache_bytes(), None):
-                front = _front(bundle, tables, profile, segments, threads, modes, cache_bytes)
+                front = _front(bundle, rows, profile, segments, threads, modes, cache_bytes, ways)
                 if front:
                     yield KnownFront(
                         front_sha256(front), tables.device, front,
-                        _remote(bundle, tables, profile, segments, modes, cache_bytes))
+                        _remote(bundle, rows, profile, segments, modes, cache_bytes, ways))
+
+
+def kept_engines(bundle: Bundle, folder: Path) -> List[EngineTables]:
+    """Return what other engines were measured to do for a bundle here, the newest first."""
+    found = []
+    for path in kept_engine_tables(folder, bundle.sha256):
+        try:
+            found.append(load_engine_tables(path))
+        except CalibrationError as error:
+            LOG.warning('%s', error)
+    return found
 
 
 def _front(bundle: Bundle, tables: Tables, profile: str, segments: Mapping[str, Segment],
-           threads: Sequence[int], modes: Sequence[str], cache_bytes: Optional[float]
-           ) -> Tuple[FrontEntry, ...]:
+           threads: Sequence[int], modes: Sequence[str], cache_bytes: Optional[float],
+           ways: Sequence[EngineOptions]) -> Tuple[FrontEntry, ...]:
     try:
         return build_front(bundle, tables, load_device(profile), segments=segments,
-                           threads=threads, memory_modes=modes, cache_bytes=cache_bytes)
+                           threads=threads, memory_modes=modes, cache_bytes=cache_bytes,
+                           ways=ways)
     except CalibrationError:  # these tables hold fewer ways to run
         return ()
 
 
 def _remote(bundle: Bundle, tables: Tables, profile: str, segments: Mapping[str, Segment],
-            modes: Sequence[str], cache_bytes: Optional[float]) -> Tuple[RemoteOption, ...]:
+            modes: Sequence[str], cache_bytes: Optional[float], ways: Sequence[EngineOptions]
+            ) -> Tuple[RemoteOption, ...]:
     try:
         return worth_offering(build_remote(
             bundle, tables, load_device(profile), segments=segments, memory_modes=modes,
-            cache_bytes=cache_bytes))
+            cache_bytes=cache_bytes, ways=ways))
     except CalibrationError:  # tables from before the bundle had cuts
         return ()
 

@@ -10,8 +10,10 @@ from typing import Any, Callable, Optional
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.bundle.reader import Bundle
-from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
+from crowdhmt_ros.engine.backends import AUTO, make_backend
 from crowdhmt_ros.first_start import Ready, Wishes, first_start
+from crowdhmt_ros.machine_lock import is_held
 
 SAY_EVERY_S = 5.0
 Progress = Callable[[float, str], None]
@@ -43,6 +45,8 @@ def prepare(bundle: Bundle, *, live: bool, wishes: Optional[Wishes] = None,
     """
     Return graphs, tables and front of this machine, measuring what is missing.
 
+    Engines are compared too, unless something else is being measured on this machine.
+
     :param bundle: what will run
     :param live: a bar where there is a terminal
     :param wishes: None for what the nodes take by default
@@ -50,11 +54,14 @@ def prepare(bundle: Bundle, *, live: bool, wishes: Optional[Wishes] = None,
     :raises CrowdHMTError: when something cannot be made
     """
     folder = Path(cache_dir or default_cache_dir())
-    asked = wishes or Wishes()
+    asked = wishes or Wishes(engines=to_choose_from())
 
     def start(progress: Progress) -> Ready:
-        return first_start(bundle, make_backend('onnxruntime', asked.repeat), folder,
-                           wishes=asked, progress=progress)
+        ready = first_start(bundle, make_backend(AUTO, asked.repeat), folder, wishes=asked,
+                            progress=progress)
+        if is_held():
+            return ready
+        return choose_engines(bundle, ready, folder, wishes=asked, progress=progress)
 
     if not (live and sys.stdout.isatty()):
         return start(LineProgress())

@@ -7,7 +7,7 @@ import argparse
 import json
 import logging
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.cli.front import KnownFront, find_front
@@ -96,20 +96,23 @@ def recorded_plans(path: Path) -> List[Tuple[Plan, str]]:
     return [(plan_from_msg(m), identity_from_msg(m).front_sha256) for m in messages]
 
 
-def front_of(bundle_name: str, digests: Sequence[str]) -> KnownFront:
+def fronts_of(bundle_name: str, digests: Sequence[str]) -> Dict[str, KnownFront]:
     """
-    Return the front that the plans were chosen from, with the ways to be helped.
+    Return the fronts that the plans were chosen from, with the ways to be helped.
 
-    :raises SourceError: when this machine cannot build it
+    A run begins with one and goes on with another when faster engines were found meanwhile.
+
+    :raises SourceError: when this machine cannot build one of them
     """
-    if len(set(digests)) != 1:
-        raise SourceError('the recording holds plans of %d different fronts: cut it at the '
-                          'restart' % len(set(digests)))
-    front = find_front(open_bundle(bundle_name), digests[0])
-    if front is None:
-        raise SourceError('the front %s of these plans is not known on this machine: replay where '
-                          'it was recorded, or name its bundle with --bundle' % digests[0][:16])
-    return front
+    bundle, found = open_bundle(bundle_name), {}
+    for digest in dict.fromkeys(digests):
+        front = find_front(bundle, digest)
+        if front is None:
+            raise SourceError('the front %s of these plans is not known on this machine: replay '
+                              'where it was recorded, or name its bundle with --bundle'
+                              % digest[:16])
+        found[digest] = front
+    return found
 
 
 def outcome_lines(outcomes: Sequence[Outcome]) -> List[str]:
@@ -129,14 +132,16 @@ def redecide(arguments: argparse.Namespace) -> int:
     plans = recorded_plans(arguments.bag)
     if not plans:
         raise SourceError('%s holds no plans to decide again' % arguments.bag)
-    front = front_of(arguments.bundle, [digest for _, digest in plans])
+    fronts = fronts_of(arguments.bundle, [digest for _, digest in plans])
     recorded = [plan for plan, _ in plans]
     if arguments.what_if:
+        front = fronts[plans[-1][1]]
         outcomes = decide_again(recorded, front.entries, parse_world(arguments.what_if),
                                 remote=front.remote)
         print('\n'.join(outcome_lines(outcomes)))
         return 0
-    outcomes = rederive_all(recorded, front.entries, front.remote)
+    outcomes = [outcome for plan, digest in plans for outcome in rederive_all(
+        [plan], fronts[digest].entries, fronts[digest].remote)]
     print('derived again from the recording alone:')
     print('\n'.join(outcome_lines(outcomes)))
     return 1 if any(o.differs for o in outcomes) else 0

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol
+from dataclasses import replace
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence
 
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError
 from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
-from crowdhmt_ros.types import Candidate
+from crowdhmt_ros.types import Candidate, EngineOptions
 
-ALL_THREADS = tuple(range(1, 65))
-"""That a planner may be told to consider; no message carries the fallback's engine options."""
+LOW_PRECISIONS = ('fp16', 'bf16', 'int8')
 
 
 class PlanMessage(Protocol):
@@ -90,11 +90,39 @@ class PlanDoor:
     def _fallback(self, candidate_id: str) -> Optional[Candidate]:
         """Return a candidate of the bundle that only its name tells, None for an unknown one."""
         if candidate_id and candidate_id not in self._known:
-            self._known.update((c.candidate_id, c) for c in self._bundle.candidates(ALL_THREADS)
-                               if c.candidate_id == candidate_id)
+            found = named_candidate(self._bundle, candidate_id)
+            if found is not None:
+                self._known[candidate_id] = found
         return self._known.get(candidate_id)
 
     def _learn(self, choice: object) -> Candidate:
         candidate = self._read(choice)
         self._known[candidate.candidate_id] = candidate
         return candidate
+
+
+def named_candidate(bundle: Bundle, candidate_id: str) -> Optional[Candidate]:
+    """
+    Return the candidate of a bundle with a name, under whatever engine options it says.
+
+    No message carries those of a fallback.
+
+    :returns: None where there is none
+    """
+    for candidate in bundle.candidates((1,), ('fast',), all_fusions=True):
+        prefix = '%s/%s/' % (candidate.variant_id, candidate.placement.name)
+        if candidate_id.startswith(prefix):
+            options = _options_in(candidate_id[len(prefix):].split('/'))
+            found = None if options is None else replace(candidate, engine=replace(
+                options, fusion_set=candidate.engine.fusion_set))
+            if found is not None and found.candidate_id == candidate_id:
+                return found
+    return None
+
+
+def _options_in(parts: Sequence[str]) -> Optional[EngineOptions]:
+    if len(parts) < 3 or not parts[1][:-1].isdigit():
+        return None
+    return EngineOptions(
+        parts[0], int(parts[1][:-1]), 'spin' in parts[3:],
+        next((p for p in parts[3:] if p in LOW_PRECISIONS), 'fp32'), memory_mode=parts[2])

@@ -82,7 +82,8 @@ class EngineOptions:
     :param spinning: whether idle engine threads spin for lower latency
     :param precision: arithmetic of the engine, may be lower than the variant's
     :param fusion_set: name of the prebuilt fusion set
-    :param memory_mode: 'fast' (arena, weights repacked) or 'lean' (neither)
+    :param memory_mode: 'fast' (arena, weights repacked) or 'lean' (neither); of ONNX Runtime also
+        'mapped', 'planned' and 'streamed', see `engine.backends.mapped`
     """
 
     backend: str = 'onnxruntime'
