@@ -27,7 +27,7 @@ CHOSEN_FROM = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'onnxruntime_cuda'
 """Engines that are raced. PyTorch interprets and never won; it runs where it is named."""
 LEAN_MODES = ('mapped', 'streamed')
 """Offered beside the fast modes for what they save, whatever their time."""
-MARGIN_RATIO = 0.95
+MARGIN_RATIO = 0.97
 """Another engine must take at most this share of the time of the one before."""
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
 HOPELESS_RATIO, HOPELESS_ROUNDS = 1.5, 3
@@ -40,7 +40,7 @@ TOLERANCES: Mapping[str, float] = {'fp32': 1e-3}
 """Precision -> largest difference of an answer, over the largest value of the default's."""
 LOW_TOLERANCE = 0.2
 """Of a precision whose accuracy the bundle states: it only has to be the same network."""
-EVENNESS_RATIO = 0.98
+EVENNESS_RATIO = 0.99
 """Of two engines that are both worth it, the later one must be faster by this."""
 
 
