@@ -31,6 +31,7 @@ from crowdhmt_ros.types import (
     Reading,
     Segment,
 )
+from crowdhmt_ros.types.candidates import STEP_ROLES
 
 Key = Tuple[str, EngineOptions]
 """Segment and how it is run: what one executable is made of."""
@@ -99,9 +100,9 @@ class Pool:
         found = self.get_all(candidate)
         if found is None:
             return None
-        if candidate.placement.is_early:
-            return self._cascade(candidate)
-        return found[0] if len(found) == 1 else None
+        if len(found) == 1 and candidate.placement.segments[0].role not in STEP_ROLES:
+            return found[0]  # nearly every plan; asking the whole placement would take longer
+        return self._cascade(candidate) if candidate.placement.is_early else None
 
     def get_all(self, candidate: Candidate) -> Optional[Tuple[Executable, ...]]:
         """

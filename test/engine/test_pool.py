@@ -3,9 +3,11 @@
 import dataclasses
 import threading
 import time
+import weakref
 
 import pytest
 
+from crowdhmt_ros.engine import background
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BackendError
@@ -258,6 +260,45 @@ def test_eviction_within_the_budget_lets_nothing_go(pool, candidates):
     pool.prepare(candidates[0])
     assert pool.evict_to(100) == ()
     assert pool.evict_to(float('inf')) == ()
+
+
+def test_an_engine_that_ends_keeps_nobody_waiting_for_the_pool(pool, candidates):
+    asked = []
+
+    def end():
+        asked.append(pool.memory_bytes)  # would wait for ever if the pool were locked
+
+    weakref.finalize(pool.prepare(candidates[0]), end)
+    pool.prepare(candidates[1])
+    pool.evict_to(0, keep=[candidates[1].candidate_id])
+    assert asked == [100]
+
+
+def test_what_was_let_go_of_is_given_back_before_more_is_made(
+        pool, backend, candidates, monkeypatch):
+    told = []
+    given_back = threading.Event()
+
+    def note():
+        told.append(len(backend.compiled))
+        given_back.set()
+
+    monkeypatch.setattr(background, 'trim', note)
+    pool.prepare(candidates[0])
+    backend.may_go.clear()
+    answers = Answers()
+    backend.started.clear()
+    pool.prepare_in_background(candidates[1], answers)
+    assert backend.started.wait(10)
+    pool.prepare_in_background(candidates[2], answers)
+    pool.evict_to(0)  # while the thread is busy: both wait for it
+    backend.may_go.set()
+    answers.wait(2)
+    assert given_back.wait(10)
+    assert told == [2], 'not between the two'
+    pool.evict_to(0, keep=[candidates[2].candidate_id])
+    pool.let_go()
+    assert len(told) > 1, 'the last one stays'
 
 
 def test_the_table_counts_before_plans_and_both_before_the_own_figure(
