@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
+import torch
 
-from benchmarks._training_shelf import Plan, Shelf, evaluated, is_done, log_of
+from benchmarks._training_cost import FAMILY, seconds
+from benchmarks._training_shelf import Plan, Shelf, evaluated, is_done, log_of, material_of
 from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
+from crowdhmt_ros.machine_lock import hold_machine
 from crowdhmt_ros.tasks.members import read_members
+from crowdhmt_ros.tasks.task_file import read_task
 
 TASK, SEEDS = 'cifar100_quarter', (1, 2)
 MEAN, MOST, COST = 'recycle_gap_mean_pt', 'recycle_gap_max_pt', 'training_cost_ratio'
@@ -35,7 +39,6 @@ class Compared:
     :param inside: name -> its accuracy inside the family
     :param alone_s: name -> (CPU seconds, seconds by the wall) of its training
     :param family_s: of the family's training, recalibration included
-    :param threads: of each of these trainings
     """
 
     seed: int
@@ -43,7 +46,6 @@ class Compared:
     inside: Mapping[str, float]
     alone_s: Mapping[str, Tuple[float, float]]
     family_s: Tuple[float, float]
-    threads: Tuple[int, ...]
 
     def gaps_pt(self) -> Dict[str, float]:
         """Return the points that each variant loses inside the family."""
@@ -76,16 +78,22 @@ def plans(shelf: Shelf) -> List[Plan]:
     return found
 
 
-def gap_figures(shelf: Shelf, say: Callable[[str], None]) -> List[Figure]:
+def gap_figures(shelf: Shelf, say: Callable[[str], None], *, quick: bool = False) -> List[Figure]:
     """
-    Measure all variants anew, alone and inside, and compare.
+    Measure all variants anew, alone and inside, and compare; then what their trainings take.
 
     :raises DataError: no seed's trainings are all there
     """
     whole = [seed for seed in SEEDS if all(
         is_done(plan, shelf) for plan in _flat(plans_of(seed, shelf)))]
-    return figures_of([compare(plans_of(seed, shelf), shelf, say)
-                       for seed in whole or SEEDS[:1]])
+    found = [compare(plans_of(seed, shelf), shelf, say) for seed in whole or SEEDS[:1]]
+    family = plans_of(SEEDS[0], shelf)[0]
+    task, material = read_task(TASK), material_of(family, shelf)[1]
+    torch.set_num_threads(1)
+    with hold_machine():
+        taken_s = seconds(task, material, shelf.variants(task), say=say,
+                          **{'rounds': 1, 'steps': 3} if quick else {})
+    return figures_of(found, taken_s)
 
 
 def _flat(found: Tuple[Plan, Dict[str, Plan]]) -> List[Plan]:
@@ -102,23 +110,25 @@ def compare(plans: Tuple[Plan, Dict[str, Plan]], shelf: Shelf, say: Callable[[st
     """
     (family, singles), seed = plans, plans[0].seed
     opened, inside = evaluated(family, shelf)
-    alone, seconds, threads = {}, {}, [int(opened.log['threads'])]
+    alone, alone_s = {}, {}
     for name, plan in singles.items():
         alone.update(evaluated(plan, shelf)[1])
-        log = log_of(plan, shelf)
-        seconds[name] = _seconds(log)
-        threads.append(int(log['threads']))
+        alone_s[name] = _logged_s(log_of(plan, shelf))
         say('seed %d, %s: alone %.2f %%, inside %.2f %%' % (
             seed, name, 100 * alone[name], 100 * inside[name]))
-    return Compared(seed, alone, inside, seconds, _seconds(opened.log), tuple(threads))
+    return Compared(seed, alone, inside, alone_s, _logged_s(opened.log))
 
 
-def _seconds(log: Mapping[str, Any]) -> Tuple[float, float]:
+def _logged_s(log: Mapping[str, Any]) -> Tuple[float, float]:
     return float(log['cpu_s']), float(log['wall_s'])
 
 
-def figures_of(compared: Sequence[Compared]) -> List[Figure]:
-    """Return the figures of what was compared, one entry per seed."""
+def figures_of(compared: Sequence[Compared], taken_s: Mapping[str, float]) -> List[Figure]:
+    """
+    Return the figures of what was compared, one entry per seed.
+
+    :param taken_s: what each training takes, as `_training_cost.seconds` measures it
+    """
     names = list(compared[0].alone)
     gaps = {n: float(np.mean([c.gaps_pt()[n] for c in compared])) for n in names}
     worst = max(gaps, key=lambda n: gaps[n])
@@ -126,10 +136,6 @@ def figures_of(compared: Sequence[Compared]) -> List[Figure]:
     seeds = 'seeds %s' % ', '.join(str(c.seed) for c in compared)
     if not enough:
         seeds += ', at least %d are needed' % len(SEEDS)
-    alike = len({t for c in compared for t in c.threads}) == 1
-    few = names[::max(1, len(names) // FEW)]
-    ratios = {(kind, len(listed)): float(np.mean([c.cost_ratio(kind, listed) for c in compared]))
-              for kind in (0, 1) for listed in (names, few)}
     return [
         claim(MEAN, float(np.mean(list(gaps.values()))), CLAIMS[MEAN][0], better=LOWER,
               also=enough, how='points that %d variants lose inside the family, mean over them '
@@ -138,14 +144,25 @@ def figures_of(compared: Sequence[Compared]) -> List[Figure]:
         claim(MOST, gaps[worst], CLAIMS[MOST][0], better=LOWER, also=enough,
               how='%s, mean over %s; its seeds: %s' % (worst, seeds, ', '.join(
                   '%+.2f' % c.gaps_pt()[worst] for c in compared))),
-        claim(COST, ratios[0, len(names)], CLAIMS[COST][0], better=LOWER, also=enough and alike,
-              how='CPU seconds of the one training, backbone phase and recalibration included, '
-              'over those of %d trainings alone (%.3f by the wall); %s' % (
-                  len(names), ratios[1, len(names)],
-                  '; '.join(_spent(c) for c in compared))),
-        inform(COST + '_%d' % FEW, ratios[0, len(few)],
+        *cost_figures(compared, taken_s)]
+
+
+def cost_figures(compared: Sequence[Compared], taken_s: Mapping[str, float]) -> List[Figure]:
+    """Return what the one training takes over those of its variants; see `figures_of`."""
+    names = list(compared[0].alone)
+    few = names[::max(1, len(names) // FEW)]
+    ratios = [taken_s[FAMILY] / sum(taken_s[n] for n in listed) for listed in (names, few)]
+    logged = float(np.mean([c.cost_ratio(0, names) for c in compared]))
+    return [
+        claim(COST, ratios[0], CLAIMS[COST][0], better=LOWER,
+              how='%.0f s of the one training, backbone phase and recalibration included, over '
+              '%.0f s of %d trainings alone; steps of all in turn, counted up' % (
+                  taken_s[FAMILY], sum(taken_s[n] for n in names), len(names))),
+        inform(COST + '_%d' % len(few), ratios[1],
                how='the same one training over %d of these alone: %s' % (
-                   len(few), ', '.join(few)))]
+                   len(few), ', '.join(few))),
+        inform(COST + '_logged', logged, how='CPU seconds that the trainings themselves took, '
+               'beside unlike other work; ' + '; '.join(_spent(c) for c in compared))]
 
 
 def _spent(compared: Compared) -> str:

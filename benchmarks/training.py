@@ -36,7 +36,7 @@ THREADS = 1
 
 def _gap(shelf: Shelf, quick: bool) -> List[Figure]:
     from benchmarks._training_gap import gap_figures
-    return gap_figures(shelf, parts.say)
+    return gap_figures(shelf, parts.say, quick=quick)
 
 
 def _gap_plans(shelf: Shelf) -> List[Plan]:

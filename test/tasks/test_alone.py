@@ -10,13 +10,15 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs the extra train')
 pytest.importorskip('onnx', reason='training needs the extra train')
 
-from benchmarks import training  # noqa: E402
+from benchmarks import _training_cost, training  # noqa: E402
+from benchmarks._training_cost import legs_of  # noqa: E402
 from benchmarks._training_gap import compare, figures_of, plans_of  # noqa: E402
 from benchmarks._training_shelf import (  # noqa: E402
     Shelf,
     claimed,
     evaluated,
     is_done,
+    material_of,
     opened,
     train,
     train_all,
@@ -27,6 +29,7 @@ from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E4
 from crowdhmt_ros.errors import ConfigError, DataError  # noqa: E402
 from crowdhmt_ros.tasks.alone import alone_recipe  # noqa: E402
 from crowdhmt_ros.tasks.members import Member, Members, members_text  # noqa: E402
+from crowdhmt_ros.tasks.recipes import named_recipe  # noqa: E402
 from crowdhmt_ros.tasks.task_file import read_task  # noqa: E402
 from crowdhmt_ros.types import Variant  # noqa: E402
 from test.tasks.small import task_file  # noqa: E402
@@ -110,12 +113,33 @@ def test_the_gap_is_alone_minus_inside(trained):
     alone = {p.alone: logs[p.name]['accuracy'][p.alone] for p in plans[1:]}
     gaps = [100.0 * (alone[n] - inside[n]) for n in VARIANTS]
     found = compare((plans[0], {p.alone: p for p in plans[1:]}), shelf, lambda line: None)
-    figures = {f.key: f for f in figures_of([found])}
+    taken_s = {'family': 6.0, **{p.alone: 5.0 for p in plans[1:]}}
+    figures = {f.key: f for f in figures_of([found], taken_s)}
     assert figures['recycle_gap_mean_pt'].value == pytest.approx(sum(gaps) / 3)
     assert figures['recycle_gap_max_pt'].value == pytest.approx(max(gaps))
     spent = [logs[p.name]['cpu_s'] for p in plans]
-    assert figures['training_cost_ratio'].value == pytest.approx(spent[0] / sum(spent[1:]))
-    assert all(f.holds in (False, None) for f in figures.values())  # one seed is too few
+    assert figures['training_cost_ratio_logged'].value == pytest.approx(
+        spent[0] / sum(spent[1:]))
+    assert figures['training_cost_ratio'].value == pytest.approx(0.4)
+    assert figures['training_cost_ratio'].holds
+    assert not figures['recycle_gap_mean_pt'].holds  # one seed is too few
+
+
+def test_the_cost_of_a_training_counts_every_phase_edge_and_calibration(trained, monkeypatch):
+    shelf, plans, _ = trained
+    task, material = read_task(plans[0].task), material_of(plans[0], shelf)[1]
+    recipe = named_recipe(task.recipe)
+    legs = legs_of('family', recipe)
+    assert sum(leg.epochs for leg in legs) == recipe.epochs
+    assert sum(leg.enters for leg in legs) == len(recipe.phases)
+    monkeypatch.setattr(_training_cost, 'timed', lambda trainer, steps: (2.0, 0.5))
+    monkeypatch.setattr(_training_cost, '_calibration_s', lambda *_: 10.0)
+    taken = _training_cost.seconds(task, material, shelf.variants(task), rounds=2,
+                                   say=lambda line: None)
+    steps = material.train.steps(recipe.batch_size) * recipe.epochs
+    assert set(taken) == {'family', *VARIANTS}
+    assert taken['family'] == pytest.approx(10.0 + 0.5 * steps + 2.0 * len(recipe.phases))
+    assert taken['full'] == pytest.approx(10.0 + 0.5 * steps + 2.0)
 
 
 def test_alone_has_the_familys_epochs_and_edges_in_one_curve():
