@@ -183,7 +183,7 @@ def train(plan: Plan, shelf: Shelf, say: Say) -> Dict[str, Any]:
         trained = train_task(task, material, members=tuple(variants.values()), **options)
     variants = variants or {'full': trained.net.whole()}
     statistics = calibrated(trained.net, material.train, variants.values(), trained.statistics)
-    save_family(trained.net, path, statistics=statistics,
+    save_family(trained.net, path, statistics=statistics, scaling=material.scaling,
                 backbone=None if plan.alone else task.backbone)
     log = {**_log(plan, task, material, trained, variants), 'held_out': list(held_out),
            'accuracy': accuracies(trained.net, variants, statistics, material.test,

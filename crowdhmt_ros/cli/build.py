@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crowdhmt_ros.cli.build_bundle import Exported
     from crowdhmt_ros.cli.build_precision import Measured
     from crowdhmt_ros.elastic.norms import Statistics
+    from crowdhmt_ros.elastic.scaling import InputScaling
     from crowdhmt_ros.elastic.supernet import Supernet
     from crowdhmt_ros.tasks.cascade import Cascade
 
@@ -122,7 +123,6 @@ def build(args: argparse.Namespace) -> Built:
         raise DataError('--cuts is %d; give at most %d' % (args.cuts, MAX_CUTS))
     args.measure |= args.early or args.int8
     _check_shares(args)
-    inputs.colours(args)
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch is imported
     try:
         import torch
@@ -141,7 +141,7 @@ def build(args: argparse.Namespace) -> Built:
     assert header.backbone is not None  # others do not load by themselves
     members = named(net, front, args.front)
     example = header.backbone.example()[:1]
-    drawn = _drawn(args, net.structure.classes, tuple(example.shape[1:]))
+    drawn = _drawn(args, net.structure.classes, tuple(example.shape[1:]), header.scaling)
     classes = _classes(args, drawn.classes)
     net.eval()
     if not args.full:
@@ -161,7 +161,7 @@ def build(args: argparse.Namespace) -> Built:
     lower = _lower(args, exported, drawn) if args.int8 else None
     origin['data'] = {'described': drawn.described, 'calibration': args.calibration,
                       'seed': args.seed}
-    description = replace(_description(args, drawn.kind, classes, tuple(example.shape)),
+    description = replace(_description(args, drawn, classes, tuple(example.shape)),
                           accuracy=accuracy, provenance=origin,
                           early_exits={name: c.early_exits for name, c in early.items()},
                           precisions=lower.figures if lower else {})
@@ -223,9 +223,8 @@ def named(net: Supernet, front: Tuple[Member, ...], path: Path) -> Dict[str, Mem
 def _origin(args: argparse.Namespace) -> Dict[str, Any]:
     """Say how to make the bundle again, without this machine's paths."""
     options = ['--data', args.data.name, '--layout', args.layout, '--split', args.split,
-               '--mean', *('%g' % v for v in args.mean), '--std', *('%g' % v for v in args.std),
-               '--calibration', str(args.calibration), '--cuts', str(args.cuts), '--seed',
-               str(args.seed), *(['--full'] if args.full else []),
+               *_scaling_options(args), '--calibration', str(args.calibration), '--cuts',
+               str(args.cuts), '--seed', str(args.seed), *(['--full'] if args.full else []),
                *(['--early'] if args.early else []), *_int8_options(args),
                *(['--measure'] if args.measure and not (args.early or args.int8) else [])]
     return {'command': 'crowdhmt build %s %s %s --out DIR' % (
@@ -233,6 +232,11 @@ def _origin(args: argparse.Namespace) -> Dict[str, Any]:
             'family_sha256': _sha256(args.family, 'family'),
             'front_sha256': _sha256(args.front, 'front'),
             'weights': 'float32' if args.full else 'float16'}
+
+
+def _scaling_options(args: argparse.Namespace) -> Tuple[str, ...]:
+    return tuple(word for name in ('mean', 'std') if getattr(args, name) is not None
+                 for word in ('--' + name, *('%g' % v for v in getattr(args, name))))
 
 
 def _int8_options(args: argparse.Namespace) -> Tuple[str, ...]:
@@ -252,12 +256,12 @@ def _sha256(path: Path, what: str) -> str:
     return digest.hexdigest()
 
 
-def _drawn(args: argparse.Namespace, classes: Optional[int], shape: Tuple[int, ...]
-           ) -> inputs.Inputs:
+def _drawn(args: argparse.Namespace, classes: Optional[int], shape: Tuple[int, ...],
+           known: Optional[InputScaling]) -> inputs.Inputs:
     return inputs.draw_inputs(
         args, classes or 0, shape,
         wanted=args.calibration + int(args.measure) + int(args.early or args.int8),
-        mend='give a smaller --calibration', every=args.measure)
+        mend='give a smaller --calibration', every=args.measure, known=known)
 
 
 def _classes(args: argparse.Namespace, known: Tuple[str, ...]) -> Tuple[str, ...]:
@@ -291,17 +295,19 @@ def _accuracy(args: argparse.Namespace, exported: Exported, members: Mapping[str
     return {name: {CONDITION: (value, len(labels))} for name, value in found.items()}
 
 
-def _description(args: argparse.Namespace, kind: str, classes: Tuple[str, ...],
+def _description(args: argparse.Namespace, drawn: inputs.Inputs, classes: Tuple[str, ...],
                  shape: Tuple[int, ...]) -> Description:
     from crowdhmt_ros.bundle.adopt import OTHER, slug
     from crowdhmt_ros.bundle.entries import IMAGE_CLASSIFICATION
     from crowdhmt_ros.bundle.writer import Description
     from crowdhmt_ros.elastic.export import INPUT_NAME
     name = slug(args.name or args.family.stem)
-    if kind != inputs.IMAGE:
-        spec = InputSpec(INPUT_NAME, 'float32', shape, 'none', 'none', 1.0, (), ())
+    scaling = drawn.scaling
+    constants = (1.0, (), ()) if scaling is None else (scaling.scale, scaling.mean, scaling.std)
+    if drawn.kind != inputs.IMAGE:
+        spec = InputSpec(INPUT_NAME, 'float32', shape, 'none', 'none', *constants)
         return Description(name, OTHER, classes, spec, {})
-    spec = InputSpec(INPUT_NAME, 'float32', shape, 'rgb', 'area', 1 / 255, *inputs.colours(args))
+    spec = InputSpec(INPUT_NAME, 'float32', shape, 'rgb', 'area', *constants)
     return Description(name, IMAGE_CLASSIFICATION, classes, spec, {'any': (0.0, 1.0)})
 
 

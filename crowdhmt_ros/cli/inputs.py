@@ -7,12 +7,14 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from crowdhmt_ros.errors import DataError
 
 if TYPE_CHECKING:
     import torch
+
+    from crowdhmt_ros.elastic.scaling import InputScaling
 
 BATCH = 128
 MEANS, DEVIATIONS = (0.47, 0.46, 0.43), (0.26, 0.25, 0.27)
@@ -31,6 +33,7 @@ class Inputs:
     :param kind: 'image', 'window' or 'spectrogram'
     :param classes: in the order of the labels
     :param described: the data set, in a line
+    :param scaling: from the data to `values`; None for as it is
     """
 
     values: torch.Tensor
@@ -38,6 +41,7 @@ class Inputs:
     kind: str
     classes: Tuple[str, ...]
     described: str
+    scaling: Optional[InputScaling] = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--layout', default='auto', help='of the data (default: found out)')
     parser.add_argument('--split', default='train', help='of the data that is measured on; the '
                         'test split is better kept for the result (default: train)')
-    parser.add_argument('--mean', type=float, nargs='+', default=MEANS, metavar='M',
-                        help='per colour, of pixels between 0 and 1')
-    parser.add_argument('--std', type=float, nargs='+', default=DEVIATIONS, metavar='S',
-                        help='per colour')
+    parser.add_argument('--mean', type=float, nargs='+', default=None, metavar='M',
+                        help='per channel, of pixels between 0 and 1 (default: what the family '
+                        'learnt with)')
+    parser.add_argument('--std', type=float, nargs='+', default=None, metavar='S',
+                        help='per channel')
     parser.add_argument('--calibration', type=int, default=256, metavar='N',
                         help='inputs from which each variant gets its statistics')
 
@@ -73,7 +78,8 @@ def batches(values: torch.Tensor) -> List[torch.Tensor]:
 
 
 def draw_inputs(args: argparse.Namespace, classes: int, shape: Tuple[int, ...], *, wanted: int,
-                mend: str, every: bool = False) -> Inputs:
+                mend: str, every: bool = False,
+                known: Optional[InputScaling] = None) -> Inputs:
     """
     Draw inputs for the network, and their classes.
 
@@ -83,13 +89,13 @@ def draw_inputs(args: argparse.Namespace, classes: int, shape: Tuple[int, ...], 
     :param wanted: how many, at least
     :param mend: what to do when there are fewer
     :param every: take all that there are
+    :param known: how the family's inputs were scaled while it learnt, None for unknown
     :raises DataError: there are too few, or they do not fit the family
     """
     import numpy as np
     import torch
 
     from crowdhmt_ros.datasets.opening import open_dataset
-    colours(args)
     size = (shape[1], shape[2]) if len(shape) == 3 and shape[0] == 3 else None
     data = open_dataset(args.data, args.layout, split=args.split, size=size)
     print(data.describe())
@@ -103,35 +109,42 @@ def draw_inputs(args: argparse.Namespace, classes: int, shape: Tuple[int, ...], 
     values, labels = data.take([int(r) for r in (rows if every else rows[:wanted])])
     inputs = torch.from_numpy(np.ascontiguousarray(values)).float()
     if data.kind.value == IMAGE:
-        inputs = _normalised(inputs, args)
+        inputs = inputs.permute(0, 3, 1, 2).contiguous()
     elif data.kind.value == 'window':
         inputs = inputs.transpose(1, 2).contiguous()  # channels before samples
     if tuple(inputs.shape[1:]) != shape:
         raise DataError('%s gives inputs of %s, the family takes %s' % (
             args.data, *('x'.join(map(str, s)) for s in (inputs.shape[1:], shape))))
-    return Inputs(inputs, torch.from_numpy(np.asarray(labels)), data.kind.value,
-                  tuple(data.classes), data.describe())
+    scaling = scaling_of(args, data.kind.value, int(inputs.shape[1]), known)
+    return Inputs(inputs if scaling is None else scaling.apply(inputs),
+                  torch.from_numpy(np.asarray(labels)), data.kind.value, tuple(data.classes),
+                  data.describe(), scaling)
 
 
-def colours(args: argparse.Namespace) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+def scaling_of(args: argparse.Namespace, kind: str, channels: int,
+               known: Optional[InputScaling]) -> Optional[InputScaling]:
     """
-    Return mean and standard deviation of the three colours.
+    Return how inputs are scaled: as asked for, else as the family learnt, else as is usual.
 
-    :raises DataError: they are not one or three numbers, or a deviation is not above 0
+    :param kind: of the inputs; images are scaled in any case
+    :param known: what the family's file says
+    :returns: None for inputs that stay as they are
+    :raises DataError: means and deviations are not one number or one a channel, or a deviation
+        is not above 0
     """
-    if (len(args.mean) not in (1, 3) or len(args.std) not in (1, 3)
-            or not all(map(math.isfinite, (*args.mean, *args.std))) or min(args.std) <= 0):
-        raise DataError('--mean and --std take one or three numbers, --std above 0')
-    mean, std = (tuple(map(float, v)) * (3 // len(v)) for v in (args.mean, args.std))
-    return mean, std
-
-
-def _normalised(pixels: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
-    """Turn pixels (n, h, w, 3) into inputs (n, 3, h, w)."""
-    import torch
-    mean, std = colours(args)
-    return ((pixels / 255.0 - torch.tensor(mean)) / torch.tensor(std)).permute(
-        0, 3, 1, 2).contiguous()
+    from crowdhmt_ros.elastic.scaling import InputScaling
+    if known is None and kind != IMAGE and args.mean is None and args.std is None:
+        return None
+    base = known or (InputScaling(MEANS, DEVIATIONS, 1 / 255) if kind == IMAGE
+                     else InputScaling((0.0,) * channels, (1.0,) * channels))
+    mean, std = (tuple(map(float, own if given is None else given))
+                 for given, own in ((args.mean, base.mean), (args.std, base.std)))
+    mean, std = (v * channels if len(v) == 1 else v for v in (mean, std))
+    if len(mean) != channels or len(std) != channels or not all(
+            map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise DataError('--mean and --std take one number or one for each of the %d channels, '
+                        '--std above 0' % channels)
+    return InputScaling(mean, std, base.scale)
 
 
 def class_names(path: Path) -> Tuple[str, ...]:

@@ -7,7 +7,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from crowdhmt_ros.cli import inputs
 from crowdhmt_ros.cli.front_file import FORMAT, FORMAT_VERSION
@@ -18,6 +18,7 @@ from crowdhmt_ros.types import variant_to_json
 if TYPE_CHECKING:
     from crowdhmt_ros.elastic.evolve.memo import Remembering
     from crowdhmt_ros.elastic.evolve.space import Space
+    from crowdhmt_ros.elastic.scaling import InputScaling
     from crowdhmt_ros.elastic.supernet import Supernet
     from crowdhmt_ros.planner.pareto import Front
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     net, _, header = load_family(args.family)
     shape = tuple(header.backbone.example().shape[1:]) if header.backbone else ()
-    meter, count = _meter(args, net, shape)
+    meter, count = _meter(args, net, shape, header.scaling)
     space, about = _space(args, meter)
     whole = space.stages[0][0].macs, space.stages[0][0].words
 
@@ -131,14 +132,14 @@ def _space(args: argparse.Namespace, meter: Remembering) -> Tuple[Space, Dict[st
     return reduced.space, {'variants': str(whole.size), 'searched': str(reduced.space.size)}
 
 
-def _meter(args: argparse.Namespace, net: Supernet, shape: Tuple[int, ...]
-           ) -> Tuple[Remembering, int]:
+def _meter(args: argparse.Namespace, net: Supernet, shape: Tuple[int, ...],
+           known: Optional[InputScaling]) -> Tuple[Remembering, int]:
     """Open data and what was measured before; also return how many inputs are measured on."""
     from crowdhmt_ros.elastic.evolve.memo import Remembering, identity_of
     from crowdhmt_ros.elastic.evolve.zero_shot import ZeroShot
     drawn = inputs.draw_inputs(
         args, net.structure.classes, shape, wanted=args.calibration + args.held,
-        mend='give a smaller --calibration or --held')
+        mend='give a smaller --calibration or --held', known=known)
     held, truth = drawn.values[args.calibration:], drawn.labels[args.calibration:]
     zero_shot = ZeroShot(net, inputs.batches(drawn.values[:args.calibration]),
                          inputs.batches(held), inputs.batches(truth))

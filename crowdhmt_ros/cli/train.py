@@ -311,6 +311,7 @@ def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
 
     from crowdhmt_ros.cli import campus7, campus7_bundle
     from crowdhmt_ros.elastic.export import export_family
+    from crowdhmt_ros.elastic.scaling import InputScaling
     from crowdhmt_ros.elastic.store import save_family
     from crowdhmt_ros.elastic.transformation import calibrate, round_weights
     net.cpu().eval()
@@ -324,7 +325,9 @@ def _finish(args: argparse.Namespace, net: Supernet, mixture: Mixture,
             statistics = calibrate(net, [variant], images, statistics)
             report(number, len(front))
     path = cache / ('family-%s.pt' % args.task)
-    save_family(net, path, backbone=campus7.BACKBONE, statistics=statistics)
+    colours = campus7.NORMALISATION
+    save_family(net, path, backbone=campus7.BACKBONE, statistics=statistics,
+                scaling=InputScaling(colours.mean, colours.std, colours.scale))
     family = export_family(net, front, statistics, torch.zeros(1, 3, campus7.EDGE, campus7.EDGE))
     with Bar('measuring accuracy') as report:
         accuracy, macs = campus7_bundle.measured(family, sets, cache=cache, progress=report)

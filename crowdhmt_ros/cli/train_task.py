@@ -71,7 +71,8 @@ def run(args: argparse.Namespace, data: Path) -> int:
     variants = listed or _shown(trained.net)
     statistics = calibrated(trained.net, material.train, variants.values(), trained.statistics)
     path = args.out / FAMILY
-    save_family(trained.net, path, backbone=task.backbone, statistics=statistics)
+    save_family(trained.net, path, backbone=task.backbone, statistics=statistics,
+                scaling=material.scaling)
     reached = _reached(task, material, trained.net, variants, statistics)
     log = _log(args, task, material, trained, variants)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

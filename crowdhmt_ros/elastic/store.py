@@ -9,6 +9,7 @@ reference backbone opens by itself; tensors of a user's own network are loaded i
 """
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from torch import nn
 from crowdhmt_ros.elastic.backbones import BACKBONES, example_input
 from crowdhmt_ros.elastic.make_elastic import make_elastic
 from crowdhmt_ros.elastic.norms import Statistics
+from crowdhmt_ros.elastic.scaling import InputScaling
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching import checkpoint
 from crowdhmt_ros.errors import ConfigError, DataError, ExportError
@@ -67,10 +69,12 @@ class Header:
 
     :param backbone: None for a user's own network
     :param exits: numbers of stages after which it may answer early
+    :param scaling: of its inputs while it learnt; None where the file does not say
     """
 
     backbone: Optional[Reference]
     exits: Tuple[int, ...]
+    scaling: Optional[InputScaling] = None
 
 
 def elastic_of(backbone: Reference, exits: Tuple[int, ...]) -> Supernet:
@@ -84,12 +88,14 @@ def elastic_of(backbone: Reference, exits: Tuple[int, ...]) -> Supernet:
 
 
 def save_family(net: Supernet, path: Path, *, backbone: Optional[Reference] = None,
-                statistics: Optional[Statistics] = None) -> None:
+                statistics: Optional[Statistics] = None,
+                scaling: Optional[InputScaling] = None) -> None:
     """
     Write a family; an interrupted write leaves the old file whole.
 
     :param backbone: it was made of; None for a user's own network
     :param statistics: of its calibrated variants
+    :param scaling: of its inputs, settled; None for unknown
     """
     known = {} if backbone is None else {
         'name': backbone.name, 'classes': backbone.classes, 'options': dict(backbone.options)}
@@ -97,7 +103,9 @@ def save_family(net: Supernet, path: Path, *, backbone: Optional[Reference] = No
         'family': FAMILY_VERSION, 'backbone': known, 'exits': list(net.structure.exits[:-1]),
         'tensors': {name: net.tensor(name).detach().cpu().clone() for name in net.names()},
         'kept': {n: v.detach().cpu().clone() for n, v in net.kept.state_dict().items()},
-        'statistics': {k: [m.cpu(), v.cpu()] for k, (m, v) in (statistics or {}).items()}})
+        'statistics': {k: [m.cpu(), v.cpu()] for k, (m, v) in (statistics or {}).items()},
+        **({} if scaling is None else {'scaling': {
+            'mean': list(scaling.mean), 'std': list(scaling.std), 'scale': scaling.scale}})})
 
 
 def load_family(path: Path) -> Tuple[Supernet, Dict[str, Tuple[torch.Tensor, torch.Tensor]],
@@ -180,7 +188,24 @@ def _header(path: Path, state: Mapping[str, Any]) -> Header:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError('%s does not say what network it belongs to; give a file that training '
                         'wrote' % path) from error
-    return Header(backbone, exits)
+    return Header(backbone, exits, _scaling(path, state.get('scaling')))
+
+
+def _scaling(path: Path, said: Any) -> Optional[InputScaling]:
+    """Read how inputs are scaled; older files do not say."""
+    if said is None:
+        return None
+    try:
+        mean, std = (tuple(float(v) for v in said[name]) for name in ('mean', 'std'))
+        scaling = InputScaling(mean, std, float(said['scale']))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError('scaling of inputs in %s is damaged; give a file that training wrote'
+                        % path) from error
+    if not mean or len(mean) != len(std) or not all(
+            map(math.isfinite, (*mean, *std, scaling.scale))) or min(*std, scaling.scale) <= 0:
+        raise DataError('scaling of inputs in %s is damaged; give a file that training wrote'
+                        % path)
+    return scaling
 
 
 def _fill(net: Supernet, path: Path, state: Mapping[str, Any]) -> None:

@@ -89,6 +89,8 @@ class InputSpec:
     """
     What a model expects: ``x = (rgb * scale - mean) / std`` of the whole frame, stretched.
 
+    Models of another task take ``x = (values * scale - mean) / std`` along the second axis.
+
     :param name: tensor name in every whole graph
     :param dtype: numpy type name, 'float32'
     :param shape: (1, 3, height, width)
@@ -96,8 +98,8 @@ class InputSpec:
     :param resize: one of `RESIZES`, on 8-bit channels: 'area' as cv2.INTER_AREA, 'linear' as
         cv2.INTER_LINEAR
     :param scale: factor that is applied to 8-bit values first
-    :param mean: per channel, in the order of `color`
-    :param std: per channel, in the order of `color`
+    :param mean: per channel, in the order of `color`; empty for values as they are
+    :param std: likewise
     """
 
     name: str

@@ -20,6 +20,7 @@ from crowdhmt_ros.elastic.operators.channel import channel
 from crowdhmt_ros.elastic.operators.depth import depth
 from crowdhmt_ros.elastic.operators.scale import scale
 from crowdhmt_ros.elastic.operators.svd import svd
+from crowdhmt_ros.elastic.scaling import InputScaling
 from crowdhmt_ros.elastic.store import Reference, elastic_of, save_family
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
@@ -188,6 +189,39 @@ def test_windows_become_a_bundle_of_another_task(tmp_path):
     manifest = open_bundle(tmp_path / 'bundle').manifest
     assert manifest.task == 'other'
     assert manifest.input.shape == (1, 9, 128)
+    assert (manifest.input.scale, manifest.input.mean, manifest.input.std) == (1.0, (), ())
+
+
+def test_what_training_found_of_the_inputs_reaches_the_robot(tmp_path):
+    backbone = Reference('motion_cnn', 2, {'width': 8, 'channels': 9})
+    path = trees.har_npz(tmp_path / 'windows.npz')
+    torch.manual_seed(0)
+    net = elastic_of(backbone, ())
+    scaling = InputScaling(tuple(0.5 * c for c in range(9)), tuple(1.0 + c for c in range(9)))
+    save_family(net, tmp_path / 'family.pt', backbone=backbone, scaling=scaling)
+    front = write_front(tmp_path / 'front.json',
+                        [entry(Variant(((),) * len(net.structure.stages), 0))])
+    made = built(command(tmp_path / 'family.pt', front, path, tmp_path / 'bundle'))
+    spec = open_bundle(tmp_path / 'bundle').input
+    assert (spec.mean, spec.std, spec.scale) == (scaling.mean, scaling.std, 1.0)
+    twice = built(command(tmp_path / 'family.pt', front, path, tmp_path / 'other',
+                          '--mean', '0', '--std', '1'))
+    assert open_bundle(tmp_path / 'other').input.mean == (0.0,) * 9
+    key = next(iter(made.statistics))  # calibrated on scaled inputs, so they differ
+    assert not torch.allclose(made.statistics[key][0], twice.statistics[key][0])
+
+
+def test_images_are_scaled_as_the_family_learnt_unless_told_otherwise(front, photos, tmp_path):
+    torch.manual_seed(0)
+    scaling = InputScaling((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 1 / 255)
+    save_family(elastic_of(BACKBONE, (1,)), tmp_path / 'family.pt', backbone=BACKBONE,
+                scaling=scaling)
+    for name, more, wanted in (('own', (), scaling.mean), ('told', ('--mean', '0.1'),
+                                                            (0.1,) * 3)):
+        built(command(tmp_path / 'family.pt', front, photos, tmp_path / name, '--cuts', '0',
+                      *more))
+        spec = open_bundle(tmp_path / name).input
+        assert (spec.mean, spec.std) == (pytest.approx(wanted), pytest.approx(scaling.std))
 
 
 @pytest.mark.parametrize(('more', 'words'), [
@@ -195,6 +229,7 @@ def test_windows_become_a_bundle_of_another_task(tmp_path):
     (('--calibration', '24', '--measure'), '24 inputs in split all, 25 are asked for'),
     (('--cuts', '99'), '--cuts is 99; give at most 64'),
     (('--std', '0'), '--std above 0'),
+    (('--mean', '1', '2'), 'one number or one for each of the 3 channels'),
     (('--classes', '/nowhere'), '/nowhere cannot be read'),
     (('--layout', 'tape'), "no layout 'tape'"),
 ])

@@ -19,6 +19,7 @@ from crowdhmt_ros.bundle.writer import write_bundle  # noqa: E402
 from crowdhmt_ros.cli import campus7  # noqa: E402
 from crowdhmt_ros.cli.main import main  # noqa: E402
 from crowdhmt_ros.datasets import campus_photos  # noqa: E402
+from crowdhmt_ros.elastic.scaling import InputScaling  # noqa: E402
 from crowdhmt_ros.elastic.store import Reference, load_family  # noqa: E402
 from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
 from crowdhmt_ros.graph.family import Family  # noqa: E402
@@ -78,6 +79,8 @@ def test_one_command_writes_a_measured_bundle(trained):
 def test_the_trained_family_is_left_beside_the_checkpoint(trained):
     net, statistics, header = load_family(trained / 'checkpoints' / 'family-campus7.pt')
     assert header.backbone == BACKBONE
+    colours = campus7.NORMALISATION
+    assert header.scaling == InputScaling(colours.mean, colours.std, 1 / 255)
     assert net.structure.exits == (3, 4)
     assert statistics
 

@@ -55,6 +55,9 @@ def test_a_family_is_left_that_answers_as_the_listed_variants(folder):
     assert header.backbone == read_task(folder / 'small.yaml').backbone
     assert not missing(net, HALF, statistics)
     assert not missing(net, net.whole(), statistics)
+    assert header.scaling is not None
+    log = _log(folder)['scaling']
+    assert [list(header.scaling.mean), list(header.scaling.std)] == [log['mean'], log['std']]
 
 
 def test_the_log_tells_what_a_figure_rests_on(folder):

@@ -11,6 +11,7 @@ from torch import nn
 from crowdhmt_ros.elastic.make_elastic import make_elastic
 from crowdhmt_ros.elastic.norms import FixedNorms
 from crowdhmt_ros.elastic.operators.svd import svd
+from crowdhmt_ros.elastic.scaling import InputScaling
 from crowdhmt_ros.elastic.store import (
     Reference,
     elastic_of,
@@ -50,6 +51,25 @@ def test_a_family_opens_again_and_answers_as_before(net, tmp_path):
     answers = [n.eval()(IMAGE, variant, FixedNorms(s))
                for n, s in ((net, statistics), (opened, found))]
     assert all(torch.equal(a, b) for a, b in zip(*answers))
+
+
+def test_the_scaling_of_inputs_goes_with_the_family_and_older_files_have_none(net, tmp_path):
+    scaling = InputScaling((0.5, 0.25, 0.125), (1.0, 2.0, 4.0), 1 / 255)
+    save_family(net, tmp_path / 'new.pt', backbone=BACKBONE, scaling=scaling)
+    save_family(net, tmp_path / 'old.pt', backbone=BACKBONE)
+    assert load_family(tmp_path / 'new.pt')[2].scaling == scaling
+    assert 'scaling' not in torch.load(tmp_path / 'old.pt', weights_only=True)
+    assert load_family(tmp_path / 'old.pt')[2].scaling is None
+
+
+@pytest.mark.parametrize('said', [
+    7, {}, {'mean': [0.0], 'std': [1.0]}, {'mean': [0.0], 'std': [1.0, 1.0], 'scale': 1.0},
+    {'mean': [0.0], 'std': [0.0], 'scale': 1.0}, {'mean': ['x'], 'std': [1.0], 'scale': 1.0},
+    {'mean': [], 'std': [], 'scale': 1.0}, {'mean': [0.0], 'std': [1.0], 'scale': float('nan')}])
+def test_a_damaged_scaling_is_told(family, said):
+    torch.save({**torch.load(family, weights_only=True), 'scaling': said}, family)
+    with pytest.raises(DataError, match='scaling of inputs in .* is damaged'):
+        load_family(family)
 
 
 def test_nothing_but_the_file_is_left_behind(family):
