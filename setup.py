@@ -50,6 +50,7 @@ DEV_REQUIRES = [
     *OPENVINO_REQUIRES,
     *NCNN_REQUIRES,
     'hypothesis',
+    'matplotlib>=3.6',  # of the page of fronts that the training bench writes
     'mypy',
     'onnxslim',
     'pytest',

@@ -100,7 +100,7 @@ def draw(judged: Sequence[Judged], path: Path) -> None:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError('drawing needs matplotlib: install it') from error
+        raise ConfigError('drawing needs %s; install the extra dev' % error.name) from error
     with mpl.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'fronts', 'font.size': 9}):
         figure = Figure(figsize=SIZE_INCHES, layout='tight')
         axes = figure.add_subplot()

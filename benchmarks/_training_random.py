@@ -88,14 +88,14 @@ class Judged:
 
 
 def random_figures(found: Sequence[Tuple[Run, Path]], data: Path, *,
-                   backbones: Mapping[int, float] = {},  # noqa: B006
+                   backbones: Optional[Mapping[int, float]] = None,
                    quick: bool = False, say: Say = lambda line: None) -> List[Figure]:
     """
     Judge families of one task.
 
     :param found: runs with their families' files, one per seed
     :param data: folder with the task's files
-    :param backbones: seed -> accuracy of the backbone trained alone
+    :param backbones: seed -> accuracy of the backbone trained alone, None for none
     :param quick: few variants, inputs and rounds
     :param say: told how it goes
     :raises DataError: a family or the data cannot be read
@@ -166,14 +166,15 @@ def _held_back(material: Material, quick: bool) -> Labelled:
     return _part(material.held_back if len(material.held_back) else material.test, quick)
 
 
-def figures_of(judged: Sequence[Judged], backbones: Mapping[int, float] = {}  # noqa: B006
+def figures_of(judged: Sequence[Judged], backbones: Optional[Mapping[int, float]] = None
                ) -> List[Figure]:
     """
     Return the figures of what was measured.
 
     :param judged: one family per seed
-    :param backbones: seed -> accuracy of the backbone trained alone
+    :param backbones: seed -> accuracy of the backbone trained alone, None for none
     """
+    backbones = backbones or {}
     shares = {kind: _mean([float(np.mean([d <= WITHIN_PT / 100 for d in j.distances(
         getattr(j, kind))])) for j in judged]) for kind in ('drawn', 'spread')}
     how = 'mean over %d seeds; test part; latency by ONNX Runtime, one thread' % len(judged)

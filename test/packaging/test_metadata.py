@@ -68,6 +68,14 @@ def test_a_robot_needs_no_library_of_the_workstation(pip_metadata):
         pip_metadata['extras_require'])
 
 
+def test_what_the_benches_draw_with_is_installed_with_the_extra_that_the_error_names(
+        pip_metadata):
+    names = [re.split(r'[\[<>=~!]', line)[0] for line in pip_metadata['extras_require']['dev']]
+    assert 'matplotlib' in names
+    text = (ROOT / 'benchmarks' / '_training_page.py').read_text(encoding='utf-8')
+    assert 'install the extra dev' in text
+
+
 def test_generated_modules_are_not_packed_from_the_source_tree(pip_metadata):
     packages = set(pip_metadata['packages'])
     assert {'crowdhmt_ros', 'crowdhmt_ros.nodes', 'crowdhmt_ros.cli'} <= packages
