@@ -115,7 +115,8 @@ def count_neighbours(cores: Sequence[CoreLoad], previous: Optional[Schedule] = N
     Return how many threads of others want a core of their own.
 
     Where idle time is left, they get what they want, so it is their load. Where none is, all get
-    equal parts: their number is to ours as their load is to ours.
+    equal parts: their number is to ours as their load is to ours. More than one a core changes
+    nothing.
 
     :param cores: as they were lately
     :param previous: what we ran meanwhile
@@ -129,7 +130,7 @@ def count_neighbours(cores: Sequence[CoreLoad], previous: Optional[Schedule] = N
     own = len(cores) - others - idle
     if idle < FULL_RATIO * len(cores) and previous is not None and own > 0.0:
         count = max(count, previous.setting.threads * others / own)
-    return max(1, int(count + 0.4))
+    return max(1, min(len(cores), int(count + 0.4)))
 
 
 class _Option(NamedTuple):

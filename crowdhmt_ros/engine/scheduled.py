@@ -48,6 +48,7 @@ class Scheduler:
         self._loads = loads
         self._infer_s = infer_s
         self._crew = crew
+        self._arranged: Dict[str, Candidate] = {}
         self._placed: Optional[Tuple[Tuple[int, ...], bool]] = None
         self.schedule: Optional[Schedule] = None
 
@@ -68,16 +69,22 @@ class Scheduler:
         if found.cores or self._placed not in (None, (found.cores, found.pinned)):
             self._crew.place(found.cores, pinned=found.pinned)
         self._placed = (found.cores, found.pinned)
-        if before is None or before.setting != found.setting:
-            _log.info('%s', found.reason)
-        return before is None or (before.setting != found.setting)
+        if before is not None and before.setting == found.setting:
+            return False
+        self._arranged = {}
+        _log.info('%s', found.reason)
+        return True
 
     def arranged(self, candidate: Candidate) -> Candidate:
         """Return what is to run in a candidate's place, itself where nothing is to be changed."""
-        found = self.schedule
-        if found is None or not schedulable(candidate):
-            return candidate
-        return replace(candidate, engine=found.arranged(candidate.engine))
+        arranged = self._arranged.get(candidate.candidate_id)
+        if arranged is None:
+            known = self._arranged  # before the schedule: a look renews the schedule first
+            found, arranged = self.schedule, candidate
+            if found is not None and schedulable(candidate):
+                arranged = replace(candidate, engine=found.arranged(candidate.engine))
+            known[candidate.candidate_id] = arranged  # asked for with every switch
+        return arranged
 
     def work(self, candidate: Candidate) -> Work:
         """Return what is to be scheduled when a candidate is in force."""

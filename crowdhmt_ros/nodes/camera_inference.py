@@ -248,11 +248,9 @@ class CameraInferenceNode(LifecycleNode):
         self.get_logger().info(f'frames from {source.description}')
         deadline_s = time.monotonic() + self.parameters.wait_for_listeners_s
         self._source = SourceThread(source, self._emit, ready=lambda: (
-            time.monotonic() >= deadline_s or self._is_heard()), through=self.server.is_through)
+            time.monotonic() >= deadline_s or (self.answers.heard and self.feedback.heard)),
+            through=self.server.is_through)
         self._source.start()
-
-    def _is_heard(self) -> bool:
-        return self.answers.heard and self.feedback.heard
 
     def _stop_serving(self) -> None:
         """Stop the source, then the worker, then tell what became of the last frames."""
@@ -296,6 +294,8 @@ class CameraInferenceNode(LifecycleNode):
 
     def _on_window(self) -> None:
         self.feedback.publish()
+        if self.room is not None:
+            self.room.schedule.look(self.room.switcher)
         self._keep_budget()
 
     def _keep_budget(self) -> None:

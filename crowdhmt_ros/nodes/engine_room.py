@@ -11,6 +11,7 @@ from crowdhmt_ros.engine.backends import FIRST
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BundleError, CrowdHMTError
 from crowdhmt_ros.executor import Executor
+from crowdhmt_ros.nodes.engine_schedule import EngineSchedule
 from crowdhmt_ros.nodes.engine_share import (
     Engine,
     EngineShare,
@@ -44,6 +45,7 @@ class EngineRoom:
     :param pool: what is compiled
     :param executor: answers frames; the fallback is in force at first
     :param switcher: brings plans into force
+    :param schedule: says how the engine runs what plans want
     :param helped: prepares candidates that a peer takes part in
     :param fallback: what answers before the first plan
     :param engine: what is shared with other nodes of this process
@@ -54,6 +56,7 @@ class EngineRoom:
     pool: Pool
     executor: Executor
     switcher: PlanSwitcher
+    schedule: EngineSchedule
     helped: HelpedPlans
     fallback: Candidate
     engine: Engine
@@ -125,5 +128,7 @@ def _furnished(engine: Engine, share: EngineShare,
     fallback = leanest(bundle, parameters.fallback, backend=engine.backend.name)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
     helped = HelpedPlans(pool, engine.segments)
-    switcher = PlanSwitcher(executor, pool, in_force_id=fallback.candidate_id, helped=helped)
-    return EngineRoom(bundle, pool, executor, switcher, helped, fallback, engine, share)
+    schedule = EngineSchedule(engine.infer_s)
+    switcher = PlanSwitcher(executor, schedule.over(pool), in_force_id=fallback.candidate_id,
+                            helped=helped)
+    return EngineRoom(bundle, pool, executor, switcher, schedule, helped, fallback, engine, share)

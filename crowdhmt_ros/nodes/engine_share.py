@@ -53,6 +53,10 @@ class Engine:
     pool: Pool
     turns: Turns
 
+    def infer_s(self, segment_id: str, options: EngineOptions) -> Optional[float]:
+        """Return the measured time of a segment, None where there is none."""
+        return self.measured.infer_s(self.segments[segment_id], options)
+
     def capacity_macs_per_s(self, options: EngineOptions) -> Optional[float]:
         """
         Return how fast whole models run here, from what calibration has measured.

@@ -22,6 +22,8 @@ from crowdhmt_ros.vision.slot import LatestSlot
 from crowdhmt_ros.vision.sources import FrameSource
 
 _log = logging.getLogger(__name__)
+WORKER = 'inference'
+"""Name of the thread that has frames answered."""
 WAKE_S = 0.5
 JOIN_S = 1.0
 LONGEST_FRAME_S = 5.0
@@ -81,7 +83,7 @@ class Server:
         self._telling = threading.Lock()
         self._untold: Optional[Frame] = None
         self._stopped = False
-        self._thread = threading.Thread(target=self._work, name='inference', daemon=True)
+        self._thread = threading.Thread(target=self._work, name=WORKER, daemon=True)
         self._throttle = Throttle()
         self.dead = False
         self.failed = 0

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Callable, Deque, Dict, Iterable, List, Optional, Protocol, Tuple
 
 from crowdhmt_ros.engine.backend import Executable
-from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.engine.background import Done
 from crowdhmt_ros.errors import CrowdHMTError, OffloadError
 from crowdhmt_ros.hedge import Hedge
 from crowdhmt_ros.nodes.helped import HelpedPlans, Ready, Terms
@@ -36,6 +36,22 @@ class Switchable(Protocol):
         """Let a candidate with a peer answer from the next frame on."""
 
 
+class Prepares(Protocol):
+    """What makes executables ready; `engine.pool.Pool` does, or one that arranges for it."""
+
+    def get(self, candidate: Candidate) -> Optional[Executable]:
+        """Return what answers with a candidate, None unless resident."""
+
+    def prepare_in_background(self, candidate: Candidate, done: Done) -> None:
+        """Have a candidate made ready."""
+
+    def missing_bytes(self, candidate: Candidate) -> float:
+        """Return what that is going to take."""
+
+    def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
+        """Let go of what there is no room for."""
+
+
 def _nothing() -> None:
     return
 
@@ -52,7 +68,7 @@ class PlanSwitcher:
     :param helped: prepares candidates that a peer takes part in, None where none can
     """
 
-    def __init__(self, executor: Switchable, pool: Pool, *, in_force_id: str = '',
+    def __init__(self, executor: Switchable, pool: Prepares, *, in_force_id: str = '',
                  helped: Optional[HelpedPlans] = None) -> None:
         self._executor = executor
         self._pool = pool
@@ -85,6 +101,9 @@ class PlanSwitcher:
             self._wish, self._terms = (candidate, plan_seq), terms
         if terms is not None:
             return self._apply_helped(candidate, terms)
+        return self._apply_here(candidate, entered_s)
+
+    def _apply_here(self, candidate: Candidate, entered_s: Optional[float] = None) -> bool:
         executable = self._pool.get(candidate)
         if executable is not None:
             in_force, changed = self._switch(candidate, executable)
@@ -99,6 +118,24 @@ class PlanSwitcher:
         if not asked_for:
             self._pool.prepare_in_background(candidate, self._prepared)
         return False
+
+    @property
+    def wanted(self) -> Optional[Candidate]:
+        """What the latest plan wants, None before the first."""
+        return self._wish[0]
+
+    def again(self) -> bool:
+        """
+        Bring the latest plan into force anew: the pool may have another executable for it by now.
+
+        :returns: whether it is in force, True where there is nothing to do
+        :raises CrowdHMTError: it can never be brought into force; what answered goes on
+        """
+        with self._lock:
+            candidate, terms = self._wish[0], self._terms
+        if candidate is None or terms is not None:
+            return True
+        return self._apply_here(candidate)
 
     def drop_help(self) -> None:
         """Give back what is reserved at a peer, at the end; nothing is brought in any more."""

@@ -167,6 +167,16 @@ def test_measured_times_of_all_segments_here_are_the_candidates():
     assert CANDIDATE.placement.segments[0].device == HERE
 
 
+def test_a_candidate_is_arranged_once_for_each_schedule(world):
+    assert world.scheduler.arranged(CANDIDATE) is CANDIDATE
+    world.look(QUIET)
+    spinning = world.scheduler.arranged(CANDIDATE)
+    assert spinning.engine.spinning
+    assert world.scheduler.arranged(CANDIDATE) is spinning
+    world.look(BUSY)
+    assert not world.scheduler.arranged(CANDIDATE).engine.spinning
+
+
 def test_without_readings_nothing_changes(world):
     assert not world.look(())
     assert world.scheduler.schedule is None
