@@ -16,7 +16,6 @@ import random
 import sys
 import threading
 import time
-from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
@@ -38,6 +37,8 @@ from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
 BUNDLE, CAMERA_HZ, IMAGES = 'campus7', 30.0, 4
+MOST_FRAMES = 100000
+"""Places for what is noted of each, written to beforehand: notes are no growth of memory."""
 MODES = ('fast', 'lean', 'mapped')
 LONGEST_PAUSE_S, LONGEST_SWITCH_S, POLL_S = 0.04, 30.0, 0.0005
 SETTLE_S = 0.1
@@ -69,7 +70,7 @@ class Camera:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name='camera')
         self.frames = 0
-        self.late_s: List[float] = []
+        self.late_s = np.full(MOST_FRAMES, 0.0)
 
     def start(self) -> None:
         """Start offering."""
@@ -85,7 +86,7 @@ class Camera:
         while not self._ended.wait(max(0.0, start_s + self.frames / CAMERA_HZ
                                        - time.monotonic())):
             now_s = time.monotonic()
-            self.late_s.append(now_s - start_s - self.frames / CAMERA_HZ)
+            self.late_s[self.frames] = now_s - start_s - self.frames / CAMERA_HZ
             image = self._images[self.frames % len(self._images)]
             self._offer(Frame(image, self.frames, 'camera', now_s, 'scenes'))
             self.frames += 1
@@ -111,8 +112,8 @@ class Rig:
         self.figures = PlanFigures()
         self.door = PlanDoor(self.bundle, self.room.switcher,
                              lambda choice: self.candidates[choice.candidate_id])
-        self.answers: Counter[int] = Counter()
-        self.superseded: Counter[int] = Counter()
+        self.answers = np.full(MOST_FRAMES, 0, np.int16)
+        self.superseded = self.answers.copy()
         self.said: Set[Tuple[str, int, str]] = set()
         self.replaced_s = 0.0
         self.budget_bytes = float('inf')
@@ -185,8 +186,8 @@ class Rig:
 
     def lost(self) -> int:
         """Return the frames that were told not exactly once, and those that failed."""
-        told = self.answers + self.superseded
-        return sum(told[stamp] != 1 for stamp in range(self.camera.frames)) + self.server.failed
+        told = (self.answers + self.superseded)[:self.camera.frames]
+        return int((told != 1).sum()) + self.server.failed
 
 
 def resident(cache_dir: str, count: int) -> Dict[str, Any]:
@@ -204,7 +205,7 @@ def resident(cache_dir: str, count: int) -> Dict[str, Any]:
         times_s.append(rig.switch(last))
     rig.stop()
     found = {'times_s': times_s, 'frames': rig.camera.frames, 'lost': rig.lost(),
-             'answers': len(rig.answers), 'candidates': len(names)}
+             'answers': int(rig.answers.sum()), 'candidates': len(names)}
     rig.room.close()
     return found
 
@@ -227,10 +228,11 @@ def serve(cache_dir: str, count: int) -> Dict[str, Any]:
         times_s[kind].append(rig.switch(name))
     memory.append((count, _memory_at_rest(rig)))
     rig.stop()
+    late_s = rig.camera.late_s[:rig.camera.frames]
     found = {'times_s': times_s, 'frames': rig.camera.frames, 'lost': rig.lost(),
-             'answers': sum(rig.answers.values()), 'superseded': sum(rig.superseded.values()),
-             'memory': memory, 'said': sorted(rig.said), 'latest_s': max(rig.camera.late_s),
-             'typical_late_s': sorted(rig.camera.late_s)[len(rig.camera.late_s) // 2]}
+             'answers': int(rig.answers.sum()), 'superseded': int(rig.superseded.sum()),
+             'memory': memory, 'said': sorted(rig.said),
+             'latest_s': float(late_s.max()), 'typical_late_s': float(np.median(late_s))}
     rig.room.close()
     return found
 
