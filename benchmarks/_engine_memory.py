@@ -37,6 +37,8 @@ NETWORKS = {'resnet18': ('resnet18', 224), 'resnet34': ('resnet34', 224), 'vgg16
 QUICK_NETWORKS = ('mobilenet_v2', 'resnet18@32')
 HEAD = 'resnet18'
 """The network whose latency decides; of the others it informs."""
+SMALL = 'resnet18@32'
+"""Runs in half a million bytes, which lie in what loading freed whoever plans them."""
 EDGE, CLASSES = 224, 1000
 DAGS, PROCESSES, QUICK_PROCESSES = 200, 3, 1
 PLAIN, DEFAULT_RUN = 'plain', 'default_run'
@@ -46,7 +48,7 @@ ANSWERS_DIFFER = 1e-4
 CLAIMS: parts.Claims = {
     **{'arena_vs_bound/' + name: (1.0, LOWER) for name in NETWORKS},
     'arena_dags_mean': (1.04, LOWER), 'arena_dags_p95': (1.15, LOWER),
-    **{'run_growth_vs_default/' + name: (0.7, LOWER) for name in NETWORKS},
+    **{'run_growth_vs_default/' + name: (0.7, LOWER) for name in NETWORKS if name != SMALL},
     'run_growth_latency/' + HEAD: (1.03, LOWER),
     **{'growth_vs_floor/' + name: (1.35, LOWER) for name in NETWORKS},
     **{'growth_vs_plain/' + name: (0.45, LOWER) for name in NETWORKS}}
@@ -152,8 +154,10 @@ def run_phase_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     how = ('%s: %.2f MB of anonymous memory from loaded to run in mode planned, %.2f MB with '
            "ONNX Runtime's arena and pattern on the same mapped graph; %d processes each" % (
                name, statistics.median(ours), statistics.median(theirs), rounds))
-    return [claim('run_growth_vs_default/' + name, ratio, 0.7, better=LOWER, how=how),
-            latency_figure(name, said, quick=quick)]
+    key = 'run_growth_vs_default/' + name
+    stated = inform(key, ratio, how=how) if name == SMALL else claim(
+        key, ratio, 0.7, better=LOWER, how=how)
+    return [stated, latency_figure(name, said, quick=quick)]
 
 
 def latency_figure(name: str, said: Said, *, quick: bool) -> Figure:

@@ -152,7 +152,7 @@ def _graph(view: memoryview, opset: int, files: _Files) -> GraphFile:
             name, array = _tensor(protobuf.view_of(value), files)
             constants[name] = array
         elif number in (11, 12):
-            (inputs if number == 11 else outputs).append(_spec(protobuf.view_of(value)))
+            (inputs if number == 11 else outputs).append(spec_of(protobuf.view_of(value)))
         elif number == 15:
             raise protobuf.WireError('it has sparse initialisers')
     given = tuple(spec for spec in inputs if spec.name not in constants)
@@ -174,7 +174,8 @@ def _check_order(inputs: Tuple[TensorSpec, ...], nodes: List[Node],
             raise protobuf.WireError('nothing writes its output %s' % spec.name)
 
 
-def _spec(view: memoryview) -> TensorSpec:
+def spec_of(view: memoryview) -> TensorSpec:
+    """Return what a `value_info` says; a shape that is not fixed is damage."""
     name, dtype = '', 'unknown'
     shape: Optional[Tuple[int, ...]] = None
     for number, value in protobuf.fields(view):

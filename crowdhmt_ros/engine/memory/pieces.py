@@ -16,6 +16,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from crowdhmt_ros.engine.memory.lifetimes import blocks_of, bound_bytes
 from crowdhmt_ros.engine.memory.wire import WireGraph, WireNode
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import TensorSpec
@@ -23,6 +24,8 @@ from crowdhmt_ros.types import TensorSpec
 HIDDEN_SHARE = 1 / 16
 """Of the largest live set: what the tensors inside one piece may take together."""
 NCHWC = 'com.microsoft.nchwc'
+ROWS = 'crowdhmt.rows'
+"""Domain of copies of rows: no engine runs them, so that they are pieces of their own."""
 _SUM = 3
 """Input of a convolution in NCHWc layout that is added to its result, in place if it may be."""
 _ELEMENT_WISE = frozenset((
@@ -74,7 +77,7 @@ def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
     """
     if not tensors:
         return PiecePlan(_pieces(graph, [(0, len(graph.nodes))]), MemoryPlan({}, 0, 0, 'none'))
-    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
+    sizes = {name: bytes_of(spec) for name, spec in tensors.items()}
     apart = plan_operators(graph, tensors)
     ranges = _joined(graph, sizes, hidden_share_ratio * apart.bound_bytes, apart.bound_bytes,
                      most_weight_bytes)
@@ -84,9 +87,17 @@ def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
 
 def plan_operators(graph: WireGraph, tensors: Mapping[str, TensorSpec]) -> MemoryPlan:
     """Plan the arena of a graph whose operators run one by one."""
-    sizes = {name: _bytes_of(spec) for name, spec in tensors.items()}
+    sizes = {name: bytes_of(spec) for name, spec in tensors.items()}
     alone = [(index, index + 1) for index in range(len(graph.nodes))]
     return _plan(graph, _pieces(graph, alone), tensors, sizes)
+
+
+def live_bytes(graph: WireGraph, tensors: Mapping[str, TensorSpec]) -> int:
+    """Return the largest live set of a graph whose operators run one by one."""
+    pieces = _pieces(graph, [(index, index + 1) for index in range(len(graph.nodes))])
+    sizes = {name: bytes_of(spec) for name, spec in tensors.items()}
+    return bound_bytes(blocks_of(steps_of(pieces, tensors), sizes,
+                                 outside=(*graph.inputs, *graph.outputs)))
 
 
 def steps_of(pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec]) -> Tuple[Step, ...]:
@@ -114,7 +125,7 @@ def _in_place(node: WireNode, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[
     result = node.outputs[0]
     return tuple((result, name) for name in operands
                  if name in tensors and result in tensors
-                 and _bytes_of(tensors[name]) == _bytes_of(tensors[result])
+                 and bytes_of(tensors[name]) == bytes_of(tensors[result])
                  and tensors[name].dtype == tensors[result].dtype)
 
 
@@ -136,7 +147,8 @@ def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float
         before = {name for node in graph.nodes[:start] for name in node.outputs
                   if name in sizes and last.get(name, -1) >= start}
         visible = (before | given) - hidden - set(graph.outputs)
-        fits = (sum(sizes[n] for n in hidden) <= most_hidden_bytes
+        fits = (ROWS not in (nodes[0].domain, nodes[-1].domain)
+                and sum(sizes[n] for n in hidden) <= most_hidden_bytes
                 and sum(sizes[n] for n in visible) <= most_live_bytes
                 and (most_weight_bytes is None
                      or sum(graph.weight_bytes(n) for n in nodes) <= most_weight_bytes))
@@ -166,5 +178,6 @@ def _pieces(graph: WireGraph, ranges: Sequence[Tuple[int, int]]) -> Tuple[Piece,
     return tuple(found)
 
 
-def _bytes_of(spec: TensorSpec) -> int:
+def bytes_of(spec: TensorSpec) -> int:
+    """Return the bytes of a tensor."""
     return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize

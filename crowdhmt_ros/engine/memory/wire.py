@@ -8,7 +8,7 @@ places of weights are read. Weights beside the file stay there: every piece addr
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -18,6 +18,7 @@ from crowdhmt_ros.engine.protobuf import (
     field,
     fields,
     number_field,
+    numbers,
     spans,
     text,
     view_of,
@@ -27,6 +28,7 @@ from crowdhmt_ros.types import TensorSpec
 
 ELEMENT_TYPES: Mapping[str, int] = {dtype: number for number, dtype in DTYPES.items()}
 _GRAPH = 7
+_NODE_NAME, _ATTRIBUTE, _INTS = 3, 5, 7
 _NODE, _GRAPH_NAME, _INITIALISER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12
 
 
@@ -119,6 +121,68 @@ def piece(graph: WireGraph, nodes: Sequence[WireNode], *, inputs: Mapping[str, b
     body += [field(_INPUT, raw) for raw in inputs.values()]
     body += [field(_OUTPUT, raw) for raw in outputs.values()]
     return graph.head + field(_GRAPH, b''.join(body))
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """
+    How an operator goes over the rows of an image.
+
+    :param reach: rows that one row of the result hangs on, from the first to the last
+    :param stride: rows between two such
+    :param pads: top, left, bottom, right
+    """
+
+    reach: int
+    stride: int
+    pads: Tuple[int, ...]
+
+
+def spatial(node: WireNode) -> Optional[Spatial]:
+    """Return how an operator goes over rows; None unless its attributes say it all."""
+    lists: Dict[str, List[int]] = {}
+    for number, value in fields(memoryview(node.raw)):
+        if number == _ATTRIBUTE:
+            name, numbers_found, said = _attribute(view_of(value))
+            lists[name] = numbers_found
+            if name == 'auto_pad' and said != 'NOTSET':
+                return None
+    kernel, strides, dilations, pads = (
+        lists.get(name, []) for name in ('kernel_shape', 'strides', 'dilations', 'pads'))
+    if [len(kernel), len(strides), len(dilations), len(pads)] != [2, 2, 2, 4] or any(
+            lists.get('ceil_mode', [])):
+        return None
+    return Spatial((kernel[0] - 1) * dilations[0] + 1, strides[0], tuple(pads))
+
+
+def changed(node: WireNode, names: Mapping[str, str], pads: Sequence[int]) -> WireNode:
+    """Return an operator on other tensors and with other pads."""
+    said: List[bytes] = []
+    for number, value, whole in spans(memoryview(node.raw)):
+        if number in (1, 2):
+            said.append(field(number, names.get(text(value), text(value)).encode()))
+        elif number == _ATTRIBUTE and _attribute(view_of(value))[0] == 'pads':
+            said.append(field(_ATTRIBUTE, b''.join((
+                field(1, b'pads'), *(number_field(8, pad) for pad in pads),
+                number_field(20, _INTS)))))
+        elif number != _NODE_NAME:
+            said.append(bytes(whole))
+    inputs, outputs = (tuple(names.get(n, n) for n in each)
+                       for each in (node.inputs, node.outputs))
+    return replace(node, raw=b''.join(said), name=outputs[0], inputs=inputs, outputs=outputs)
+
+
+def _attribute(raw: memoryview) -> Tuple[str, List[int], str]:
+    """Return an attribute's name, its whole numbers and its text."""
+    name, said, found = '', '', []  # type: str, str, List[int]
+    for number, value in fields(raw):
+        if number == 1:
+            name = text(value)
+        elif number in (3, 8):
+            found += numbers(value)
+        elif number == 4:
+            said = text(value)
+    return name, found, said
 
 
 def value_info(name: str, spec: Optional[TensorSpec] = None) -> bytes:

@@ -125,3 +125,22 @@ def test_an_older_engine_is_refused_with_what_to_choose():
     with pytest.raises(BackendError, match=r'needs ONNX Runtime 1\.31 or newer, this is 1\.19\.2'):
         mapped.compile_mapped(segment, EngineOptions(memory_mode='mapped'),
                               engine_version='1.19.2', errors=())
+
+
+def test_a_large_stem_runs_in_stripes_to_the_same_bits(tmp_path):
+    onnx = pytest.importorskip('onnx')
+    torch = pytest.importorskip('torch')
+    from crowdhmt_ros.elastic.backbones import BACKBONES
+    from crowdhmt_ros.elastic.export import to_onnx
+    net = BACKBONES['resnet18'](10, width=16, edge=224).eval()
+    onnx.save_model(to_onnx(net, torch.zeros(1, 3, 224, 224)), tmp_path / 'g.onnx',
+                    save_as_external_data=True, location='g.bin', size_threshold=1024)
+    segment = Segment('net/whole', 'b' * 64, str(tmp_path / 'g.onnx'),
+                      (TensorSpec('image', 'float32', (1, 3, 224, 224)),),
+                      (TensorSpec('logits', 'float32', (1, 10)),), 0)
+    image = np.random.default_rng(2).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    backend = OnnxRuntimeBackend()
+    whole, streamed = (backend.compile(segment, EngineOptions(memory_mode=mode))
+                      for mode in ('mapped', 'streamed'))
+    assert streamed._copies
+    np.testing.assert_array_equal(answers(streamed, [image]), answers(whole, [image]))

@@ -17,7 +17,7 @@ def laid_out(sizes):
 
 
 def most_there(sizes, plan, runs=3):
-    """Run a plan; return the most bytes that are there at one time. Parts must be there in time."""
+    """Run a plan whose parts must be there in time; return the most bytes at one time."""
     parts = [sum(stop - start for start, stop in ranges) for ranges in plan.streamed]
     there = {i for turn, now in enumerate(plan.fetched) for i in now if i < turn}
     most = 0
