@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from crowdhmt_ros.bundle.entries import Accuracy, PrecisionFigure
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.bundle.writer_precision import STORE_PREFIX
+from crowdhmt_ros.cli.crossings import prepared
+from crowdhmt_ros.datasets.images import SUFFIXES, decode_image, quiet_opencv
 from crowdhmt_ros.engine.backend import make_buffers
-from crowdhmt_ros.engine.backends import BACKENDS
+from crowdhmt_ros.engine.backends import BACKENDS, ENGINES
 from crowdhmt_ros.errors import BackendError, DataError, ExportError
 from crowdhmt_ros.graph.family import Family, FamilyGraph
 from crowdhmt_ros.graph.lower import Deviation, Limits, Lowered, deviation, lower, outputs
 from crowdhmt_ros.graph.ranges import Given
-from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
+from crowdhmt_ros.types import EngineOptions, InputSpec, Segment, TensorSpec
 
 LEAST_CALIBRATION, LEAST_HELD_BACK = 16, 16
 MOST_CALIBRATION, MOST_HELD_BACK = 512, 1000
@@ -109,7 +111,7 @@ def engine_figures(model: onnx.ModelProto, inputs: Sequence[Given]) -> List[Prec
         onnx.save(model, str(path))
         segment = Segment('graph', '', str(path), _specs(model.graph.input),
                           _specs(model.graph.output))
-        for engine in BACKENDS:
+        for engine in (name for name, e in ENGINES.items() if e.installed):
             for precision in HALVES:
                 answers = _answers(segment, EngineOptions(engine, precision=precision), inputs)
                 if answers is not None:
@@ -185,3 +187,48 @@ def right_answers(model: onnx.ModelProto, inputs: Sequence[Given],
 def given_inputs(values: NDArray[np.float32], name: str) -> List[Given]:
     """Part an array (n, ...) into inputs of one each."""
     return [{name: np.ascontiguousarray(v[None])} for v in values]
+
+
+def read_inputs(path: Path, spec: InputSpec, *, is_image: bool) -> List[Given]:
+    """
+    Read inputs to calibrate a model on.
+
+    :param path: a folder of images, or a .npy file (n, ...) of inputs as the model takes them
+    :param spec: of the model's input
+    :param is_image: whether images can be made inputs of
+    :returns: in the order of the files' names
+    :raises DataError: they cannot be read or do not fit
+    """
+    if path.suffix == '.npy':
+        return _read_array(path, spec)
+    if not path.is_dir():
+        raise DataError('--int8 %s is neither a folder of images nor a .npy file' % path)
+    if not is_image:
+        raise DataError('--int8 %s: this model takes no images; give a .npy file of inputs' % path)
+    found = []
+    for file in sorted(f for f in path.rglob('*') if f.suffix.lower() in SUFFIXES):
+        try:
+            with quiet_opencv():
+                pixels = decode_image(np.fromfile(file, np.uint8),
+                                      (spec.shape[2], spec.shape[3]))
+        except (DataError, OSError) as error:
+            raise DataError('--int8: %s %s; take it out' % (file, error)) from error
+        found.append({spec.name: prepared(pixels, spec)})
+        if len(found) == MOST_CALIBRATION + MOST_HELD_BACK:
+            break
+    return found
+
+
+def _read_array(path: Path, spec: InputSpec) -> List[Given]:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError('--int8 %s cannot be read (%s)' % (path, ' '.join(str(error).split()))
+                        ) from error
+    wanted = tuple(spec.shape[1:])
+    if (not isinstance(values, np.ndarray) or values.shape[1:] != wanted
+            or values.dtype != np.dtype(spec.dtype)):
+        raise DataError('--int8 %s holds %s %r, the model takes %s (n, %s)' % (
+            path, getattr(values, 'dtype', 'several arrays'), getattr(values, 'shape', ()),
+            spec.dtype, ', '.join(map(str, wanted))))
+    return given_inputs(values, spec.name)

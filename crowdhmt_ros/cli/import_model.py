@@ -6,11 +6,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from crowdhmt_ros.cli.inputs import class_names
 from crowdhmt_ros.errors import DataError
+
+if TYPE_CHECKING:
+    from crowdhmt_ros.bundle.adopt import Adopted
+    from crowdhmt_ros.cli.build_precision import Measured
 from crowdhmt_ros.types.models import RESIZES
 
 IMAGENET = ('0.485,0.456,0.406', '0.229,0.224,0.225')
@@ -48,6 +53,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--half', nargs='?', const='0.01', default=None, metavar='TOLERANCE',
                         help='store weights as float16 when no output moves by more than this '
                         'share of its largest value (default: 0.01), else as they are')
+    parser.add_argument('--int8', type=Path, default=None, metavar='DATA', help='write the model '
+                        'in whole numbers of eight bits, too, calibrated on these inputs: a '
+                        'folder of images (also below it), or a .npy file of inputs as the model '
+                        'takes them, one behind the other')
+    parser.add_argument('--int8-error', default='0.01', metavar='RATIO',
+                        help='by which outputs may deviate in int8, as a share of the largest '
+                        '(default: 0.01)')
+    parser.add_argument('--int8-agreement', default='0.99', metavar='RATIO',
+                        help='of the answers that must stay in int8 (default: 0.99)')
     parser.add_argument('--drop-softmax', action='store_true',
                         help='leave out a Softmax that ends the model: robots apply their own')
     return parser
@@ -75,11 +89,27 @@ def run(args: argparse.Namespace) -> int:
         _count(args.cuts), args.pieces,
         None if args.half is None else _number(args.half, '--half'), args.drop_softmax,
         args.resize)
+    limits = tuple(_number(getattr(args, name), '--' + name.replace('_', '-'))
+                   for name in ('int8_error', 'int8_agreement'))
     model = read_foreign(args.model, _shapes(args.input_shape))
     adopted = adopt(model, wishes, _origin(args.model))
-    write_bundle(adopted.family, adopted.description, args.out, tolerance=TOLERANCE, fused=True)
-    _tell(args, adopted)
+    lower = _lower(args.int8, adopted, limits) if args.int8 is not None else None
+    description = adopted.description if lower is None else replace(
+        adopted.description, precisions=lower.figures)
+    write_bundle(adopted.family, description, args.out, tolerance=TOLERANCE, fused=True,
+                 lowered=lower.lowered if lower else None)
+    _tell(args, adopted, lower)
     return 0
+
+
+def _lower(path: Path, adopted: Adopted, limits: Tuple[float, ...]) -> Measured:
+    """Calibrate on every second input, compare on the others."""
+    from crowdhmt_ros.cli.build_precision import precisions, read_inputs
+    from crowdhmt_ros.graph.lower import Limits
+    inputs = read_inputs(path, adopted.description.input,
+                         is_image=adopted.description.task == TASKS[0])
+    return precisions(adopted.family, inputs[::2], inputs[1::2], Limits(*limits),
+                      lambda done, total: None)
 
 
 TOLERANCE = 1e-5
@@ -157,7 +187,7 @@ def _shapes(texts: Tuple[str, ...]) -> Dict[str, Tuple[int, ...]]:
     return found
 
 
-def _tell(args: argparse.Namespace, adopted: Any) -> None:
+def _tell(args: argparse.Namespace, adopted: Adopted, lower: Optional[Measured]) -> None:
     """Print what was written."""
     from crowdhmt_ros.bundle.reader import open_bundle
     bundle = open_bundle(args.out)
@@ -177,7 +207,10 @@ def _tell(args: argparse.Namespace, adopted: Any) -> None:
         print('cut %s: %d %% of the work before it, %s cross' % (
             cut.cut_id, round(100 * work), ' + '.join(
                 '%s %s' % (t.dtype, 'x'.join(map(str, t.shape))) for t in cut.tensors)))
-    for note in adopted.notes:
+    if lower is not None:
+        from crowdhmt_ros.cli.build_precision import told
+        print('\n'.join(told(bundle)))
+    for note in (*adopted.notes, *(lower.notes if lower else ())):
         print('note: %s' % note)
     if args.task == TASKS[0] and args.accuracy is None:
         print('note: the accuracy is not known, so no accuracy floor will hold; say --accuracy')
