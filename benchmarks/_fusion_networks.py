@@ -201,7 +201,7 @@ OWN: Mapping[str, Tuple[str, Dict[str, int]]] = {
 """The project's backbones."""
 TIMM = {'mobilenetv3_large_100': 'cnn', 'efficientnet_b0': 'cnn', 'ghostnet_100': 'cnn',
         'densenet121': 'cnn', 'repvgg_a0': 'cnn', 'deit_tiny_patch16_224': 'transformer',
-        'levit_128s': 'transformer', 'mobilevit_xxs': 'transformer'}
+        'mobilevit_xxs': 'transformer'}
 VARIANTS: Mapping[str, Callable[[int, int], nn.Module]] = {
     'fire': Fire, 'ghost': Ghost, 'low_rank': _low_rank}
 """What robots of this project run, as its author would export it."""
