@@ -10,15 +10,19 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from crowdhmt_ros.errors import CrowdHMTError
+
+if TYPE_CHECKING:
+    from crowdhmt_ros.profiling.engine_tables import EngineTables
 
 OK, NOTE, MISSING = 'ok', 'note', 'MISSING'
 ROBOT_MODULES = {'numpy': '1.20', 'cv2': '4.5', 'onnxruntime': '1.16', 'psutil': '5.8',
@@ -140,6 +144,38 @@ def check_engine() -> Iterator[Finding]:
             ', '.join(engine.precisions())))
 
 
+def check_chosen() -> Iterator[Finding]:
+    """Yield what the engines that are installed here gain, as measured for each bundle."""
+    from crowdhmt_ros.bundle.materialise import default_cache_dir
+    from crowdhmt_ros.bundle.reader import open_bundle, shipped_names
+    from crowdhmt_ros.profiling.engine_tables import kept_engine_tables, load_engine_tables
+    for name in shipped_names():
+        try:
+            paths = kept_engine_tables(Path(default_cache_dir()), open_bundle(name).sha256)
+            if not paths:
+                yield Finding(NOTE, 'engines of ' + name, 'not compared here yet: robots do that '
+                              'when a second engine is installed')
+                continue
+            engines = load_engine_tables(paths[0])
+        except CrowdHMTError as error:
+            yield Finding(NOTE, 'engines of ' + name, str(error))
+            continue
+        yield Finding(OK, 'engines of ' + name, '%s, on %s' % (gains_of(engines), engines.device))
+
+
+def gains_of(engines: EngineTables) -> str:
+    """Return who is chosen how often, and how much faster than the default it is."""
+    speeds: Dict[str, List[float]] = {}
+    for key in engines.chosen.values():
+        trial = engines.trials.get(key)
+        if trial is not None and trial.ratio is not None:
+            speeds.setdefault(trial.options.backend, []).append(1.0 / trial.ratio)
+    words = ['%s for %d, %.2f times as fast' % (name, len(each), statistics.median(each))
+             for name, each in sorted(speeds.items())]
+    return 'of %d graphs: %s' % (len(engines.chosen), '; '.join(words) or 'the default is the '
+                                 'fastest for all')
+
+
 def check_bundles() -> Iterator[Finding]:
     """Yield every shipped bundle, each byte compared."""
     from crowdhmt_ros.bundle.reader import open_bundle, shipped_names
@@ -230,7 +266,7 @@ def check_clock() -> Iterator[Finding]:
 
 
 CHECKS: Sequence[Callable[[], Iterator[Finding]]] = (
-    check_python, check_extras, check_engine, check_bundles, check_cache, check_keys,
+    check_python, check_extras, check_engine, check_chosen, check_bundles, check_cache, check_keys,
     check_sensors, check_cameras, check_clock, check_ros)
 
 

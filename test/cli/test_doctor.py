@@ -86,3 +86,20 @@ def test_the_graph_is_looked_at_by_a_process_apart(monkeypatch):
     found = list(doctor.check_graph())
     assert found[0].level == doctor.OK
     assert 'nodes seen' in found[0].text
+
+
+def test_what_installed_engines_gain_is_told_as_measured():
+    from crowdhmt_ros.profiling.engine_tables import EngineTables, Trial
+    from crowdhmt_ros.types import EngineOptions
+    trials = {'n1': Trial(EngineOptions('ncnn'), 'd1', 0.5), 'n2': Trial(
+        EngineOptions('ncnn'), 'd2', 0.4)}
+    found = EngineTables('a processor', 'ab', trials, {'d1': 'n1', 'd2': 'n2', 'd3': ''})
+    assert doctor.gains_of(found) == 'of 3 graphs: ncnn for 2, 2.25 times as fast'
+    assert 'the default is the fastest' in doctor.gains_of(EngineTables('', '', {}, {'d': ''}))
+
+
+def test_engines_that_were_never_compared_are_a_note(monkeypatch, tmp_path):
+    monkeypatch.setenv('CROWDHMT_CACHE', str(tmp_path))
+    found = list(doctor.check_chosen())
+    assert found
+    assert all('not compared here yet' in f.text and f.level == doctor.NOTE for f in found)

@@ -4,8 +4,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('diagnostic_msgs')
-from crowdhmt_ros.nodes.camera_health import FrameCounts, FrameHealth  # noqa: E402
+from crowdhmt_ros.nodes.camera_health import FrameCounts, FrameHealth, on_engine  # noqa: E402
 from crowdhmt_ros.nodes.diagnostics import ERROR, OK, WARN  # noqa: E402
+from crowdhmt_ros.types import Candidate, EngineOptions, Placement, Variant  # noqa: E402
 
 pytestmark = pytest.mark.ros
 WORDS = {'failure': 'the engine failed', 'bad_image': 'step is 5'}
@@ -21,6 +22,16 @@ def test_what_is_new_is_said_and_what_is_past_is_not(counts, level, said):
     assert first.level == level
     assert said in first.message
     assert frames.judge(counts, lasting='', **WORDS).level == OK
+
+
+def test_how_the_engine_runs_is_said_in_words():
+    def words(**options):
+        engine = EngineOptions(**options)
+        return on_engine(Candidate('v', Variant(((),), 0), Placement(()), engine))
+
+    assert words() == 'onnxruntime, 1 threads, fp32, fast'
+    assert words(backend='ncnn', threads=2, spinning=True, fusion_set='linear') == (
+        'ncnn, 2 threads, fp32, fast, spinning, linear')
 
 
 def test_a_dead_worker_stays_an_error():

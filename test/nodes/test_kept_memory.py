@@ -5,6 +5,7 @@ import os
 import pytest
 
 from crowdhmt_ros.nodes.kept_memory import KeptMemory
+from crowdhmt_ros.profiling.engine_tables import EngineTables, Trial, save_engine_tables
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key, save_tables
 from crowdhmt_ros.types import MEASURED, NO_READING, EngineOptions, Estimate, Reading, Segment
 
@@ -31,6 +32,23 @@ def test_memory_is_read_as_soon_as_another_process_has_measured_it(tmp_path):
     assert memory(SEGMENT, LEAN) == NO_READING
     keep(path, 2000, fast=7.0, lean=3.0)
     assert memory(SEGMENT, LEAN) == Reading(3.0, MEASURED)
+
+
+def test_what_other_engines_take_is_read_too(tmp_path):
+    path, engines = tmp_path / 'tables.json', tmp_path / 'engines.json'
+    memory = KeptMemory(path, engines_path=engines, look_every_s=0.0)
+    ncnn = EngineOptions('ncnn')
+    keep(path, 1000, fast=7.0)
+    assert memory(SEGMENT, ncnn) == NO_READING
+    beside, key = (row_key(SEGMENT.sha256, options) for options in (FAST, ncnn))
+    save_engine_tables(EngineTables('this device', 'b' * 64, {
+        key: Trial(ncnn, beside, 0.5, 9, Estimate(4.0, 4.0, MEASURED))}, {beside: key}), engines)
+    assert memory(SEGMENT, ncnn) == Reading(4.0, MEASURED)
+    assert memory.infer_s(SEGMENT, ncnn) == 0.25
+    assert memory(SEGMENT, FAST) == Reading(7.0, MEASURED)
+    engines.write_text('cut')
+    os.utime(engines, ns=(5000, 5000))
+    assert memory(SEGMENT, FAST) == Reading(7.0, MEASURED)
 
 
 @pytest.mark.parametrize('content', [b'', b'{}', b'\xff'])

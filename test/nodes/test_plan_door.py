@@ -1,5 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.errors import OffloadError
 from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S
 from crowdhmt_ros.nodes.plan_door import PlanDoor
-from crowdhmt_ros.types import Candidate, Placement, SegmentPlacement
+from crowdhmt_ros.types import Candidate, EngineOptions, Placement, SegmentPlacement
 
 TINY = Path(__file__).resolve().parents[1] / 'bundle' / 'data' / 'tiny'
 
@@ -83,7 +84,19 @@ def test_a_fallback_in_any_number_of_threads_is_found(made, bundle, helped):
     assert wanted.candidate_id in door.known, 'its answers bear its name'
 
 
-@pytest.mark.parametrize('fallback_id', ['', 'huge/local/onnxruntime/1/fast'])
+@pytest.mark.parametrize('options', [
+    EngineOptions('ncnn', 2), EngineOptions('openvino', precision='int8'),
+    EngineOptions(memory_mode='streamed'), EngineOptions(threads=3, spinning=True)], ids=str)
+def test_a_fallback_on_any_engine_is_found_by_its_name(made, bundle, home, helped, options):
+    door, switcher = made
+    wanted = replace(home, engine=options)
+    assert door.enter(plan(bundle, helped, wanted.candidate_id))
+    assert switcher.applied[0][1].fallback == wanted
+
+
+@pytest.mark.parametrize('fallback_id', [
+    '', 'huge/local/onnxruntime/1/fast', 'huge/local/onnxruntime/1t/fast', 'wide/local/ncnn',
+    'wide/local/ncnn/manyt/fast', 'wide/local/ncnn/1t/fast/unheard'])
 def test_without_a_fallback_of_this_bundle_the_plan_is_refused_in_words(
         made, bundle, helped, fallback_id):
     door, switcher = made

@@ -1,0 +1,111 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans are made at once, and again from more when engines have been compared."""
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.nodes import mind_start
+from crowdhmt_ros.nodes.mind_start import MindStart
+from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
+from crowdhmt_ros.profiling.engine_tables import EngineTables, Trial
+from crowdhmt_ros.types import EngineOptions
+
+TINY = Path(__file__).resolve().parents[1] / 'bundle' / 'data' / 'tiny'
+ENGINES = ('onnxruntime', 'ncnn')
+
+
+@pytest.fixture(autouse=True)
+def two_engines(monkeypatch):
+    monkeypatch.setattr(mind_start, 'to_choose_from', lambda: ENGINES)
+
+
+def with_ncnn(ready):
+    """Return what is chosen from with one more candidate, as if ncnn had won."""
+    entry = ready.front[0]
+    other = replace(entry, candidate=replace(entry.candidate, engine=EngineOptions('ncnn')))
+    trials = {'k': Trial(EngineOptions('openvino'), 'b', None, reason='no rule for Gelu')}
+    return replace(ready, front=(*ready.front, other), engines=EngineTables('d', 's', trials))
+
+
+def started(tmp_path, **changes):
+    minds = []
+    start = MindStart(AdaptationPlannerParameters(**{
+        'bundle': str(TINY), 'cache_dir': str(tmp_path), 'threads': (1,), 'calibrate_s': 1.0,
+        **changes}), minds.append)
+    start.start()
+    start._thread.join(60.0)
+    assert not start._thread.is_alive()
+    return start, minds
+
+
+def test_the_first_front_is_there_before_engines_are_compared(tmp_path, monkeypatch):
+    seen = []
+
+    def choose(bundle, ready, cache_dir, *, wishes, longest_s, progress):
+        seen.append((wishes.engines, longest_s))
+        progress(0.5, 'engines of wide')
+        return with_ncnn(ready)
+
+    monkeypatch.setattr(mind_start, 'choose_engines', choose)
+    start, minds = started(tmp_path, engines_s=7.0)
+    assert seen == [(ENGINES, 7.0)]
+    assert [any(e.candidate.engine.backend == 'ncnn' for e in m.front) for m in minds] == [
+        False, True]
+    assert minds[0].identity.front_sha256 != minds[1].identity.front_sha256
+    assert minds[0].identity.config_sha256 == minds[1].identity.config_sha256
+    assert '1 candidates on ncnn' in start.engines
+    assert 'openvino is out: no rule for Gelu' in start.engines
+
+
+def test_nothing_is_told_twice_where_nothing_is_faster(tmp_path, monkeypatch):
+    monkeypatch.setattr(mind_start, 'choose_engines',
+                        lambda bundle, ready, cache_dir, **options: ready)
+    assert len(started(tmp_path)[1]) == 1
+
+
+def test_a_comparison_that_fails_leaves_the_plans_as_they_are(tmp_path, monkeypatch, caplog):
+    def choose(*args, **options):
+        raise CalibrationError('no process can be started')
+
+    monkeypatch.setattr(mind_start, 'choose_engines', choose)
+    start, minds = started(tmp_path)
+    assert len(minds) == 1
+    assert start.failure is None
+    assert 'no process can be started' in start.engines
+    assert 'no process can be started' in caplog.text
+
+
+@pytest.mark.parametrize('changes', [{'backend': 'onnxruntime'}, {'pinned_candidate': 'wide'}],
+                         ids=str)
+def test_a_named_engine_or_a_static_plan_keeps_to_its_engine(tmp_path, monkeypatch, changes):
+    wished = []
+    monkeypatch.setattr(mind_start, 'choose_engines', lambda bundle, ready, cache_dir, **options:
+                        wished.append(options['wishes'].engines) or ready)
+    _, minds = started(tmp_path, **changes)
+    assert wished == [()]
+    assert {e.candidate.engine.backend for e in minds[0].front} == {'onnxruntime'}
+
+
+def test_who_stops_it_does_not_wait_for_the_comparison(tmp_path, monkeypatch):
+    begun = []
+
+    def choose(bundle, ready, cache_dir, *, wishes, longest_s, progress):
+        while True:
+            begun.append(True)
+            progress(0.0, 'engines of wide')
+            time.sleep(0.01)
+
+    monkeypatch.setattr(mind_start, 'choose_engines', choose)
+    start = MindStart(AdaptationPlannerParameters(
+        bundle=str(TINY), cache_dir=str(tmp_path), threads=(1,), calibrate_s=1.0), lambda m: None)
+    start.start()
+    until_s = time.monotonic() + 60.0
+    while not begun and time.monotonic() < until_s:
+        time.sleep(0.01)
+    start.stop(timeout_s=10.0)
+    assert not start._thread.is_alive()
+    assert start.engines == '0 % compared: engines of wide'
