@@ -211,8 +211,8 @@ def resident(cache_dir: str, count: int) -> Dict[str, Any]:
         last = rng.choice([name for name in names if name != last])
         times_s.append(rig.switch(last))
     rig.stop()
-    found = {'times_s': times_s, 'rested_s': times_s[::IN_A_ROW], 'frames': rig.camera.frames, 'lost': rig.lost(),
-             'answers': int(rig.answers.sum()), 'candidates': len(names)}
+    found = {'times_s': times_s, 'rested_s': times_s[::IN_A_ROW], 'frames': rig.camera.frames,
+             'lost': rig.lost(), 'answers': int(rig.answers.sum()), 'candidates': len(names)}
     rig.room.close()
     return found
 
