@@ -70,7 +70,7 @@ def run_heat(heat: Heat, *, longest_s: float = LONGEST_S,
         _log.warning('%s is out for %s: %s', failed.options.backend, failed.segment.segment_id,
                      child.why)
         left = _without(left, [r.entrant for r in results])
-        if not left.others and not left.fused:
+        if not left.others and not left.fused and not left.more:
             return results
     return results
 
@@ -80,7 +80,8 @@ def _without(heat: Heat, entrants: Sequence[Entrant]) -> Heat:
     done = [e.options for e in entrants]
     sets = [o.fusion_set for o in done if o.fusion_set != heat.default.options.fusion_set]
     return replace(heat, others=tuple(o for o in heat.others if o not in done),
-                   fused=tuple(f for f in heat.fused if f[0] not in sets))
+                   fused=tuple(f for f in heat.fused if f[0] not in sets),
+                   more=tuple(e for e in heat.more if e.options not in done))
 
 
 class _Child:
@@ -172,6 +173,7 @@ def _heat_out(heat: Heat, longest_s: float) -> Dict[str, Any]:
     return {'segment': plain(heat.default.segment), 'default': asdict(heat.default.options),
             'others': [asdict(options) for options in heat.others],
             'fused': [[name, plain(segment)] for name, segment in heat.fused],
+            'more': [[asdict(e.options), plain(e.segment)] for e in heat.more],
             'longest_s': longest_s}
 
 
@@ -180,11 +182,16 @@ def heat_from(request: Mapping[str, Any]) -> Heat:
     return Heat(
         Entrant(segment_from(request['segment']), EngineOptions(**request['default'])),
         tuple(EngineOptions(**options) for options in request['others']),
-        tuple((name, segment_from(segment)) for name, segment in request['fused']))
+        tuple((name, segment_from(segment)) for name, segment in request['fused']),
+        tuple(Entrant(segment_from(segment), EngineOptions(**options))
+              for options, segment in request['more']))
 
 
 def _entrant_in(heat: Heat, options: Mapping[str, Any]) -> Entrant:
     asked = EngineOptions(**options)
+    for entrant in heat.more:
+        if entrant.options == asked:
+            return entrant
     return Entrant(dict(heat.fused).get(asked.fusion_set, heat.default.segment), asked)
 
 

@@ -27,6 +27,7 @@ from crowdhmt_ros.engine.choice import (
     Heat,
     Result,
     fastest,
+    fastest_low,
     offers,
 )
 from crowdhmt_ros.errors import CalibrationError
@@ -54,6 +55,8 @@ from crowdhmt_ros.types import MEASURED, Candidate, EngineOptions, Estimate, Seg
 LONGEST_S = 90.0
 LONGEST_MEMORY_S = 30.0
 FAST = 'fast'
+MADE_BY_ENGINES = ('bf16', 'fp16')
+"""Precisions that need no graph of their own."""
 _log = logging.getLogger(__name__)
 RunHeat = Callable[..., List[Result]]
 _Item = Tuple[Candidate, Heat]
@@ -76,13 +79,13 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
 
     :param ready: of `first_start`
     :param wishes: as given to that; nothing is measured where there is nothing to choose from:
-        one engine without fused forms, or tables that are not of this machine
+        one engine and no graphs in other forms, or tables that are not of this machine
     :param longest_s: no segment is begun after that
     :param progress: told (part done 0..1, what is being done); what it raises ends the work
     :raises CalibrationError: stopped by `progress`
     """
     if wishes.tables != MEASURED_TABLES or FAST not in wishes.memory_modes or not (
-            len(wishes.engines) > 1 or (wishes.engines and _has_fused_forms(bundle))):
+            len(wishes.engines) > 1 or (wishes.engines and _has_forms(bundle))):
         return ready
     show = progress or (lambda part, text: None)
     path = engines_path(bundle, cache_dir, wishes)
@@ -109,8 +112,9 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
     return ready_from(bundle, ready.segments, ready.tables, wishes, known)
 
 
-def _has_fused_forms(bundle: Bundle) -> bool:
-    return any(len(bundle.fusion_sets(name)) > 1 for name in bundle.manifest.front)
+def _has_forms(bundle: Bundle) -> bool:
+    return any(len(bundle.fusion_sets(name)) > 1 or len(bundle.precisions(name)) > 1
+               for name in bundle.manifest.front)
 
 
 def _kept(path: Path, device: str, bundle_sha256: str) -> EngineTables:
@@ -146,6 +150,7 @@ def _items(bundle: Bundle, ready: Ready, wishes: Wishes, known: EngineTables) ->
     wholes = [c for t in sorted(wishes.threads) for c in bundle.candidates((t,), (FAST,))]
     heads = offered_heads(bundle, ready.segments, (FAST,))
     fused = _fused_forms(bundle, ready.segments, wishes)
+    low = _low_forms(bundle, ready.segments, wishes)
     for candidate in (*wholes, *heads):
         for name in local_segments(candidate):
             default = Entrant(ready.segments[name], candidate.engine)
@@ -156,8 +161,10 @@ def _items(bundle: Bundle, ready: Ready, wishes: Wishes, known: EngineTables) ->
                                               lean_modes=lean_modes)
                 if row_key(default.segment.sha256, options) not in known.trials),
                 tuple(form for form in fused.get(key, ())
-                      if not _is_tried(form[1], candidate.engine.threads, known)))
-            if key not in seen and key in ready.tables.rows and (heat.others or heat.fused):
+                      if not _is_tried(form[1], candidate.engine.threads, known)),
+                tuple(e for e in low.get(key, ()) if _key(e) not in known.trials))
+            if key not in seen and key in ready.tables.rows and (
+                    heat.others or heat.fused or heat.more):
                 seen.add(key)
                 yield candidate, heat
 
@@ -174,6 +181,25 @@ def _fused_forms(bundle: Bundle, segments: Mapping[str, Segment], wishes: Wishes
         for name, other in zip(local_segments(base), local_segments(candidate)):
             key = row_key(segments[name].sha256, base.engine)
             found[key] = (*found.get(key, ()), (candidate.engine.fusion_set, segments[other]))
+    return found
+
+
+def _low_forms(bundle: Bundle, segments: Mapping[str, Segment], wishes: Wishes
+               ) -> Dict[str, Tuple[Entrant, ...]]:
+    """Return each segment in the precisions whose accuracy the bundle states, as above."""
+    plain: Dict[Tuple[str, int], Candidate] = {}
+    found: Dict[str, Tuple[Entrant, ...]] = {}
+    for candidate in bundle.candidates(wishes.threads, (FAST,), all_precisions=True):
+        variant_id, options = candidate.variant_id, candidate.engine
+        base = plain.setdefault((variant_id, options.threads), candidate)
+        asked = MADE_BY_ENGINES if candidate is base else (options.precision,)
+        for name, other in zip(local_segments(base), local_segments(candidate)):
+            key = row_key(segments[name].sha256, base.engine)
+            found[key] = (*found.get(key, ()), *(
+                Entrant(segments[other], replace(options, backend=engine, precision=precision))
+                for precision in asked for engine in wishes.engines
+                if precision != candidate.variant.precision
+                and bundle.accuracy(variant_id, precision, engine)))
     return found
 
 
@@ -202,11 +228,13 @@ def _run(known: EngineTables, candidate: Candidate, heat: Heat,
         trials = dict(known.trials)
         for result in results:
             trials[_key(result.entrant)] = _trial(result, beside)
-        best = fastest(_results(trials, beside, heat), kept=before.get(beside))
+        everything = _results(trials, beside, heat)
+        best = fastest(everything, kept=before.get(beside))
+        worth = (best, *fastest_low(everything))
         for result in results:
             options = result.entrant.options
             if result.ratio is not None and (
-                    options == best or options.memory_mode in LEAN_MODES):
+                    options in worth or options.memory_mode in LEAN_MODES):
                 check()
                 key = _key(result.entrant)
                 trials[key] = _with_memory(trials[key], candidate, result.entrant.segment,
@@ -244,13 +272,16 @@ def _tell(name: str, default: EngineOptions, results: Sequence[Result],
     for result in results:
         options = result.entrant.options
         _log.info('%s, %d threads: %s', name, options.threads,
-                  '%s %s takes %.2f of the time' % (options.backend, options.memory_mode,
-                                                    result.ratio)
+                  '%s takes %.2f of the time' % (_way(options), result.ratio)
                   if result.ratio is not None else '%s is out: %s' % (
-                      options.backend, result.reason))
+                      _way(options), result.reason))
     _log.info('%s, %d threads: %s stays' % (name, default.threads, default.backend)
               if best is None else '%s, %d threads: %s is chosen' % (
                   name, default.threads, best.backend))
+
+
+def _way(options: EngineOptions) -> str:
+    return ' '.join((options.backend, options.precision, options.fusion_set, options.memory_mode))
 
 
 def _save(tables: EngineTables, path: Path) -> None:

@@ -171,9 +171,11 @@ class OnEngine:
 
     def candidates(self, threads: Sequence[int] = (1, 2),
                    memory_modes: Sequence[str] = ('fast', 'lean'), *,
-                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
+                   all_fusions: bool = False, all_precisions: bool = False
+                   ) -> Tuple[Candidate, ...]:
         """See `Bundle.candidates`."""
-        return self._here(self._bundle.candidates(threads, memory_modes, all_fusions=all_fusions))
+        return self._here(self._bundle.candidates(
+            threads, memory_modes, all_fusions=all_fusions, all_precisions=all_precisions))
 
     def heads(self, threads: Sequence[int] = (1,),
               memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:

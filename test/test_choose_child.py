@@ -110,7 +110,7 @@ def test_a_real_child_compares_memory_modes_of_one_engine(tmp_path):
 
 def test_a_request_that_cannot_be_served_is_one_line_and_exit_code_1(capsys):
     request = {'segment': {**vars(SEGMENT), 'early_exit': None}, 'default': vars(DEFAULT),
-               'others': [], 'fused': [], 'longest_s': 0.1}
+               'others': [], 'fused': [], 'more': [], 'longest_s': 0.1}
     text = json.dumps(request, default=vars)
     assert heat_from(json.loads(text)).default == Entrant(SEGMENT, DEFAULT)
     assert main([text], io.StringIO()) == 1

@@ -19,6 +19,7 @@ from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.first_start import Wishes, engines_path, first_start
 from crowdhmt_ros.profiling.engine_tables import load_engine_tables
 from crowdhmt_ros.profiling.tables import row_key
+from crowdhmt_ros.types import EngineOptions
 
 TINY = Path(__file__).resolve().parent / 'bundle' / 'data' / 'tiny'
 WISHES = Wishes(threads=(1, 2), memory_modes=('fast',), longest_s=1.0,
@@ -134,6 +135,39 @@ def test_one_thread_comes_before_more_and_whole_models_before_heads():
     found = [(h.default.options.threads, h.default.segment.segment_id) for _, h in items]
     assert found[:len(order)] == order
     assert all(name.endswith('head') for _, name in found[len(order):])
+
+
+class InWholeNumbers:
+    """The tiny bundle with a further graph in int8 of one variant, and its accuracy."""
+
+    def __init__(self, bundle, stated=('int8',)):
+        self._bundle, self._stated = bundle, stated
+
+    def candidates(self, threads, memory_modes, *, all_precisions):
+        for candidate in self._bundle.candidates(threads, memory_modes):
+            yield candidate
+            if candidate.variant_id == 'wide':
+                placed = replace(candidate.placement.segments[0], segment_id='narrow/whole')
+                yield replace(candidate, placement=replace(candidate.placement,
+                                                           segments=(placed,)),
+                              engine=replace(candidate.engine, precision='int8'))
+
+    def accuracy(self, variant_id, precision, engine):
+        return {'photos': 0.8} if precision in self._stated and engine != 'ncnn' else {}
+
+
+@pytest.mark.parametrize(('stated', 'expected'), [
+    ((), set()), (('int8',), {('onnxruntime', 'int8'), ('openvino', 'int8')}),
+    (('bf16',), {('onnxruntime', 'bf16'), ('openvino', 'bf16')})])
+def test_a_lower_precision_is_tried_only_where_its_accuracy_is_stated(bundle, ready, stated,
+                                                                      expected):
+    forms = module._low_forms(InWholeNumbers(bundle, stated), ready.segments,
+                              replace(WISHES, threads=(1,)))
+    wide = ready.segments['wide/whole']
+    found = forms[row_key(wide.sha256, EngineOptions())]
+    assert {(e.options.backend, e.options.precision) for e in found} == expected
+    names = {'int8': 'narrow/whole', 'bf16': 'wide/whole'}
+    assert all(e.segment.segment_id == names[e.options.precision] for e in found)
 
 
 class FakeSegment:

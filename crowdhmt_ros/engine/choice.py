@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from crowdhmt_ros.types import EngineOptions, Segment
 CHOSEN_FROM = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'onnxruntime_cuda',
                'onnxruntime_tensorrt')
 """Engines that are raced. PyTorch interprets and never won; it runs where it is named."""
+FULL = 'fp32'
 LEAN_MODES = ('mapped', 'streamed')
 """Offered beside the fast modes for what they save, whatever their time."""
 MARGIN_RATIO = 0.97
@@ -60,11 +61,13 @@ class Heat:
     :param default: what runs it now
     :param others: to be tried on the same segment
     :param fused: forms of the segment by fusion set, tried on the fastest engine
+    :param more: forms in lower precisions; they are measured, and chosen by others
     """
 
     default: Entrant
     others: Tuple[EngineOptions, ...]
     fused: Tuple[Tuple[str, Segment], ...] = ()
+    more: Tuple[Entrant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,15 @@ def race(backend: Backend, heat: Heat, *, longest_s: float = LONGEST_S,
         result = _duel(backend, default, Entrant(heat.default.segment, options), longest_s, clock,
                        starts)
         yield result
-        plain = options.memory_mode == heat.default.options.memory_mode
+        plain = (options.memory_mode, options.precision) == (
+            heat.default.options.memory_mode, heat.default.options.precision)
         if plain and result.ratio is not None and result.ratio < (best.ratio or 1.0):
             best = result
     for name, segment in heat.fused:
         fused = Entrant(segment, replace(best.entrant.options, fusion_set=name))
         yield _duel(backend, default, fused, longest_s, clock, starts)
+    for entrant in heat.more:
+        yield _duel(backend, default, entrant, longest_s, clock, starts)
 
 
 def _duel(backend: Backend, default: _Lane, entrant: Entrant, longest_s: float,
@@ -209,12 +215,13 @@ def fastest(results: Sequence[Result], *, kept: Optional[EngineOptions] = None
     """
     Return what should run a segment in place of its default, None where the default stays.
 
-    :param results: of one heat; what is lean is not looked at
+    :param results: of one heat; what is lean or of another precision is not looked at
     :param kept: chosen when this was measured before: it stays unless another one, or the
         default, wins against it by the margin
     """
     ratios = {r.entrant.options: r.ratio for r in results
-              if r.ratio is not None and r.entrant.options.memory_mode not in LEAN_MODES}
+              if r.ratio is not None and r.entrant.options.memory_mode not in LEAN_MODES
+              and r.entrant.options.precision == FULL}
     best: Optional[EngineOptions] = None
     best_ratio = MARGIN_RATIO
     for options, ratio in ratios.items():
@@ -225,3 +232,16 @@ def fastest(results: Sequence[Result], *, kept: Optional[EngineOptions] = None
         return best
     least = min([1.0, *ratios.values()])
     return best if least <= MARGIN_RATIO * kept_ratio else kept
+
+
+def fastest_low(results: Sequence[Result]) -> Tuple[EngineOptions, ...]:
+    """Return the fastest way in each lower precision that ran: another answer, another choice."""
+    best: Dict[str, Result] = {}
+    for result in results:
+        precision = result.entrant.options.precision
+        if precision == FULL or result.ratio is None:
+            continue
+        ahead = best.get(precision)
+        if ahead is None or result.ratio < EVENNESS_RATIO * (ahead.ratio or 0.0):
+            best[precision] = result
+    return tuple(result.entrant.options for result in best.values())

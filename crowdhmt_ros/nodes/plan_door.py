@@ -12,6 +12,7 @@ from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError
 from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
+from crowdhmt_ros.profiling.engine_tables import graph_precision
 from crowdhmt_ros.types import Candidate, EngineOptions
 
 LOW_PRECISIONS = ('fp16', 'bf16', 'int8')
@@ -109,13 +110,15 @@ def named_candidate(bundle: Bundle, candidate_id: str) -> Optional[Candidate]:
 
     :returns: None where there is none
     """
-    for candidate in bundle.candidates((1,), ('fast',), all_fusions=True):
+    for candidate in bundle.candidates((1,), ('fast',), all_fusions=True, all_precisions=True):
         prefix = '%s/%s/' % (candidate.variant_id, candidate.placement.name)
         if candidate_id.startswith(prefix):
             options = _options_in(candidate_id[len(prefix):].split('/'))
-            found = None if options is None else replace(candidate, engine=replace(
+            if options is None or graph_precision(options) != candidate.engine.precision:
+                continue
+            found = replace(candidate, engine=replace(
                 options, fusion_set=candidate.engine.fusion_set))
-            if found is not None and found.candidate_id == candidate_id:
+            if found.candidate_id == candidate_id:
                 return found
     return None
 

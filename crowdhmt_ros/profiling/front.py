@@ -87,7 +87,10 @@ def _entry(bundle: CandidateSource, candidate: Candidate, rows: Sequence[Row],
         memory, memory, ESTIMATED if ESTIMATED in sources else rows[0].memory_bytes.source)
     hits = modelled_cache_hit_ratio(working_set_bytes(layers), cache_bytes)
     joules = work_energy_j(macs, words, coefficients, cache_hit_ratio=hits)
-    return FrontEntry(candidate, dict(bundle.accuracy(candidate.variant_id)), latency_s,
+    options = candidate.engine
+    accuracy = bundle.accuracy(candidate.variant_id) if options.precision == 'fp32' else \
+        bundle.accuracy(candidate.variant_id, options.precision, options.backend)
+    return FrontEntry(candidate, dict(accuracy), latency_s,
                       memory_bytes, Estimate(joules, joules, ESTIMATED), macs, words,
                       coefficients, preprocess_s.mean, exits=exits)
 

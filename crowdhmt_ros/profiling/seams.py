@@ -45,15 +45,17 @@ class CandidateSource(Protocol):
 
     def candidates(self, threads: Sequence[int] = (1, 2),
                    memory_modes: Sequence[str] = ('fast', 'lean'), *,
-                   all_fusions: bool = False) -> Tuple[Candidate, ...]:
-        """Return every way to run a variant on this machine, fused ones where asked for."""
+                   all_fusions: bool = False, all_precisions: bool = False
+                   ) -> Tuple[Candidate, ...]:
+        """Return every way to run a variant on this machine, in all forms where asked for."""
 
     def heads(self, threads: Sequence[int] = (1,),
               memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
         """Return every way to run the head of a variant, empty for a bundle without cuts."""
 
-    def accuracy(self, variant_id: str) -> Mapping[str, float]:
-        """Return condition -> ratio of right answers."""
+    def accuracy(self, variant_id: str, precision: str = 'fp32', engine: str = ''
+                 ) -> Mapping[str, float]:
+        """Return condition -> ratio of right answers, empty where a precision states none."""
 
     def macs(self, variant_id: str) -> int:
         """Return the multiply-accumulates of one frame."""

@@ -14,6 +14,7 @@ from crowdhmt_ros.engine.choice import (
     Heat,
     Result,
     fastest,
+    fastest_low,
     offers,
     race,
 )
@@ -216,3 +217,28 @@ def test_a_precision_is_offered_only_where_it_is_named():
 def test_memory_modes_are_offered_on_one_thread():
     assert {o.memory_mode for o in offers(DEFAULT, ('onnxruntime',))} == {'mapped', 'streamed'}
     assert offers(EngineOptions(threads=2), ('onnxruntime',)) == ()
+
+
+INT8 = replace(SEGMENT, segment_id='net/int8', sha256='int8')
+
+
+def test_lower_precisions_are_measured_and_chosen_apart():
+    entrants = tuple(Entrant(INT8, EngineOptions(name, precision='int8'))
+                     for name in ('onnxruntime', 'quick'))
+    engines = Engines(quick=0.002)
+    engines.wrong = {'quick': 0.1}  # of a largest value of about 1
+    results = list(race(engines, Heat(Entrant(SEGMENT, DEFAULT), (), (), entrants),
+                        clock=engines.clock))
+    assert [r.entrant for r in results] == list(entrants)
+    assert [r.ratio for r in results] == [pytest.approx(1.0), pytest.approx(0.2)]
+    assert fastest(results) is None
+    assert fastest_low(results) == (EngineOptions('quick', precision='int8'),)
+
+
+def test_what_is_another_network_is_out_in_any_precision():
+    engines = Engines(quick=0.002)
+    engines.wrong = {'quick': 5.0}
+    low = Entrant(INT8, EngineOptions('quick', precision='int8'))
+    result, = race(engines, Heat(Entrant(SEGMENT, DEFAULT), (), (), (low,)), clock=engines.clock)
+    assert 'answer differs' in result.reason
+    assert fastest_low([result]) == ()

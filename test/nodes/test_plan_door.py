@@ -85,7 +85,7 @@ def test_a_fallback_in_any_number_of_threads_is_found(made, bundle, helped):
 
 
 @pytest.mark.parametrize('options', [
-    EngineOptions('ncnn', 2), EngineOptions('openvino', precision='int8'),
+    EngineOptions('ncnn', 2), EngineOptions('openvino', precision='bf16'),
     EngineOptions(memory_mode='streamed'), EngineOptions(threads=3, spinning=True)], ids=str)
 def test_a_fallback_on_any_engine_is_found_by_its_name(made, bundle, home, helped, options):
     door, switcher = made
@@ -96,7 +96,8 @@ def test_a_fallback_on_any_engine_is_found_by_its_name(made, bundle, home, helpe
 
 @pytest.mark.parametrize('fallback_id', [
     '', 'huge/local/onnxruntime/1/fast', 'huge/local/onnxruntime/1t/fast', 'wide/local/ncnn',
-    'wide/local/ncnn/manyt/fast', 'wide/local/ncnn/1t/fast/unheard'])
+    'wide/local/ncnn/manyt/fast', 'wide/local/ncnn/1t/fast/unheard',
+    'wide/local/openvino/1t/fast/int8'])
 def test_without_a_fallback_of_this_bundle_the_plan_is_refused_in_words(
         made, bundle, helped, fallback_id):
     door, switcher = made

@@ -16,7 +16,14 @@ from crowdhmt_ros.profiling.engine_tables import (
     with_engines,
 )
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key
-from crowdhmt_ros.types import MEASURED, EngineOptions, Estimate, Segment
+from crowdhmt_ros.types import (
+    MEASURED,
+    EngineOptions,
+    Estimate,
+    Placement,
+    Segment,
+    SegmentPlacement,
+)
 
 DEFAULT, NCNN = EngineOptions(), EngineOptions('ncnn')
 BESIDE, KEY = row_key('sha', DEFAULT), row_key('sha', NCNN)
@@ -59,6 +66,21 @@ def test_what_did_not_run_or_was_not_worth_it_is_not_offered():
 
 def test_a_trial_beside_a_default_that_has_no_row_is_left_out():
     assert with_engines(replace(TABLES, rows={}), ENGINES).rows == {}
+
+
+def test_a_graph_in_whole_numbers_is_run_by_ways_in_whole_numbers_alone(entry):
+    plain = entry('one').candidate
+    low = replace(plain, engine=EngineOptions(precision='int8'),
+                  placement=Placement((SegmentPlacement('whole', 'one.int8'),)))
+    ways = (NCNN, EngineOptions('openvino', precision='int8'),
+            EngineOptions('openvino', precision='bf16'))
+    segments = {'one.whole': Segment('one.whole', 'sha', '', (), ()),
+                'one.int8': Segment('one.int8', 'sha8', '', (), ())}
+    row = TABLES.rows[BESIDE]
+    rows = {row_key(sha, way): row for sha in ('sha', 'sha8') for way in ways}
+    found = more_candidates((plain, low), ways, replace(TABLES, rows=rows), segments)
+    assert {(c.engine, c.placement.segments[0].segment_id) for c in found} == {
+        (ways[0], 'one.whole'), (ways[1], 'one.int8'), (ways[2], 'one.whole')}
 
 
 def test_candidates_on_other_engines_need_all_of_their_rows(entry):
