@@ -49,6 +49,7 @@ class Scheduler:
         self._infer_s = infer_s
         self._crew = crew
         self._arranged: Dict[str, Candidate] = {}
+        self._seen: Tuple[Tuple[CoreLoad, ...], Optional[Schedule]] = ((), None)
         self._placed: Optional[Tuple[Tuple[int, ...], bool]] = None
         self.schedule: Optional[Schedule] = None
 
@@ -64,24 +65,27 @@ class Scheduler:
         if not loads:
             return False
         before = self.schedule
-        found = self.schedule = decide(self.work(candidate), loads, before)
+        found = decide(self.work(candidate), loads, before)
+        self._seen, self.schedule = (loads, before), found
         # Again at each look: engines come, and their threads start where the system puts them.
         if found.cores or self._placed not in (None, (found.cores, found.pinned)):
             self._crew.place(found.cores, pinned=found.pinned)
         self._placed = (found.cores, found.pinned)
-        if before is not None and before.setting == found.setting:
+        if before is not None and (before.setting, before.neighbours) == (
+                found.setting, found.neighbours):
             return False
         self._arranged = {}
         _log.info('%s', found.reason)
-        return True
+        return before is None or before.setting != found.setting
 
     def arranged(self, candidate: Candidate) -> Candidate:
         """Return what is to run in a candidate's place, itself where nothing is to be changed."""
         arranged = self._arranged.get(candidate.candidate_id)
         if arranged is None:
-            known = self._arranged  # before the schedule: a look renews the schedule first
-            found, arranged = self.schedule, candidate
-            if found is not None and schedulable(candidate):
+            known = self._arranged  # taken before what was seen: a look renews it behind that
+            (loads, before), arranged = self._seen, candidate
+            if loads and schedulable(candidate):
+                found = decide(self.work(candidate), loads, before)
                 arranged = replace(candidate, engine=found.arranged(candidate.engine))
             known[candidate.candidate_id] = arranged  # asked for with every switch
         return arranged

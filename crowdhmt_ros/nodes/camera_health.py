@@ -50,6 +50,7 @@ def engine_health(room: EngineRoom, plan_problem: str) -> Health:
         'runs_on': on_engine(active.candidate) if active else '',
         'plan_seq': active.plan_seq if active else '', 'switches': room.switcher.switches,
         'preparing': room.switcher.preparing, 'resident_bytes': room.pool.memory_bytes,
+        'schedule': room.schedule.reason,
         'resident_switch_p99_s': '' if p99 is None else p99}
     problem = plan_problem or room.switcher.failure
     if problem:

@@ -177,6 +177,14 @@ def test_a_candidate_is_arranged_once_for_each_schedule(world):
     assert not world.scheduler.arranged(CANDIDATE).engine.spinning
 
 
+def test_a_plan_with_more_threads_is_arranged_by_its_own_work(world):
+    single = replace(CANDIDATE, engine=EngineOptions(threads=1))
+    world.loads = QUIET
+    world.scheduler.look(single)
+    assert world.scheduler.schedule.setting == Setting(1)
+    assert world.scheduler.arranged(CANDIDATE).engine == EngineOptions(threads=2, spinning=True)
+
+
 def test_without_readings_nothing_changes(world):
     assert not world.look(())
     assert world.scheduler.schedule is None
