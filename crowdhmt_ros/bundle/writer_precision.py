@@ -46,7 +46,7 @@ def int8_parts(graph: FamilyGraph, made: Sequence[Part], lowered: Lowered, tenso
             continue
         for part in group:
             model = quantised(part.model, lowered.observed, rule=lowered.rule,
-                              exclude=lowered.kept)
+                              exclude=lowered.kept, weights=lowered.weights)
             recipes, new = _recipes(graph, model)
             tensors.update(new)
             yield replace(part, segment_id='%s-%s' % (part.segment_id, INT8), model=model,

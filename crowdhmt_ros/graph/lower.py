@@ -11,7 +11,7 @@ up, nearly, so the first guess leaves out as many as should do. (Greedy; *recons
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from crowdhmt_ros.graph.compare import FATAL_ONLY
 from crowdhmt_ros.graph.counts import node_macs, shapes_of
 from crowdhmt_ros.graph.quantise import quantised, units
 from crowdhmt_ros.graph.ranges import Given, Observed, observe
+from crowdhmt_ros.graph.rounding import rounded_weights
 
 RULES = ('extremes', 'least_squares')
 """Of `graph.ranges.RULES`, what is tried; percentiles were worse on every network measured."""
@@ -44,7 +45,7 @@ class Limits:
     """
 
     output_error: float = 1e-2
-    agreement: float = 0.993
+    agreement: float = 0.992
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Lowered:
     :param observed: its tensors
     :param rule: by which ranges are chosen
     :param kept: of `units`, those that stay in fp32
+    :param weights: whole numbers of operators, see `graph.rounding`
     :param deviation: on the inputs held back
     :param model: the quantised graph
     :param holds: whether the limits hold
@@ -85,6 +87,7 @@ class Lowered:
     observed: Mapping[str, Observed]
     rule: str
     kept: Tuple[str, ...]
+    weights: Mapping[str, NDArray[np.int8]]
     deviation: Deviation
     model: onnx.ModelProto
     holds: bool
@@ -101,16 +104,16 @@ def lower(model: onnx.ModelProto, calibration: Sequence[Given], held_back: Seque
     :returns: the one with the fewest operators in fp32 that keeps the limits, or the last tried
     :raises ExportError: the graph cannot be quantised
     """
-    observed, wanted = observe(model, calibration), outputs(model, held_back)
-    found = [_tried(model, observed, rule, (), held_back, wanted, limits) for rule in RULES]
+    wanted = outputs(model, held_back)
+    seen = _Seen(model, observe(model, calibration), rounded_weights(model, calibration))
+    found = [_tried(seen, rule, (), held_back, wanted, limits) for rule in RULES]
     best = min(found, key=lambda f: (not f.holds, f.deviation.output_error))
     if best.holds:
         return best
-    ranked = _worst_first(model, observed, best.rule, held_back, wanted)
+    ranked = _worst_first(seen, best.rule, held_back, wanted)
     count = _guess(ranked, best.deviation.output_error, limits.output_error)
     while not best.holds and count <= len(ranked):
-        best = _tried(model, observed, best.rule, [u for u, _ in ranked[:count]], held_back,
-                      wanted, limits)
+        best = _tried(seen, best.rule, [u for u, _ in ranked[:count]], held_back, wanted, limits)
         count += max(1, count // 8)
     return best
 
@@ -126,12 +129,25 @@ def _guess(ranked: Sequence[Tuple[str, float]], error: float, wanted: float) -> 
     return max(1, len(ranked))
 
 
-def _tried(model: onnx.ModelProto, observed: Mapping[str, Observed], rule: str,
-           kept: Sequence[str], inputs: Sequence[Given], wanted: Outputs, limits: Limits
-           ) -> Lowered:
-    made = quantised(model, observed, rule=rule, exclude=kept)
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A network and what the calibration told of it."""
+
+    model: onnx.ModelProto
+    observed: Mapping[str, Observed]
+    weights: Mapping[str, NDArray[np.int8]]
+
+    def without(self, rule: str, kept: Container[str]) -> onnx.ModelProto:
+        """Return it in whole numbers but for some operators."""
+        return quantised(self.model, self.observed, rule=rule, exclude=kept, weights=self.weights)
+
+
+def _tried(seen: _Seen, rule: str, kept: Sequence[str], inputs: Sequence[Given], wanted: Outputs,
+           limits: Limits) -> Lowered:
+    made = seen.without(rule, kept)
     found = deviation(wanted, outputs(made, inputs))
-    return Lowered(observed, rule, tuple(kept), found, made, found.keeps(limits))
+    return Lowered(seen.observed, rule, tuple(kept), seen.weights, found, made,
+                   found.keeps(limits))
 
 
 def _work(model: onnx.ModelProto) -> Dict[str, int]:
@@ -141,18 +157,18 @@ def _work(model: onnx.ModelProto) -> Dict[str, int]:
             if node.output[0] in wanted}
 
 
-def _worst_first(model: onnx.ModelProto, observed: Mapping[str, Observed], rule: str,
-                 inputs: Sequence[Given], wanted: Outputs) -> List[Tuple[str, float]]:
+def _worst_first(seen: _Seen, rule: str, inputs: Sequence[Given], wanted: Outputs
+                 ) -> List[Tuple[str, float]]:
     """
     Order operators by the squared error that each makes alone, over its share of the work.
 
     :returns: (operator, squared error), as many as leave `LEAST_WORK_RATIO` of the work
     """
-    work = _work(model)
+    work = _work(seen.model)
     few, theirs, total = inputs[:ALONE_INPUTS], wanted[:ALONE_INPUTS], max(1, sum(work.values()))
     alone = {}
     for unit in work:
-        made = quantised(model, observed, rule=rule, exclude=[u for u in work if u != unit])
+        made = seen.without(rule, [u for u in work if u != unit])
         alone[unit] = deviation(theirs, outputs(made, few)).output_error ** 2
     price = {u: work[u] / total + 1.0 / len(work) for u in work}
     found, spent = [], 0

@@ -25,6 +25,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from crowdhmt_ros.errors import ExportError
 from crowdhmt_ros.graph.inference import inferred
 from crowdhmt_ros.graph.ranges import Observed, Range
+from crowdhmt_ros.graph.rounding import grid
 
 LEAST_OPSET = 13
 """Scales per channel came with it."""
@@ -52,7 +53,8 @@ def _flows(node: onnx.NodeProto, constant: Container[str]) -> bool:
 
 
 def quantised(model: onnx.ModelProto, observed: Mapping[str, Observed], *, rule: str = 'extremes',
-              exclude: Container[str] = ()) -> onnx.ModelProto:
+              exclude: Container[str] = (),
+              weights: Optional[Mapping[str, NDArray[np.int8]]] = None) -> onnx.ModelProto:
     """
     Return a graph with QuantizeLinear and DequantizeLinear around what shall be whole numbers.
 
@@ -60,6 +62,8 @@ def quantised(model: onnx.ModelProto, observed: Mapping[str, Observed], *, rule:
     :param observed: of its tensors, or of the graph's that it is a part of
     :param rule: by which ranges are chosen, see `graph.ranges`
     :param exclude: of `units`, what stays in fp32
+    :param weights: first output of an operator -> its weights in whole numbers, see
+        `graph.rounding`; others are rounded to the nearest
     :raises ExportError: the graph is too old, or a tensor was not observed
     """
     _check(model)
@@ -74,6 +78,7 @@ def quantised(model: onnx.ModelProto, observed: Mapping[str, Observed], *, rule:
     if not chosen:
         return named
     made = _pairs(named, {t: observed[t].range_by(rule) for t in observed}, left)
+    _put_weights(made, model, weights or {})
     _correct_biases(made, model, observed)
     _bare_outputs(made)
     _sort(made)
@@ -126,6 +131,28 @@ def _pairs(model: onnx.ModelProto, ranges: Mapping[str, Range], left: List[str]
             logging.getLogger(name).setLevel(level)
     del made.graph.value_info[:]
     return made
+
+
+def _put_weights(made: onnx.ModelProto, model: onnx.ModelProto,
+                 weights: Mapping[str, NDArray[np.int8]]) -> None:
+    """Replace whole numbers by others on the same grid."""
+    values = {t.name: t for t in made.graph.initializer}
+    floats = {t.name: t for t in model.graph.initializer}
+    makers = {n.output[0]: n for n in made.graph.node if n.op_type == 'DequantizeLinear'}
+    before = {n.output[0]: n for n in model.graph.node}
+    for node in made.graph.node:
+        source = before.get(_first_name(node, before))
+        weight = makers.get(node.input[1]) if len(node.input) > 1 else None
+        if (source is None or weight is None or source.output[0] not in weights
+                or weight.input[0] not in values):
+            continue
+        exact = onnx.numpy_helper.to_array(floats[source.input[1]])
+        axis = next((a.i for a in weight.attribute if a.name == 'axis'), 0)
+        scale = onnx.numpy_helper.to_array(values[weight.input[1]])
+        rows = np.moveaxis(exact, axis, 0).reshape(exact.shape[axis], -1)
+        if scale.shape == (len(rows),) and np.allclose(scale, grid(rows)[:, 0], rtol=1e-4):
+            values[weight.input[0]].CopyFrom(onnx.numpy_helper.from_array(
+                weights[source.output[0]], weight.input[0]))
 
 
 def _correct_biases(made: onnx.ModelProto, model: onnx.ModelProto,
