@@ -6,9 +6,9 @@ A graph in whole numbers of eight bits, as pairs of QuantizeLinear and Dequantiz
 Weights get seven bits of their eight, a scale per channel; activations get eight. On processors
 without instructions for dot products of bytes, engines add two products in 16 bits first: with
 eight bits of weight these sums overflow, and networks answer wrongly there without a word. Seven
-bits never do, so that what is measured here holds on every robot. What the rounding of weights
-shifts on the mean goes into the biases (Nagel et al. 2019, section 4.2). Outputs of a graph stay
-as they are computed.
+bits never do, so that what is measured here holds on every robot. How weights are rounded is
+`graph.rounding`'s concern; what that shifts on the mean goes into the biases (Nagel et al. 2019,
+section 4.2). Outputs of a graph stay as they are computed.
 """
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ BLOCK = 128
 Matrix = NDArray[np.float64]
 
 
-def rounded_weights(model: onnx.ModelProto, inputs: Sequence[Given]) -> Dict[str, NDArray[np.int8]]:
+def rounded_weights(model: onnx.ModelProto, inputs: Sequence[Given]
+                    ) -> Dict[str, NDArray[np.int8]]:
     """
     Round the weights of convolutions and of matrix products with weights on the right.
 
@@ -67,8 +68,9 @@ def _can(node: onnx.NodeProto, values: Mapping[str, onnx.TensorProto]) -> bool:
     if node.op_type == 'Gemm':
         return not options.get('transA') and options.get('alpha', 1.0) == 1.0 and (
             dims[1 if options.get('transB') else 0] <= MOST_INPUTS)
-    return (len(dims) == 4 and options.get('group', 1) == 1 and int(np.prod(dims[1:])) <= MOST_INPUTS
-            and set(options.get('dilations', (1,))) == {1} and 'auto_pad' not in options)
+    return (len(dims) == 4 and options.get('group', 1) == 1 and 'auto_pad' not in options
+            and int(np.prod(dims[1:])) <= MOST_INPUTS
+            and set(options.get('dilations', (1,))) == {1})
 
 
 def _options(node: onnx.NodeProto) -> Dict[str, Any]:
