@@ -11,6 +11,8 @@ the memory group of the process: slower, and the least memory.
 """
 from __future__ import annotations
 
+import os
+import tempfile
 from functools import lru_cache
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
@@ -42,8 +44,10 @@ MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
 RUNNING_BYTES = 2 << 20
 """What running takes of a memory group beside arena and weights: frames of the engine, tables."""
-LEAST_RELEASE = (1, 31)
-"""Of ONNX Runtime: 1.19 cannot write external data into a new folder; none between was tried."""
+LEAST_RELEASE = (1, 19)
+"""Of ONNX Runtime, that writes and maps rewritten graphs; no older one was tried."""
+TOLD_FOLDER_RELEASE = (1, 31)
+"""From here on a graph in memory is told where its weights lie; 1.20 to 1.30 were not tried."""
 
 
 def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
@@ -53,6 +57,19 @@ def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
 
     :param graph: the model; b'' for the whole graph as it lies in its file
     """
+    folder = os.path.dirname(optimised.weights_path)
+    if graph and not _is_at_least(str(onnxruntime.__version__), TOLD_FOLDER_RELEASE):
+        with tempfile.NamedTemporaryFile(prefix='.piece-', suffix='.onnx', dir=folder) as stream:
+            stream.write(graph)
+            stream.flush()
+            return onnxruntime.InferenceSession(stream.name, _options(graph, folder, options),
+                                                providers=list(PROVIDERS))
+    return onnxruntime.InferenceSession(graph or optimised.graph_path,
+                                        _options(graph, folder, options),
+                                        providers=list(PROVIDERS))
+
+
+def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.SessionOptions:
     chosen = onnxruntime.SessionOptions()
     chosen.log_severity_level = FATAL_ONLY
     chosen.intra_op_num_threads = options.threads
@@ -65,17 +82,18 @@ def mapped_session(graph: bytes, optimised: Optimised, options: EngineOptions
             ('session.inter_op.allow_spinning', spinning),
             ('session.force_spinning_stop', '1' if graph else '0'),
             ('session.disable_prepacking', '1'),
-            ('session.model_external_initializers_file_folder_path',
-             optimised.weights_path.rsplit('/', 1)[0])):
+            ('session.model_external_initializers_file_folder_path', folder)):
         chosen.add_session_config_entry(key, value)
-    return onnxruntime.InferenceSession(graph or optimised.graph_path, chosen,
-                                        providers=list(PROVIDERS))
+    return chosen
 
 
 def is_supported(engine_version: str) -> bool:
     """Whether a release of the engine is known to write and to map rewritten graphs."""
-    numbers = tuple(int(n) for n in engine_version.split('.')[:2] if n.isdigit())
-    return numbers >= LEAST_RELEASE
+    return _is_at_least(engine_version, LEAST_RELEASE)
+
+
+def _is_at_least(engine_version: str, release: Tuple[int, int]) -> bool:
+    return tuple(int(n) for n in engine_version.split('.')[:2] if n.isdigit()) >= release
 
 
 def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: str,

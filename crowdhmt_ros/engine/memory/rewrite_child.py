@@ -10,16 +10,26 @@ empty where a shape hangs on the data.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from typing import Dict, List, Mapping, Sequence, Tuple
+from dataclasses import replace
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import onnxruntime
 
 from crowdhmt_ros.engine.memory.optimised import GRAPH_NAME, WEIGHTS_NAME
-from crowdhmt_ros.engine.memory.wire import ELEMENT_TYPES, WireGraph, piece, read_wire, value_info
+from crowdhmt_ros.engine.memory.wire import (
+    ELEMENT_TYPES,
+    Place,
+    WireGraph,
+    held,
+    piece,
+    read_wire,
+    value_info,
+)
 
 LEAST_BESIDE_BYTES = 1024
 """Smaller initialisers stay in the graph: a page of the file would be mapped for each."""
@@ -41,11 +51,50 @@ def rewrite(graph_path: str, folder: str) -> Mapping[str, Tuple[str, Sequence[in
     entry = 'session.optimized_model_external_initializers_'
     options.add_session_config_entry(entry + 'file_name', WEIGHTS_NAME)
     options.add_session_config_entry(entry + 'min_size_in_bytes', str(LEAST_BESIDE_BYTES))
-    onnxruntime.InferenceSession(graph_path, options, providers=PROVIDERS)
+    with _beside(graph_path, folder):
+        onnxruntime.InferenceSession(graph_path, options, providers=PROVIDERS)
     # Without a weight of that size there is no file; the cache wants one all the same.
     with open(os.path.join(folder, WEIGHTS_NAME), 'ab'):
         pass
-    return shapes(read_wire(path), folder)
+    graph = read_wire(path)
+    strange = {name: place for name, place in graph.places.items()
+               if place.location != WEIGHTS_NAME}
+    if strange:
+        source = os.path.dirname(os.path.abspath(graph_path))
+        graph = _taken_in(graph, strange, source)
+        with open(path, 'wb') as stream:
+            stream.write(piece(graph, graph.nodes, inputs=graph.inputs, outputs=graph.outputs))
+    return shapes(graph, folder)
+
+
+def _taken_in(graph: WireGraph, places: Mapping[str, Place], source: str) -> WireGraph:
+    """Return a graph that holds some initialisers itself which older releases leave elsewhere."""
+    initialisers = dict(graph.initialisers)
+    for name, place in places.items():
+        with open(os.path.join(source, os.path.basename(place.location)), 'rb') as stream:
+            stream.seek(place.offset)
+            initialisers[name] = held(initialisers[name], stream.read(place.size_bytes))
+    left = {name: place for name, place in graph.places.items() if name not in places}
+    return replace(graph, initialisers=initialisers, places=left)
+
+
+@contextlib.contextmanager
+def _beside(graph_path: str, folder: str) -> Iterator[None]:
+    """
+    Show the graph's weight files in another folder as well.
+
+    Older releases look for weights that they leave as they are beside the graph that they write.
+    """
+    source = os.path.dirname(os.path.abspath(graph_path))
+    names = {place.location for place in read_wire(graph_path).places.values()}
+    links = [os.path.join(folder, os.path.basename(name)) for name in names]
+    for link in links:
+        os.symlink(os.path.join(source, os.path.basename(link)), link)
+    try:
+        yield
+    finally:
+        for link in links:
+            os.unlink(link)
 
 
 def shapes(graph: WireGraph, folder: str) -> Mapping[str, Tuple[str, Sequence[int]]]:

@@ -29,6 +29,7 @@ from crowdhmt_ros.types import TensorSpec
 ELEMENT_TYPES: Mapping[str, int] = {dtype: number for number, dtype in DTYPES.items()}
 _GRAPH = 7
 _NODE_NAME, _ATTRIBUTE, _INTS = 3, 5, 7
+_RAW, _BESIDE, _LOCATION = 9, 13, 14
 _NODE, _GRAPH_NAME, _INITIALISER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12
 
 
@@ -185,6 +186,13 @@ def _attribute(raw: memoryview) -> Tuple[str, List[int], str]:
     return name, found, said
 
 
+def held(initialiser: bytes, content: bytes) -> bytes:
+    """Return an initialiser that holds its content itself, which lay beside its graph."""
+    kept = [bytes(whole) for number, _, whole in spans(memoryview(initialiser))
+            if number not in (_RAW, _BESIDE, _LOCATION)]
+    return b''.join((*kept, field(_RAW, content)))
+
+
 def value_info(name: str, spec: Optional[TensorSpec] = None) -> bytes:
     """
     Return what says a tensor's name, type and shape.
@@ -254,7 +262,7 @@ def _initialiser(raw: memoryview) -> Tuple[str, Optional[Place]]:
     for number, value in fields(raw):
         if number == 8:
             name = text(value)
-        elif number == 13:
+        elif number == _BESIDE:
             pair = {n: text(v) for n, v in fields(view_of(value))}
             external[pair[1]] = pair[2]
     if 'location' not in external:
