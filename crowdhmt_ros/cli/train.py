@@ -80,6 +80,9 @@ def _add_task_options(group: Any) -> None:
                        help='folds or subjects to test on (default: the last fifth of them)')
     group.add_argument('--fold', type=int, default=0, metavar='N',
                        help="test on the task's N-th fold, from 1")
+    group.add_argument('--ranks', type=int, default=1, metavar='N',
+                       help='train in so many processes on this machine, which share each batch '
+                       'and --threads')
     group.add_argument('--limit', type=int, default=None, metavar='N',
                        help='learn from so many inputs at most')
 
@@ -121,7 +124,7 @@ def _command(args: argparse.Namespace) -> str:
     return ' '.join(words)
 
 
-def _configure_threads(count: int) -> None:
+def configure_threads(count: int) -> None:
     """Let idle training threads sleep; must come before torch is imported."""
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     os.environ.setdefault('GOMP_SPINCOUNT', '0')
@@ -137,18 +140,19 @@ def run(args: argparse.Namespace) -> int:
     :raises DataError: data, checkpoint or family cannot be used
     :raises ConfigError: the recipe has no such phase
     """
-    if args.threads < 1 or min(args.epochs, args.fold, args.limit or 0) < 0:
-        raise DataError('--threads takes at least 1, --epochs, --fold and --limit at least 0')
+    if min(args.threads, args.ranks) < 1 or min(args.epochs, args.fold, args.limit or 0) < 0:
+        raise DataError('--threads and --ranks take at least 1, --epochs, --fold and --limit at '
+                        'least 0')
     _refuse_others_options(args)
     data = None if args.weights else _data_dir(args.data)
     try:
-        _configure_threads(args.threads)
+        configure_threads(args.threads)
         from crowdhmt_ros.cli import campus7
     except ImportError as e:
         raise DataError('training needs %s; install the extra train' % e.name) from e
     if data is not None and args.task != CAMPUS7:
-        from crowdhmt_ros.cli import train_task
-        return train_task.run(args, data)
+        from crowdhmt_ros.cli import train_ranks, train_task
+        return train_ranks.run(args, data) if args.ranks > 1 else train_task.run(args, data)
     cache = (args.checkpoint_dir or default_cache_dir() / 'train').expanduser()
     if data is None:
         _cut(args, (campus7.QUICK if args.quick else campus7.FULL).amounts, cache)
@@ -172,7 +176,8 @@ def _refuse_others_options(args: argparse.Namespace) -> None:
     """
     campus7: List[Tuple[str, Any]] = [('--weights', args.weights), ('--quick', args.quick)]
     others = [('--recipe', args.recipe), ('--variants', args.variants),
-              ('--held-out', args.held_out), ('--fold', args.fold), ('--limit', args.limit)]
+              ('--held-out', args.held_out), ('--fold', args.fold), ('--limit', args.limit),
+              ('--ranks', args.ranks > 1)]
     given = [name for name, value in (others if args.task == CAMPUS7 else campus7) if value]
     if given:
         raise ConfigError('task %s takes no %s; leave it out' % (args.task, ' and '.join(given)))

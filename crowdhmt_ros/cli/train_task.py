@@ -22,6 +22,7 @@ from crowdhmt_ros.cli.train_progress import on_bar, pause
 from crowdhmt_ros.cli.variant_names import variant_names
 from crowdhmt_ros.elastic.store import save_family
 from crowdhmt_ros.elastic.supernet import Supernet
+from crowdhmt_ros.elastic.teaching.ranks import own_device, ranks_from_environment
 from crowdhmt_ros.elastic.teaching.recipe import Recipe
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.report.write import write_whole
@@ -63,11 +64,15 @@ def run(args: argparse.Namespace, data: Path) -> int:
                                  cache_dir=default_cache_dir())
         bar(1, 1)
     print(material.described)
+    # Whoever joins has looked for a checkpoint: the first rank writes none before all are there.
+    ranks = ranks_from_environment(args.device)
     with Bar('training, %') as bar:
         trained = train_task(
             task, material, seed=args.seed, checkpoint=checkpoint, resume=args.resume,
-            recipe=recipe, members=tuple(listed.values()), start=args.start, device=args.device,
-            report=on_bar(bar), pause=pause)
+            recipe=recipe, members=tuple(listed.values()), start=args.start,
+            device=own_device(args.device), report=on_bar(bar), pause=pause, ranks=ranks)
+    if not ranks.is_first:
+        return 0
     variants = listed or _shown(trained.net)
     statistics = calibrated(trained.net, material.train, variants.values(), trained.statistics)
     path = args.out / FAMILY

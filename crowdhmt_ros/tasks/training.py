@@ -17,6 +17,7 @@ from crowdhmt_ros.elastic.store import elastic_of, load_tensors
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching.batches import Batches
 from crowdhmt_ros.elastic.teaching.place import place_for
+from crowdhmt_ros.elastic.teaching.ranks import Ranks
 from crowdhmt_ros.elastic.teaching.recipe import Recipe
 from crowdhmt_ros.elastic.teaching.sampling import Sampler
 from crowdhmt_ros.elastic.teaching.trainer import Progress, Trainer
@@ -113,8 +114,8 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
                resume: bool = False, recipe: Optional[Recipe] = None,
                members: Sequence[Variant] = (), start: Optional[Path] = None,
                device: str = 'cpu', report: Callable[[Progress], None] = lambda progress: None,
-               pause: Callable[[], None] = lambda: None, net: Optional[Supernet] = None
-               ) -> Trained:
+               pause: Callable[[], None] = lambda: None, net: Optional[Supernet] = None,
+               ranks: Optional[Ranks] = None) -> Trained:
     """
     Train a task's family, and calibrate the whole network and the members.
 
@@ -129,16 +130,17 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
     :param report: called after each step
     :param pause: called before each step; returns when training may use the machine
     :param net: instead of the task's, untrained
+    :param ranks: processes that train together; only the first one calibrates
     :raises ConfigError: the recipe does not fit the network or the data
     :raises DataError: a checkpoint of another training, or weights that are no longer finite
     :raises ExportError: a member does not fit the network
     """
     recipe = recipe or named_recipe(task.recipe)
-    net = untrained(task, seed) if net is None else net
+    net, ranks = untrained(task, seed) if net is None else net, ranks or Ranks()
     if start is not None:
         load_tensors(net, start)
-    ledger = Ledger(checkpoint and checkpoint.with_name(checkpoint.name + '.ledger'),
-                    CHECKPOINT_STEPS)
+    kept = checkpoint.with_name(checkpoint.name + '.ledger') if checkpoint else None
+    ledger = Ledger(kept if ranks.is_first else None, CHECKPOINT_STEPS)
 
     def wait() -> None:
         before = time.monotonic()
@@ -148,7 +150,7 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
     trainer = Trainer(
         net, recipe, material.train, seed=seed, place=place_for(device, recipe.precision),
         checkpoint_path=checkpoint, checkpoint_steps=CHECKPOINT_STEPS, pause=wait,
-        members=tuple(members))
+        members=tuple(members), ranks=ranks)
     if resume and trainer.resume():
         ledger.go_back(trainer.position)
     ledger.watch.lap()
@@ -160,7 +162,8 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
     trainer.run(note)
     net.cpu().eval()
     watch = Watch()
-    statistics = calibrated(net, material.train, [net.whole(), *members])
+    statistics = calibrated(net, material.train, [net.whole(), *members]) \
+        if ranks.is_first else {}
     wall_s, cpu_s = watch.lap()
     epochs = {number: phase.epochs for number, phase in enumerate(recipe.phases)}
     return Trained(net, statistics, TrainingLog(

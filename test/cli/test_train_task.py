@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing.context
+import os
+import signal
+import threading
 
 import pytest
 
 pytest.importorskip('torch', reason='training needs the extra train')
 pytest.importorskip('onnx', reason='training needs the extra train')
+
+import torch  # noqa: E402
 
 from crowdhmt_ros.cli.main import main  # noqa: E402
 from crowdhmt_ros.elastic.operators.channel import channel  # noqa: E402
@@ -131,3 +137,44 @@ def test_an_unknown_task_names_those_that_there_are(tmp_path, capsys):
 def test_campus7_takes_no_list_of_variants(tmp_path, capsys):
     assert main(['train', '--data', str(tmp_path), '--out', str(tmp_path), '--fold', '1']) == 2
     assert 'task campus7 takes no --fold' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('more', [(), ('--resume',)])
+def test_two_ranks_leave_the_family_that_one_leaves(folder, tmp_path, more):
+    """The second time the training is done already: both only read the checkpoint."""
+    out = folder / 'ranks'
+    assert main([*_command(folder, 'ranks', '--variants', str(folder / 'variants.yaml'),
+                           '--held-out', '2', '--ranks', '2'), *more]) == 0
+    alone, _, _ = load_family(folder / 'out' / 'family.pt')
+    shared, statistics, _ = load_family(out / 'family.pt')
+    assert not missing(shared, HALF, statistics)
+    for name in alone.names():
+        assert torch.allclose(alone.tensor(name), shared.tensor(name), atol=2e-3), name
+    assert _log(folder, 'ranks')['phases'] != []
+
+
+def test_what_ranks_cannot_do_is_said_in_one_line(folder, capsys):
+    assert main(_command(folder, 'three', '--ranks', '3')) == 2  # a batch of 16
+    said = capsys.readouterr().err
+    assert '3 processes cannot share batches of 16' in said
+    assert said.count('\n') == 1
+    assert main(['train', '--out', str(folder / 'x'), '--data', str(folder), '--ranks', '2']) == 2
+    assert 'takes no --ranks' in capsys.readouterr().err
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_is_named(folder, capsys, monkeypatch):
+    started = []
+    begin = multiprocessing.context.SpawnProcess.start
+
+    def start(process):
+        begin(process)
+        started.append(process)
+        if len(started) == 2:
+            threading.Timer(0.5, lambda: os.kill(process.pid, signal.SIGKILL)).start()
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, 'start', start)
+    assert main(_command(folder, 'killed', '--ranks', '2', '--epochs', '2000')) == 2
+    said = capsys.readouterr().err
+    assert 'rank 1 of 2 was killed by signal 9' in said
+    assert '--resume' in said
+    assert not any(process.is_alive() for process in started)
