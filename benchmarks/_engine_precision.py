@@ -41,6 +41,7 @@ from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from crowdhmt_ros.graph.lower import Limits, Lowered, lower
+from crowdhmt_ros.graph.quantise import units
 from crowdhmt_ros.types import EngineOptions, Segment
 
 ERROR_AT_MOST, SLOWER_AT_MOST, AGREEMENT_AT_LEAST = 1e-2, 1.05, 0.99
@@ -52,6 +53,8 @@ CHILD = 'benchmarks._engine_precision_child'
 WAYS = ('openvino/int8', 'onnxruntime/int8', 'ncnn/fp32', 'openvino/fp32', 'onnxruntime/fp32')
 QUICK = ('resnet18_32',)
 PROCESSES, ROUNDS, MOST_S = 3, 40, 5.0
+LEAST_WORK_RATIO = 0.05
+"""In whole numbers, so that drawn networks that bear little of it have a file at all."""
 TESTS, QUICK_TESTS = 2000, 200
 QUICK_VARIANTS = ('w050d2',)
 Times = Dict[str, List[float]]
@@ -78,11 +81,12 @@ def network_figures(name: str, folder: Path, processes: int) -> List[Figure]:
     model = drawn(backbone, settings, pictures[:SETTLED])
     held_back = given(pictures[-HELD_BACK:])
     lowered = lower(model, given(pictures[SETTLED:SETTLED + CALIBRATION]), held_back,
-                    Limits(ERROR_AT_MOST, 0.0))
+                    Limits(ERROR_AT_MOST, 0.0, LEAST_WORK_RATIO))
     said = {'name': name, 'shape': (1, 3, settings['edge'], settings['edge']),
             'classes': CLASSES, 'plain': saved(model, folder / (name + '.onnx')),
             'int8': saved(lowered.model, folder / (name + '.int8.onnx'))}
-    found = [error_figure(name, lowered), *_latencies(name, said, lowered.holds, processes)]
+    found = [error_figure(name, lowered, len(units(model))),
+             *_latencies(name, said, lowered.holds, processes)]
     if name in QUICK:
         found += [inform('%s_output_error/%s/%s' % (f.precision, f.engine, name), f.output_error,
                          how='%d pictures, as for int8' % f.count)
@@ -92,14 +96,14 @@ def network_figures(name: str, folder: Path, processes: int) -> List[Figure]:
     return found
 
 
-def error_figure(name: str, lowered: Lowered) -> Figure:
-    """Return what int8 costs a network."""
+def error_figure(name: str, lowered: Lowered, count: int) -> Figure:
+    """Return what int8 costs a network of so many operators that can be quantised."""
     d = lowered.deviation
     return claim(
         'int8_output_error/' + name, d.output_error, ERROR_AT_MOST, better=LOWER,
         how='root mean square over the largest output, %d pictures that ranges were not chosen '
-        'on; no output deviates by more than %.3f; ranges by %s, %d operators stay in fp32' % (
-            d.count, d.largest_error, lowered.rule.replace('_', ' '), len(lowered.kept)))
+        'on; no output deviates by more than %.3f; ranges by %s, %d of %d operators stay in fp32'
+        % (d.count, d.largest_error, lowered.rule.replace('_', ' '), len(lowered.kept), count))
 
 
 def _latencies(name: str, said: Mapping[str, Any], int8_holds: bool, processes: int

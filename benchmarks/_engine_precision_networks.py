@@ -41,7 +41,7 @@ NETWORKS: Mapping[str, Tuple[str, Dict[str, Any]]] = {
     'vgg16': ('vgg16', {'edge': 224}), 'mobilenet_v2': ('mobilenet_v2', {'edge': 224}),
     'resnet18_32': ('resnet18', {'edge': 32})}
 CLASSES = 1000
-SETTLED, CALIBRATION, HELD_BACK = 32, 16, 16
+SETTLED, CALIBRATION, HELD_BACK = 32, 48, 16
 SEED, SCENE_SEED = 20261121, 90211
 BANDS = ('noon', 'afternoon')
 INPUT, OUTPUT = 'image', 'logits'

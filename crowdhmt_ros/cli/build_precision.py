@@ -205,7 +205,7 @@ def read_inputs(path: Path, spec: InputSpec, *, is_image: bool) -> List[Given]:
         raise DataError('--int8 %s is neither a folder of images nor a .npy file' % path)
     if not is_image:
         raise DataError('--int8 %s: this model takes no images; give a .npy file of inputs' % path)
-    found = []
+    found: List[Given] = []
     for file in sorted(f for f in path.rglob('*') if f.suffix.lower() in SUFFIXES):
         try:
             with quiet_opencv():

@@ -28,8 +28,6 @@ RULES = ('extremes', 'least_squares')
 """Of `graph.ranges.RULES`, what is tried; percentiles were worse on every network measured."""
 ALONE_INPUTS = 8
 """On how many inputs operators are tried alone."""
-LEAST_WORK_RATIO = 0.5
-"""Of the multiply-accumulates; with fewer in whole numbers, fp32 is as fast."""
 Outputs = List[List[NDArray[Any]]]
 """Per input the float32 outputs."""
 
@@ -42,10 +40,13 @@ class Limits:
     :param output_error: as in `Deviation`
     :param agreement: at least, where the first output holds scores; a little above what is
         wanted, since it is sought on inputs that are then no longer independent
+    :param least_work_ratio: of the multiply-accumulates that are to be in whole numbers at least;
+        with fewer, fp32 is as fast
     """
 
     output_error: float = 1e-2
     agreement: float = 0.992
+    least_work_ratio: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def lower(model: onnx.ModelProto, calibration: Sequence[Given], held_back: Seque
     best = min(found, key=lambda f: (not f.holds, f.deviation.output_error))
     if best.holds:
         return best
-    ranked = _worst_first(seen, best.rule, held_back, wanted)
+    ranked = _worst_first(seen, best.rule, held_back, wanted, limits.least_work_ratio)
     count = _guess(ranked, best.deviation.output_error, limits.output_error)
     while not best.holds and count <= len(ranked):
         best = _tried(seen, best.rule, [u for u, _ in ranked[:count]], held_back, wanted, limits)
@@ -157,12 +158,12 @@ def _work(model: onnx.ModelProto) -> Dict[str, int]:
             if node.output[0] in wanted}
 
 
-def _worst_first(seen: _Seen, rule: str, inputs: Sequence[Given], wanted: Outputs
-                 ) -> List[Tuple[str, float]]:
+def _worst_first(seen: _Seen, rule: str, inputs: Sequence[Given], wanted: Outputs,
+                 least_work_ratio: float) -> List[Tuple[str, float]]:
     """
     Order operators by the squared error that each makes alone, over its share of the work.
 
-    :returns: (operator, squared error), as many as leave `LEAST_WORK_RATIO` of the work
+    :returns: (operator, squared error), as many as leave that share of the work
     """
     work = _work(seen.model)
     few, theirs, total = inputs[:ALONE_INPUTS], wanted[:ALONE_INPUTS], max(1, sum(work.values()))
@@ -173,7 +174,7 @@ def _worst_first(seen: _Seen, rule: str, inputs: Sequence[Given], wanted: Output
     price = {u: work[u] / total + 1.0 / len(work) for u in work}
     found, spent = [], 0
     for unit in sorted(work, key=lambda u: -alone[u] / price[u]):
-        if spent + work[unit] <= (1.0 - LEAST_WORK_RATIO) * total:
+        if spent + work[unit] <= (1.0 - least_work_ratio) * total:
             found.append((unit, alone[unit]))
             spent += work[unit]
     return found

@@ -62,8 +62,7 @@ class Observed:
 
     def _centres(self) -> NDArray[np.float64]:
         step = (self.high - self.low) / BINS
-        found: NDArray[np.float64] = self.low + step * (np.arange(BINS) + 0.5)
-        return found
+        return np.asarray(self.low + step * (np.arange(BINS) + 0.5), np.float64)
 
     def _finest(self) -> Range:
         centres, best = self._centres(), (np.inf, 1.0)

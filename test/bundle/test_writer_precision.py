@@ -144,12 +144,12 @@ def test_reopening_finds_the_plain_family(written, tmp_path):
     assert open_bundle(tmp_path / 'again').precisions('plain') == ('fp32',)
 
 
-def test_what_hurts_stays_in_fp32_until_the_limits_hold(lowered, monkeypatch):
-    monkeypatch.setattr('crowdhmt_ros.graph.lower.LEAST_WORK_RATIO', 0.1)
+def test_what_hurts_stays_in_fp32_until_the_limits_hold(lowered):
     model = lowered[0].graphs[0].model
     calibration, check = images(32), images(64)
     free = lower(model, calibration, check, Limits(1.0, 0.0))
-    tight = lower(model, calibration, check, Limits(0.7 * free.deviation.output_error, 0.0))
+    tight = lower(model, calibration, check, Limits(0.7 * free.deviation.output_error, 0.0,
+                                               least_work_ratio=0.1))
     assert not free.kept
     assert tight.kept
     assert tight.holds
