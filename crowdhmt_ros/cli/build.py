@@ -82,8 +82,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--int8-error', type=float, default=0.01, metavar='RATIO',
                         help='by which outputs may deviate, as a share of the largest '
                         '(default: 0.01)')
-    parser.add_argument('--int8-agreement', type=float, default=0.992, metavar='RATIO',
-                        help='of the answers that must stay (default: 0.992)')
+    parser.add_argument('--int8-agreement', type=float, default=0.99, metavar='RATIO',
+                        help='of the answers that must stay (default: 0.99)')
     parser.add_argument('--seed', type=int, default=7, help='of what is drawn from the data')
     parser.add_argument('--threads', type=int, default=2)
     return parser

@@ -38,14 +38,13 @@ class Limits:
     What whole numbers may cost.
 
     :param output_error: as in `Deviation`
-    :param agreement: at least, where the first output holds scores; a little above what is
-        wanted, since it is sought on inputs that are then no longer independent
+    :param agreement: at least, where the first output holds scores
     :param least_work_ratio: of the multiply-accumulates that are to be in whole numbers at least;
         with fewer, fp32 is as fast
     """
 
     output_error: float = 1e-2
-    agreement: float = 0.992
+    agreement: float = 0.99
     least_work_ratio: float = 0.5
 
 

@@ -77,9 +77,10 @@ def quantised(model: onnx.ModelProto, observed: Mapping[str, Observed], *, rule:
         raise ExportError('tensor %s was not seen in the calibration' % missing[0])
     if not chosen:
         return named
+    sources = _sources(named)
     made = _pairs(named, {t: observed[t].range_by(rule) for t in observed}, left)
-    _put_weights(made, model, weights or {})
-    _correct_biases(made, model, observed)
+    _put_weights(made, model, sources, weights or {})
+    _correct_biases(made, model, sources, observed)
     _bare_outputs(made)
     _sort(made)
     return made
@@ -108,6 +109,15 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def _sources(named: onnx.ModelProto) -> Dict[str, onnx.NodeProto]:
+    """Return the operators by their names, as they are before pairs rename what they read."""
+    found = {}
+    for node in named.graph.node:
+        found[node.name] = onnx.NodeProto()
+        found[node.name].CopyFrom(node)
+    return found
+
+
 def _used(model: onnx.ModelProto, chosen: Container[str]) -> Set[str]:
     constant = {t.name for t in model.graph.initializer}
     return {name for node in model.graph.node if node.output[0] in chosen
@@ -134,14 +144,14 @@ def _pairs(model: onnx.ModelProto, ranges: Mapping[str, Range], left: List[str]
 
 
 def _put_weights(made: onnx.ModelProto, model: onnx.ModelProto,
+                 sources: Mapping[str, onnx.NodeProto],
                  weights: Mapping[str, NDArray[np.int8]]) -> None:
     """Replace whole numbers by others on the same grid."""
     values = {t.name: t for t in made.graph.initializer}
     floats = {t.name: t for t in model.graph.initializer}
     makers = {n.output[0]: n for n in made.graph.node if n.op_type == 'DequantizeLinear'}
-    before = {n.output[0]: n for n in model.graph.node}
     for node in made.graph.node:
-        source = before.get(_first_name(node, before))
+        source = sources.get(node.name)
         weight = makers.get(node.input[1]) if len(node.input) > 1 else None
         if (source is None or weight is None or source.output[0] not in weights
                 or weight.input[0] not in values):
@@ -156,14 +166,14 @@ def _put_weights(made: onnx.ModelProto, model: onnx.ModelProto,
 
 
 def _correct_biases(made: onnx.ModelProto, model: onnx.ModelProto,
+                    sources: Mapping[str, onnx.NodeProto],
                     observed: Mapping[str, Observed]) -> None:
     """Add to each bias what the rounded weights take from the mean output."""
     values = {t.name: t for t in made.graph.initializer}
     floats = {t.name: t for t in model.graph.initializer}
     makers = {n.output[0]: n for n in made.graph.node if n.op_type == 'DequantizeLinear'}
-    before = {n.output[0]: n for n in model.graph.node}
     for node in made.graph.node:
-        source = before.get(_first_name(node, before))
+        source = sources.get(node.name)
         if node.op_type not in ('Conv', 'Gemm') or source is None or len(node.input) < 3:
             continue
         weight, bias = (makers.get(name) for name in node.input[1:3])
@@ -178,12 +188,6 @@ def _correct_biases(made: onnx.ModelProto, model: onnx.ModelProto,
             new = old + np.round(shift / scale).astype(np.int64)
             values[bias.input[0]].CopyFrom(onnx.numpy_helper.from_array(
                 np.clip(new, -2**31, 2**31 - 1).astype(np.int32), bias.input[0]))
-
-
-def _first_name(node: onnx.NodeProto, before: Mapping[str, onnx.NodeProto]) -> str:
-    """Return the output's name in the graph before: pairs rename what they follow."""
-    return next((n for n, b in before.items() if b.name and b.name == node.name),
-                node.output[0])
 
 
 def _shift(source: onnx.NodeProto, floats: Mapping[str, onnx.TensorProto],
