@@ -23,7 +23,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 from crowdhmt_ros.engine.backends.common import compare_specs, least_bytes, resident_bytes
 from crowdhmt_ros.engine.backends.piecewise import PieceExecutable, Turn
 from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
-from crowdhmt_ros.engine.memory.pieces import NCHWC, Piece, PiecePlan, plan_pieces
+from crowdhmt_ros.engine.memory.pieces import (
+    HIDDEN_SHARE,
+    NCHWC,
+    Piece,
+    PiecePlan,
+    plan_pieces,
+)
 from crowdhmt_ros.engine.memory.release import Range, Stream, mappings, read_singly, release_code
 from crowdhmt_ros.engine.memory.rewrite_child import element_type
 from crowdhmt_ros.engine.memory.room import room_bytes
@@ -117,7 +123,8 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
     flows = Striped(graph, optimised.tensors, {})
     if streamed:  # stripes cost calls: 3 % of the time of ResNet18, 9 % of MobileNetV2
         flows = striped(graph, optimised.tensors, {spec.name: spec for spec in segment.inputs})
-    plan = plan_pieces(flows.graph, flows.tensors, hidden_share_ratio=0.0,
+    plan = plan_pieces(flows.graph, flows.tensors,
+                       hidden_share_ratio=0.0 if streamed else HIDDEN_SHARE,
                        most_weight_bytes=MOST_STREAMED_BYTES if streamed else None)
     sessions = [None if found.nodes[0].name in flows.copies else mapped_session(
         b'' if len(plan.pieces) == 1 else _model(graph, found, flows.tensors), optimised, options)

@@ -6,11 +6,11 @@ PyTorch behind the engine seam (P III-C1): the graph's operators, one after the 
 It is the slowest engine and the most obliging one: what it computes is what the graph says, a
 tensor lives until its last reader has run, and every step can be looked at. Memory mode 'fast'
 keeps images with their channels last, which its convolutions like best; 'lean' runs straight on
-the mapped weights.
+the mapped weights; 'planned' does so over one planned arena (`torch_planned`).
 """
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -61,21 +61,31 @@ class TorchExecutable(TurnExecutable):
         if torch.get_num_threads() != self._options.threads:
             torch.set_num_threads(self._options.threads)
         with torch.inference_mode():
-            values = {spec.name: _arranged(torch, tensor, self._options)
-                      for spec, tensor in zip(self._graph.inputs, self._inputs)}
-            for node, dying in self._steps:
-                self._step(node, values)
-                for name in dying:
-                    values.pop(name, None)
+            values = self._flow(self._inputs, self._step)
             for spec, buffer in zip(self._graph.outputs, self._outputs):
                 found = values[spec.name] if spec.name in values else self._constants[spec.name]
                 buffer.copy_(found.reshape(buffer.shape))
 
+    def _flow(self, inputs: Sequence[Any], step: Callable[[Node, Dict[str, Any]], None]
+              ) -> Dict[str, Any]:
+        """Take all steps; return what is alive behind the last."""
+        values = {spec.name: _arranged(self._torch, tensor, self._options)
+                  for spec, tensor in zip(self._graph.inputs, inputs)}
+        for node, dying in self._steps:
+            step(node, values)
+            for name in dying:
+                values.pop(name, None)
+        return values
+
     def _step(self, node: Node, values: Dict[str, Any]) -> None:
-        given = [None if not name else values[name] if name in values else self._constants[name]
-                 for name in node.inputs]
-        for name, result in zip(node.outputs, OPERATORS[node.operator](self._torch, node, given)):
-            values[name] = result
+        values.update(zip(node.outputs, self._results(node, self._given(node, values))))
+
+    def _given(self, node: Node, values: Mapping[str, Any]) -> List[Any]:
+        return [None if not name else values[name] if name in values else self._constants[name]
+                for name in node.inputs]
+
+    def _results(self, node: Node, given: Sequence[Any]) -> Tuple[Any, ...]:
+        return OPERATORS[node.operator](self._torch, node, given)
 
 
 def last_reads(graph: GraphFile) -> Tuple[Tuple[str, ...], ...]:
@@ -98,7 +108,8 @@ class TorchBackend(EngineBackend[TorchExecutable]):
 
     def __init__(self) -> None:
         self._torch = import_engine('torch', 'PyTorch', 'pip install crowdhmt-ros[train]')
-        super().__init__(Abilities('torch', 'PyTorch', ('fp32', 'bf16'), ('fast', 'lean')),
+        super().__init__(Abilities('torch', 'PyTorch', ('fp32', 'bf16'),
+                                   ('fast', 'lean', 'planned')),
                          str(self._torch.__version__), _ERRORS)
 
     def _objection(self, segment: Segment) -> str:
@@ -112,7 +123,11 @@ class TorchBackend(EngineBackend[TorchExecutable]):
         refuse(self._unknown(segment, graph))
         constants = {name: _weight(self._torch, array, options)
                      for name, array in graph.constants.items()}
-        return TorchExecutable(self._torch, graph, constants, options, segment)
+        made: Type[TorchExecutable] = TorchExecutable
+        if options.memory_mode == 'planned':
+            from crowdhmt_ros.engine.backends.torch_planned import PlannedTorchExecutable
+            made = PlannedTorchExecutable
+        return made(self._torch, graph, constants, options, segment)
 
     def _unknown(self, segment: Segment, graph: GraphFile) -> str:
         for node in graph.nodes:

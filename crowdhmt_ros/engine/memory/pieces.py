@@ -21,14 +21,14 @@ from crowdhmt_ros.engine.memory.wire import WireGraph, WireNode
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import TensorSpec
 
-HIDDEN_SHARE = 1 / 16
+HIDDEN_SHARE = 1 / 64
 """Of the largest live set: what the tensors inside one piece may take together."""
 NCHWC = 'com.microsoft.nchwc'
 ROWS = 'crowdhmt.rows'
 """Domain of copies of rows: no engine runs them, so that they are pieces of their own."""
 _SUM = 3
 """Input of a convolution in NCHWc layout that is added to its result, in place if it may be."""
-_ELEMENT_WISE = frozenset((
+ELEMENT_WISE = frozenset((
     'Relu', 'LeakyRelu', 'Sigmoid', 'Tanh', 'Clip', 'HardSwish', 'HardSigmoid', 'Elu', 'Selu',
     'Softplus', 'Neg', 'Abs', 'Sqrt', 'Exp', 'Add', 'Sub', 'Mul', 'Div', 'Identity', 'Dropout',
     'Flatten', 'Reshape', 'Squeeze', 'Unsqueeze'))
@@ -118,7 +118,7 @@ def _in_place(node: WireNode, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[
     """Return the operands that the result may be written over: of its very size and type."""
     if node.domain == NCHWC and node.operator == 'Conv':
         operands = node.inputs[_SUM:_SUM + 1]
-    elif not node.domain and node.operator in _ELEMENT_WISE:
+    elif not node.domain and node.operator in ELEMENT_WISE:
         operands = node.inputs
     else:
         return ()
