@@ -137,7 +137,8 @@ class Lane:
         assert self._process.stdin is not None
         self._process.stdin.write('%d\n' % RUNS)
         self._process.stdin.flush()
-        return statistics.median(self._answer()[1:])
+        times_s: List[float] = self._answer()[1:]
+        return statistics.median(times_s)
 
     def _end(self) -> None:
         assert self._process.stdin is not None
@@ -206,9 +207,9 @@ def shared_figures(found: Sequence[Tuple[Times, Mapping[str, Any]]], width: int)
     memory = {name: _taken(found, ALL, 'rss_mb') / _taken(found, name, 'rss_mb')
               for name in others}
     how = ('all three levels over each two, %s; compression: half the channels, partition: behind '
-           'the stem, the rest at a peer over the encrypted channel between two processes, engine: '
-           'fused, optimised, mapped (else unfused, optimisation off); robot on processor %d beside '
-           'other work, peer alone on processor %d: ' % (_title(width), ROBOT, PEER))
+           'the stem, the rest at a peer over the encrypted channel between processes, engine: '
+           'fused, optimised, mapped (else unfused, optimisation off); robot on processor %d '
+           'beside other work, peer alone on processor %d: ' % (_title(width), ROBOT, PEER))
     slowest = max(others, key=lambda n: latency[n].value)
     return [
         claim('ladder_all_latency_vs_best', latency[slowest].value, TIED, better=LOWER,

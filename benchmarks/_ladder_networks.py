@@ -119,9 +119,9 @@ def _saved(model: onnx.ModelProto, name: str, folder: Path) -> Said:
     (folder / title).mkdir()  # weights lie alone: the engine keeps its own forms beside them
     plain, beside = folder / (title + '.onnx'), folder / title / 'graph.onnx'
     onnx.save_model(model, str(plain))
-    onnx.save_model(model, str(beside), save_as_external_data=True, location='weights.bin',
+    onnx.save_model(model, str(beside), save_as_external_data=True, location='initialisers.bin',
                     size_threshold=1024)
-    weights = beside.with_name('weights.bin')
+    weights = beside.with_name('initialisers.bin')
     return {'name': title, 'sha256': hashlib.sha256(plain.read_bytes()).hexdigest(),
             'path': str(beside), 'plain_path': str(plain),
             'weight_bytes': weights.stat().st_size if weights.exists() else 0,
