@@ -48,7 +48,7 @@ from crowdhmt_ros.profiling.engine_tables import (
     load_engine_tables,
     save_engine_tables,
 )
-from crowdhmt_ros.profiling.seams import local_segments, offered_heads
+from crowdhmt_ros.profiling.seams import LEAN_WORTH_BYTES, local_segments, offered_heads
 from crowdhmt_ros.profiling.tables import row_key
 from crowdhmt_ros.types import MEASURED, Candidate, EngineOptions, Estimate, Segment
 
@@ -155,7 +155,8 @@ def _items(bundle: Bundle, ready: Ready, wishes: Wishes, known: EngineTables) ->
         for name in local_segments(candidate):
             default = Entrant(ready.segments[name], candidate.engine)
             key = _key(default)
-            lean_modes = LEAN_MODES if candidate in wholes else ()
+            saves = default.segment.weight_bytes >= LEAN_WORTH_BYTES
+            lean_modes = LEAN_MODES if candidate in wholes and saves else ()
             heat = Heat(default, tuple(
                 options for options in offers(candidate.engine, wishes.engines,
                                               lean_modes=lean_modes)

@@ -18,7 +18,7 @@ from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.live import make_view
 from crowdhmt_ros.cli.pair_run import CHANNELS, DEFAULT_PAIR_SCENARIO
-from crowdhmt_ros.cli.prepare import prepare
+from crowdhmt_ros.cli.prepare import ENGINES_COMPARED, prepare
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.cli.robot_run import (
     BAG,
@@ -141,7 +141,7 @@ def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
     scenario = arguments.scenario or DEFAULT_SCENARIO
     if kind == CAMPUS:
         load_scenario(scenario, robot)
-    parameters: Dict[str, object] = {'bundle': arguments.bundle}
+    parameters: Dict[str, object] = {'bundle': arguments.bundle, **ENGINES_COMPARED}
     if arguments.static:
         parameters['adaptation_planner:pinned_candidate'] = arguments.static
     if kind == VIDEO:

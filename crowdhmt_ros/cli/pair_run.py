@@ -15,6 +15,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.campus.scenario import robots_of
 from crowdhmt_ros.cli.interrupts import undisturbed
+from crowdhmt_ros.cli.prepare import ENGINES_COMPARED
 from crowdhmt_ros.cli.processes import Ended, ProcessError, ros_environment
 from crowdhmt_ros.cli.robot_run import RobotRun, RunSettings, drain
 from crowdhmt_ros.errors import ConfigError
@@ -88,6 +89,7 @@ def robot_settings(settings: PairSettings, keys: Mapping[str, Path]) -> Tuple[Ru
         start: Dict[str, object] = {'scenario_player:start_of': leader}
         if name == leader:
             start = {'scenario_player:wait_for_robots': list(others)} if others else {}
+        start.update(ENGINES_COMPARED)
         found.append(RunSettings(
             out=settings.out / name, seconds=settings.seconds, seed=settings.seed,
             scenario=settings.scenario, robot=name, log_level=settings.log_level,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.bundle.reader import Bundle
@@ -16,6 +16,10 @@ from crowdhmt_ros.first_start import Ready, Wishes, first_start
 from crowdhmt_ros.machine_lock import is_held
 
 SAY_EVERY_S = 5.0
+ENGINES_S = 45.0
+"""For comparing engines: longer a person does not want to wait."""
+ENGINES_COMPARED: Mapping[str, object] = {'adaptation_planner:engines_s': 0.0}
+"""Of robots that start behind `prepare`: what it had no time for does not disturb the run."""
 Progress = Callable[[float, str], None]
 
 
@@ -61,7 +65,8 @@ def prepare(bundle: Bundle, *, live: bool, wishes: Optional[Wishes] = None,
                             progress=progress)
         if is_held():
             return ready
-        return choose_engines(bundle, ready, folder, wishes=asked, progress=progress)
+        return choose_engines(bundle, ready, folder, wishes=asked, longest_s=ENGINES_S,
+                              progress=progress)
 
     if not (live and sys.stdout.isatty()):
         return start(LineProgress())

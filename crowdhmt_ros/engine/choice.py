@@ -36,7 +36,7 @@ HOPELESS_RATIO, HOPELESS_ROUNDS = 1.5, 3
 WARM_UP_RUNS = 2
 TURN_S, MOST_RUNS = 0.002, 20
 """A turn is so many runs as fill this time: single runs of small segments are all noise."""
-LONGEST_S = 1.0
+LONGEST_S = 0.7
 TOLERANCES: Mapping[str, float] = {'fp32': 1e-3}
 """Precision -> largest difference of an answer, over the largest value of the default's."""
 LOW_TOLERANCE = 0.2

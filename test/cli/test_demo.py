@@ -167,7 +167,7 @@ def test_a_source_that_does_not_end_ends_the_run(tmp_path):
 
 def test_a_pinned_plan_reaches_the_planner(tmp_path):
     _, parameters = started(tmp_path, '--static', 'w10')
-    assert parameters['adaptation_planner'] == {'pinned_candidate': 'w10'}
+    assert parameters['adaptation_planner'] == {'pinned_candidate': 'w10', 'engines_s': 0.0}
 
 
 class FinishedRun:
