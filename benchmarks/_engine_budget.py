@@ -185,14 +185,14 @@ def _tightest_figures(measured: Rounds, leaner: Optional[Said]) -> List[Figure]:
     """Return what the tightest budget costs, with another variant and with the same."""
     differ = max((_difference(run['result'], measured[PLAIN][0]['result'])
                   for run in measured[STREAMED] if _through(run)), default=None)
+    plain_s = _times(measured, PLAIN)
     return [
         claim(TIGHTEST + '_variant_latency', _slower(measured, VARIANT), NO_SLOWER, better=LOWER,
               how='the variant may change: %s in mode planned; %s' % (
                   (leaner or {}).get('name'), _said(VARIANT, measured))),
         claim(TIGHTEST + '_streamed_latency', _slower(measured, STREAMED), SLOWER, better=LOWER,
               how='the same variant streamed; %s; plain without a limit %.1f ms at best, %.1f in '
-              'the median' % (_said(STREAMED, measured), *(1e3 * v for v in _times(
-                  measured, PLAIN)))),
+              'the median' % (_said(STREAMED, measured), 1e3 * plain_s[0], 1e3 * plain_s[1])),
         claim(TIGHTEST + '_answers_differ', differ, ANSWERS_DIFFER, better=LOWER,
               how='streamed from plain ONNX Runtime, of the largest answer: the engine sums in '
               'another order where it does not pack weights; modes among themselves agree to '
@@ -201,7 +201,7 @@ def _tightest_figures(measured: Rounds, leaner: Optional[Said]) -> List[Figure]:
 
 def _difference(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
     largest = max(abs(v) for v in plain['answer'])
-    return max(abs(a - b) for a, b in zip(ours['answer'], plain['answer'])) / largest
+    return float(max(abs(a - b) for a, b in zip(ours['answer'], plain['answer'])) / largest)
 
 
 def _times(measured: Rounds, mode: str) -> Tuple[float, float]:
@@ -216,8 +216,9 @@ def _slower(measured: Rounds, mode: str) -> Optional[float]:
     """Return the median over rounds of the median latency over plain's in the same round."""
     if not all(_through(run) for run in measured[mode]):
         return None
-    return statistics.median(ours['result']['median_s'] / plain['result']['median_s']
-                             for ours, plain in zip(measured[mode], measured[PLAIN]))
+    return float(statistics.median(
+        ours['result']['median_s'] / plain['result']['median_s']
+        for ours, plain in zip(measured[mode], measured[PLAIN])))
 
 
 def _said(mode: str, measured: Rounds) -> str:

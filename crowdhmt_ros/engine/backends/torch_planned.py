@@ -14,9 +14,9 @@ from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 from crowdhmt_ros.engine.backends.piecewise import arena_of
 from crowdhmt_ros.engine.backends.torch import TorchExecutable
 from crowdhmt_ros.engine.memory.pieces import ELEMENT_WISE
-from crowdhmt_ros.engine.memory.release import release_free
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.engine.onnx_file import Node
+from crowdhmt_ros.engine.trim import trim
 from crowdhmt_ros.types import EngineOptions, Segment
 
 _Into = Callable[[Any, Node, Sequence[Any], Any], Any]
@@ -72,7 +72,7 @@ class PlannedTorchExecutable(TorchExecutable):
         super().__init__(torch, graph, constants, options, segment)
         self._places: Dict[str, Any] = {}
         flows = self._observed()
-        release_free()
+        trim()
         self.plan = _plan(graph, flows)
         self._arena = arena_of(self.plan.arena_bytes)
         whole = torch.from_numpy(self._arena)

@@ -110,13 +110,6 @@ class Stream:
             os.posix_fadvise(self._file, start, size, os.POSIX_FADV_DONTNEED)
 
 
-def release_free() -> None:
-    """Give back what this process has freed and the C library keeps for later (glibc)."""
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
-    if trim is not None:
-        trim(0)
-
-
 def release_code(library: str) -> None:
     """
     Give back a library's code and constants.

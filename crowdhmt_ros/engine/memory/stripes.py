@@ -172,7 +172,8 @@ def _of_rows(spec: TensorSpec, name: str, rows: int) -> TensorSpec:
 def _ranges(run: Sequence[WireNode], specs: Sequence[TensorSpec], first: int, behind: int
             ) -> Tuple[List[Tuple[int, int]], List[Tuple[int, ...]]]:
     """Return the rows of each tensor that a stripe of the last needs, and each operator's pads."""
-    ranges, pads = [(first, behind)], []
+    ranges = [(first, behind)]
+    pads: List[Tuple[int, ...]] = []
     for node, spec in zip(reversed(run), reversed(specs[:-1])):
         form = spatial(node)
         assert form is not None  # `_may` has seen to it

@@ -1,13 +1,20 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import mmap
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from crowdhmt_ros.engine.memory.release import Release, mapped_ranges
+from crowdhmt_ros.engine.memory.release import (
+    Release,
+    Stream,
+    mapped_ranges,
+    mappings,
+    release_code,
+)
 
 PAGES = 64
 SIZE = PAGES * mmap.PAGESIZE
@@ -59,3 +66,24 @@ def test_what_somebody_wrote_to_is_kept(mapped):
 
 def test_a_file_that_is_not_mapped_has_no_ranges(tmp_path):
     assert mapped_ranges(str(tmp_path / 'other'), [(0, SIZE)]) == ()
+
+
+def test_code_that_is_given_back_comes_again():
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    onnxruntime.SessionOptions()
+    before = resident_bytes(state.__file__)
+    release_code(state.__file__)
+    assert resident_bytes(state.__file__) < before / 2
+    assert onnxruntime.SessionOptions().intra_op_num_threads == 0
+
+
+def test_what_streams_is_dropped_from_the_cache_and_fetched_again(mapped):
+    path, content = mapped
+    os.sync()
+    before = content[:]
+    stream = Stream(str(path), [(0, SIZE)], known=mappings(str(path)), charged=True)
+    stream.drop()
+    assert resident_bytes(path) == 0
+    stream.fetch()
+    assert content[:] == before
