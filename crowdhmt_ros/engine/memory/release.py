@@ -8,6 +8,7 @@ again, from the page cache where the kernel still has them. What was written to 
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import mmap
@@ -134,12 +135,13 @@ def mappings(path: str, *, writable: bool = True) -> Tuple[Mapped, ...]:
     A mapping that somebody did write to is left out: its own pages would be lost.
 
     :param writable: whether those count that may be written to; engines map weights so
+    :returns: none where /proc does not tell
     """
     found: List[Mapped] = []
     real = os.path.realpath(path)
     ours = False
-    with open('/proc/self/smaps') as stream:  # line by line: the whole text is a megabyte
-        for line in stream:
+    with contextlib.suppress(OSError), open('/proc/self/smaps') as stream:
+        for line in stream:  # not read at once: it may be a megabyte
             parts = line.split(None, 5)
             if not parts[0].endswith(':'):
                 ours = (len(parts) == 6 and parts[5].rstrip('\n') == real

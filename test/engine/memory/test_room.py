@@ -50,3 +50,17 @@ def test_without_a_limit_there_is_no_number(tree, tmp_path):
 def test_inside_a_container_its_own_group_is_the_root(tree):
     assert tree({'': (50 * MB, 20 * MB)}, '0::/../../outside/name\n', ('max', 'current'),
                 '') == 30 * MB
+
+
+@pytest.mark.parametrize(('names', 'below', 'line', 'lists'), [
+    (('limit_in_bytes', 'usage_in_bytes'), 'memory', '4:memory:/mind\n',
+     ('total_inactive_file', 'total_active_file', 'total_mapped_file')),
+    (('max', 'current'), '', '0::/mind\n', ('inactive_file', 'active_file', 'file_mapped'))])
+def test_pages_of_files_that_nobody_mapped_count_as_free(tree, tmp_path, names, below, line,
+                                                         lists):
+    folder = tmp_path / below / 'mind'
+    folder.mkdir(parents=True)
+    numbers = dict(zip(lists, (12 * MB, 3 * MB, 5 * MB)))
+    (folder / 'memory.stat').write_text('anon 77\n' + ''.join(
+        '%s %d\n' % item for item in numbers.items()))
+    assert tree({'mind': (50 * MB, 45 * MB)}, line, names, below) == 15 * MB
