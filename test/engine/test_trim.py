@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from crowdhmt_ros.engine import trim as module
-from crowdhmt_ros.engine.trim import trim
+from crowdhmt_ros.engine.trim import share_arena, trim
 
 FREED = """
 import ctypes, json, re
@@ -39,8 +39,33 @@ def test_memory_freed_below_what_is_in_use_goes_back():
     assert given_back_mb > 30.0
 
 
+ARENAS = """
+import ctypes, threading
+from crowdhmt_ros.engine.trim import share_arena
+
+print(share_arena())
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+threads = [threading.Thread(target=libc.malloc, args=(1000,)) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'malloc_trim'), reason='another C library')
+def test_threads_share_one_arena():
+    done = subprocess.run([sys.executable, '-c', ARENAS], capture_output=True, check=True,
+                          text=True)
+    assert done.stdout.strip() == 'True'
+    assert done.stderr.count('Arena ') == 1
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(module.ctypes, 'CDLL', lambda name: object())
-    module._malloc_trim.cache_clear()
+    module._function.cache_clear()
     assert not trim()
-    module._malloc_trim.cache_clear()
+    assert not share_arena()
+    module._function.cache_clear()
