@@ -13,7 +13,7 @@ import hashlib
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -24,10 +24,11 @@ from benchmarks import parts, timing
 from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
 from crowdhmt_ros.elastic.backbones import BACKBONES
 from crowdhmt_ros.elastic.export import to_onnx
-from crowdhmt_ros.engine.memory.optimised import optimised_graph
-from crowdhmt_ros.engine.memory.pieces import plan_operators
+from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
+from crowdhmt_ros.engine.memory.pieces import live_bytes, plan_operators
 from crowdhmt_ros.engine.memory.rewrite_child import shapes
-from crowdhmt_ros.engine.memory.wire import read_wire
+from crowdhmt_ros.engine.memory.stripes import striped
+from crowdhmt_ros.engine.memory.wire import WireGraph, read_wire
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import EngineOptions, TensorSpec
 
@@ -39,6 +40,8 @@ HEAD = 'resnet18'
 """The network whose latency decides; of the others it informs."""
 SMALL = 'resnet18@32'
 """Runs in half a million bytes, which lie in what loading freed whoever plans them."""
+LARGE = ('resnet34', 'vgg16')
+"""One process each: they take long, and repeat to a percent."""
 EDGE, CLASSES = 224, 1000
 DAGS, PROCESSES, QUICK_PROCESSES = 200, 3, 1
 PLAIN, DEFAULT_RUN = 'plain', 'default_run'
@@ -62,6 +65,7 @@ def figures(quick: bool) -> List[Figure]:
         saids = {name: network(Path(folder), NETWORKS[name][0], edge=NETWORKS[name][1])
                  for name in names}
         found = arena_figures(saids)
+        found += [stripes_figure(name, said) for name, said in saids.items()]
         for name, said in saids.items():
             keys = [key for key in CLAIMS if key.endswith('/' + name) and 'arena' not in key]
             found += parts.tried(keys, CLAIMS, lambda n=name, s=said: (  # type: ignore[misc]
@@ -116,6 +120,18 @@ def arena_figures(saids: Mapping[str, Said]) -> List[Figure]:
                   how=how)]
 
 
+def stripes_figure(name: str, said: Said) -> Figure:
+    """Return the largest live set with stripes, as mode streamed has them, over that without."""
+    made, graph = _rewritten(said)
+    inputs = {n: TensorSpec(n, dtype, tuple(shape)) for n, dtype, shape in said['inputs']}
+    found = striped(graph, made.tensors, inputs)
+    whole, cut = (live_bytes(*pair) for pair in (
+        (graph, made.tensors), (found.graph, found.tensors)))
+    return inform('stripes_live_vs_whole/' + name, cut / whole,
+                  how='largest live set %.2f MB whole, %.2f MB in %d stripes' % (
+                      whole / 1e6, cut / 1e6, len(found.copies) // 2))
+
+
 def _exported_plan(said: Said) -> MemoryPlan:
     graph, folder = read_wire(said['path']), str(Path(said['path']).parent)
     found = shapes(graph, folder)
@@ -124,9 +140,14 @@ def _exported_plan(said: Said) -> MemoryPlan:
 
 
 def _rewritten_plan(said: Said) -> MemoryPlan:
+    made, graph = _rewritten(said)
+    return plan_operators(graph, made.tensors)
+
+
+def _rewritten(said: Said) -> Tuple[Optimised, WireGraph]:
     from benchmarks._engine_memory_child import segment_of
     made = optimised_graph(segment_of(said), EngineOptions(), str(onnxruntime.__version__))
-    return plan_operators(read_wire(made.graph_path), made.tensors)
+    return made, read_wire(made.graph_path)
 
 
 def _random_plan(seed: int) -> MemoryPlan:
@@ -147,7 +168,7 @@ def _random_plan(seed: int) -> MemoryPlan:
 
 def run_phase_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     """Return what running takes over what ONNX Runtime's own arena takes, and its latency."""
-    rounds = QUICK_PROCESSES if quick else PROCESSES
+    rounds = _processes(name, quick)
     ours, theirs = ([_child('growth', said=said, mode=mode)['run_anon_mb']
                      for _ in range(rounds)] for mode in (PLANNED, DEFAULT_RUN))
     ratio = statistics.median(ours) / statistics.median(theirs)
@@ -160,6 +181,10 @@ def run_phase_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     return [stated, latency_figure(name, said, quick=quick)]
 
 
+def _processes(name: str, quick: bool) -> int:
+    return QUICK_PROCESSES if quick or name in LARGE else PROCESSES
+
+
 def latency_figure(name: str, said: Said, *, quick: bool) -> Figure:
     """Return the latency of mode planned over plain ONNX Runtime, beside a control."""
     deciding = name == HEAD
@@ -167,16 +192,17 @@ def latency_figure(name: str, said: Said, *, quick: bool) -> Figure:
     if quick:
         processes, count = 1, 10
     key, target = 'run_growth_latency/' + name, 1.03
-    found, control = ([tuple(p) for _ in range(processes) for p in _child(
-        'latencies', said=said, modes=modes, pairs=count)['pairs']]
-        for modes in ((PLAIN, PLANNED), (PLAIN, PLAIN)))
-    ratio, beside = timing.median_ratio(found), timing.median_ratio(control)
-    how = '%s, mode planned over plain ONNX Runtime, one thread: %s; control %s' % (
-        name, ratio.text, beside.text)
+
+    def pairs(*modes: str) -> timing.Ratio:
+        return timing.median_ratio([tuple(p) for _ in range(processes) for p in _child(
+            'latencies', said=said, modes=modes, pairs=count)['pairs']])
+    ratio = pairs(PLAIN, PLANNED)
+    how = '%s, mode planned over plain ONNX Runtime, one thread: %s' % (name, ratio.text)
     if not deciding:
         return inform(key, ratio.value, how=how)
-    return claim(key, ratio.value, target, better=LOWER, how=how,
-                 also=timing.holds_at_most(ratio, target, beside))
+    beside = pairs(PLAIN, PLAIN)
+    return claim(key, ratio.value, target, better=LOWER, how='%s; control %s' % (
+        how, beside.text), also=timing.holds_at_most(ratio, target, beside))
 
 
 def floor_mb(said: Said) -> float:
@@ -187,7 +213,7 @@ def floor_mb(said: Said) -> float:
 
 def growth_figures(name: str, said: Said, *, quick: bool) -> List[Figure]:
     """Return the highest point of resident memory in the lean modes, over floor and plain."""
-    rounds = QUICK_PROCESSES if quick else PROCESSES
+    rounds = _processes(name, quick)
     found = {mode: [_child('growth', said=said, mode=mode) for _ in range(rounds)]
              for mode in (PLAIN, MAPPED, PLANNED, STREAMED)}
     peak = {mode: statistics.median(r['peak_mb'] for r in rows) for mode, rows in found.items()}
