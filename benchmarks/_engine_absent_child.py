@@ -37,7 +37,8 @@ def run(blocked: Sequence[str], frames: int, folder: Path) -> Dict[str, Any]:
     from crowdhmt_ros.types import LoopState, Requirements, ResourceSnapshot
     from crowdhmt_ros.vision.frame import Frame
     bundle = open_bundle('campus7')
-    wishes = Wishes(longest_s=3.0, engines=to_choose_from())
+    wishes = Wishes(threads=(1,), memory_modes=('fast',), longest_s=3.0,
+                    engines=to_choose_from())
     backend = make_backend(AUTO)
     ready = first_start(bundle, backend, folder, wishes=wishes)
     ready = choose_engines(bundle, ready, folder, wishes=wishes, longest_s=3.0)
