@@ -44,10 +44,12 @@ def openvino_call(segment: Segment, options: EngineOptions, given: Buffers, take
                   ) -> Run:
     """Return the call of a request whose tensors are set."""
     import openvino
+
+    from crowdhmt_ros.engine.backends.openvino import DEVICE
+    from crowdhmt_ros.engine.backends.openvino import _settings as settings_of
     core = openvino.Core()
-    request = core.compile_model(core.read_model(segment.path), 'CPU', {
-        'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': options.threads,
-        'NUM_STREAMS': 1}).create_infer_request()
+    request = core.compile_model(core.read_model(segment.path), DEVICE, settings_of(options)
+                                 ).create_infer_request()
     for index, buffer in enumerate(given):
         request.set_input_tensor(index, openvino.Tensor(buffer, shared_memory=True))
     for index, buffer in enumerate(taken):
