@@ -30,7 +30,7 @@ CLAIMS: parts.Claims = {
     'fusion_gain': (GAIN, HIGHER), 'fusion_harm': (HARM, LOWER),
     'fusion_max_abs_diff': (DIFFERENCE, LOWER),
     **{'fusion_family_gain/' + family: (1.0, HIGHER) for family in FAMILY_NAMES}}
-ROUNDS, SPAN_S = 3, 0.45
+ROUNDS, SPAN_S = 3, 0.25
 MORE_ROUNDS = 3
 """At most, for what seems slower with fusion: a fresh process has luck of its own."""
 QUICK_SPAN_S = 0.15
