@@ -34,7 +34,7 @@ from benchmarks._engine_memory import (
     network,
 )
 from benchmarks._engine_memory_child import segment_of
-from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim
+from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.engine.memory.optimised import optimised_graph
 from crowdhmt_ros.types import EngineOptions
@@ -44,6 +44,7 @@ SHARES = (0.75, 0.5, 0.25)
 MODES = (PLANNED, STREAMED)
 VARIANT = 'leaner variant'
 TIGHTEST = 'budget_25'
+BEYOND = 0.125
 SLOWER, NO_SLOWER = 1.6, 1.0
 WIDTHS = (56, 48, 40, 32)
 """Of leaner variants of the same network, whose full width is 64; the widest that fits is run."""
@@ -120,7 +121,15 @@ def figures(quick: bool) -> List[Figure]:
             found.append(_held_figure(share, measured, limit))
             if tightest:
                 found += _tightest_figures(measured, leaner)
-        return found
+        return [*found, _beyond_figure(said, int(1e6 * BEYOND * whole_mb))]
+
+
+def _beyond_figure(said: Said, limit_bytes: int) -> Figure:
+    """Return what a budget costs in which most weights cannot stay."""
+    measured = _rounds(said, None, limit_bytes, QUICK_ROUNDS)
+    return inform('budget_12_streamed_latency', _slower(measured, STREAMED),
+                  how='%s within %.0f MB: most weights come from the disk at every run; %s' % (
+                      HEAD, limit_bytes / 1e6, _said(STREAMED, measured)))
 
 
 def _grown(said: Said, mode: str) -> Dict[str, Any]:

@@ -13,7 +13,8 @@ HEAVY = ('torch', 'torchvision', 'pymoo', 'onnx', 'scipy', 'matplotlib', 'pandas
 # The offline half: it trains, searches, or writes bundles. The command line runs anywhere.
 OFFLINE_ROOMS = {'graph', 'elastic', 'tta', 'tasks', 'cli', 'dashboard'}
 OFFLINE_FILES = {'bundle/writer.py', 'bundle/writer_graphs.py', 'bundle/writer_fusion.py',
-                 'bundle/reopen.py', 'bundle/adopt.py', 'planner/pareto.py', 'campus/dataset.py'}
+                 'bundle/writer_precision.py', 'bundle/reopen.py', 'bundle/adopt.py',
+                 'planner/pareto.py', 'campus/dataset.py'}
 
 BLOCKED_IMPORT = """
 import importlib, json, sys
