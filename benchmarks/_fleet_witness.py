@@ -23,7 +23,7 @@ from crowdhmt_ros.nodes.scalars import time_to_seconds
 SCENARIO = Path(__file__).with_name('always_help.yaml')
 SPIN_S = 0.02
 WISHES: Mapping[str, object] = {
-    'adaptation_planner:memory_budget_bytes': 7.36e6, 'adaptation_planner:accuracy_floor': 0.88,
+    'adaptation_planner:memory_budget_bytes': 7.36e6, 'adaptation_planner:accuracy_floor': 0.893,
     'adaptation_planner:latency_budget_s': 0.15, 'camera_inference:source': 'campus',
     'camera_inference:scenario': str(SCENARIO), 'camera_inference:view': 'vehicle',
     'camera_inference:condition': 'scenes/noon', 'camera_inference:start_timeout_s': 0.0}

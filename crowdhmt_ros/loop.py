@@ -89,7 +89,8 @@ def enact(state: LoopState, decision: Decision, now_s: float) -> LoopState:
     return replace(
         state, plan_seq=state.plan_seq + 1, current_id=chosen_id,
         current_since_s=state.current_since_s if chosen_id == state.current_id else now_s,
-        challenger_id=decision.challenger_id, challenger_steps=decision.challenger_steps)
+        challenger_id=decision.challenger_id, challenger_steps=decision.challenger_steps,
+        fallback_id=decision.chosen.fallback_id)
 
 
 def rederive(plan: Plan, front: Sequence[FrontEntry], remote: Sequence[RemoteOption] = ()) -> str:

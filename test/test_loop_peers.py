@@ -107,6 +107,43 @@ def test_nobody_is_asked_while_a_candidate_at_home_keeps_every_budget():
     assert plans[0].peers == (DRONE,)
 
 
+def fallbacks(times_ms):
+    """
+    Return the fallbacks of a need that lasts.
+
+    :param times_ms: of each step: what the better fallback takes
+    """
+    state, found = NOON, []
+    strict = Requirements(latency_budget_s=0.025, accuracy_floor=0.88)
+    for time_ms in times_ms:
+        front = (*FRONT[:2], entry('w050', 0.87, time_ms, 7.3, 2.1), FRONT[3])
+        state, plan = step(state, look(0.9, 8.0), [], strict, front, state.plan_seq + 1.0,
+                           (DRONE,), REMOTE[:1])
+        assert plan.chosen.candidate.placement.peers == ('drone',)
+        found.append(plan.chosen.fallback_id.split('/')[0])
+    return found
+
+
+def edge_ms():
+    """Return the longest time at which the better fallback is taken at first."""
+    low, high = 4.0, 20.0
+    assert (fallbacks([low]), fallbacks([high])) == (['w050'], ['w025'])
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fallbacks([middle]) == ['w050'] else (low, middle)
+    return low
+
+
+def test_a_fallback_stays_while_its_time_wavers_about_the_deadline():
+    wavering = [edge_ms() + 0.2 * (-1) ** i for i in range(20)]
+    assert set(fallbacks([4.0, *wavering])) == {'w050'}
+    assert set(fallbacks([20.0, *wavering])) == {'w025'}
+
+
+def test_a_fallback_that_leaves_the_peer_no_time_goes_in_the_same_step_and_a_better_one_returns():
+    assert fallbacks([4.0, 20.0, 4.0]) == ['w050', 'w025', 'w050']
+
+
 def test_in_need_a_peer_is_asked_in_the_same_step_and_the_reason_tells_all():
     _, plans = run([(AMPLE, (DRONE,)), (TIGHT, (DRONE,))])
     plan = plans[-1]

@@ -199,6 +199,7 @@ def state_to_msg(state: types.LoopState) -> LoopState:
         current_since_s=float(state.current_since_s), condition=state.condition,
         challenger_id=state.challenger_id, challenger_steps=state.challenger_steps,
         preprocess_s=number(state.preprocess_s), degraded_ratio=float(state.degraded_ratio),
+        fallback_id=state.fallback_id,
         correction_ids=[row.candidate_id for row in rows],
         latency_ratios=doubles(row.latency_ratio for row in rows),
         spread_ratios=doubles(row.spread_ratio for row in rows),
@@ -216,7 +217,8 @@ def state_from_msg(message: LoopState) -> types.LoopState:
         current_since_s=message.current_since_s, corrections=corrections,
         condition=message.condition, challenger_id=message.challenger_id,
         challenger_steps=message.challenger_steps,
-        preprocess_s=optional(message.preprocess_s), degraded_ratio=message.degraded_ratio)
+        preprocess_s=optional(message.preprocess_s), degraded_ratio=message.degraded_ratio,
+        fallback_id=message.fallback_id)
 
 
 # Plan

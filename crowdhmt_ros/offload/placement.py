@@ -160,7 +160,7 @@ class _Home:
 def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
            front: Sequence[FrontEntry], *, memory_budget_bytes: Optional[float], now_s: float,
            home: Sequence[CostEstimate] = (), deadline_s: Optional[float] = None,
-           current_id: str = '', accuracy_of: AccuracyOf = mean_of,
+           current_id: str = '', fallback_id: str = '', accuracy_of: AccuracyOf = mean_of,
            peer_ratios: Optional[Mapping[str, float]] = None) -> Tuple[FrontEntry, ...]:
     """
     Return the candidates that peers make possible now.
@@ -176,6 +176,7 @@ def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
     :param home: what each of `front` is expected to do now; without them its tables count
     :param deadline_s: from frame to answer, None takes `DEADLINE_S`
     :param current_id: candidate in force, which stays while its peer can be asked
+    :param fallback_id: its fallback, which stays while it leaves the peer its time
     :param accuracy_of: accuracy by condition -> accuracy to expect now
     :param peer_ratios: robot_id -> time at the peer over what its capacity promises
     :returns: in order of peers as given, then of options
@@ -194,7 +195,8 @@ def offers(remote: Sequence[RemoteOption], peers: Sequence[PeerStatus],
         most = max(1, MOST_OFFERS // len(near)) if peer.free_leases > 0 else 0
         for index in _worth(ways, most, keeps):
             way = ways[index]
-            fallback = _fallback(way, homes, memory_budget_bytes, deadline, index == keeps)
+            fallback = _fallback(way, homes, memory_budget_bytes, deadline,
+                                 fallback_id if index == keeps else None)
             if fallback is not None:
                 found.append(_entry(way, peer, fallback.entry))
     return tuple(found)
@@ -308,8 +310,12 @@ def _homes(front: Sequence[FrontEntry], home: Sequence[CostEstimate], accuracy_o
 
 
 def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[float],
-              deadline_s: float, in_force: bool) -> Optional[_Home]:
-    """Return who answers when the peer does not; None when nobody leaves the peer its time."""
+              deadline_s: float, held_id: Optional[str]) -> Optional[_Home]:
+    """
+    Return who answers when the peer does not; None when nobody leaves the peer its time.
+
+    :param held_id: who does now, for the candidate in force; None for others
+    """
     if not homes:
         return None
     head = way.facts.memory_bytes
@@ -317,7 +323,13 @@ def _fallback(way: _Way, homes: Sequence[_Home], memory_budget_bytes: Optional[f
                if memory_budget_bytes is None or head + h.memory_bytes <= memory_budget_bytes]
     if not fitting:
         fitting = [min(homes, key=lambda h: h.memory_bytes)]
-    for room in (ENTRY_ROOM, 1.0) if in_force else (ENTRY_ROOM,):
+    held = next((h for h in fitting if h.entry.candidate.candidate_id == held_id), None)
+    if held is not None and held.latency_s <= deadline_s - way.usual_s:
+        # A better one is prepared only where the times of both may waver without its going again.
+        left_s = deadline_s / ENTRY_ROOM - way.usual_s
+        better = fitting[:fitting.index(held)]
+        return next((h for h in better if h.latency_s <= left_s), held)
+    for room in (ENTRY_ROOM,) if held_id is None else (ENTRY_ROOM, 1.0):
         left_s = deadline_s - way.usual_s * room
         found = next((h for h in fitting if h.latency_s <= left_s), None)
         if found is not None:

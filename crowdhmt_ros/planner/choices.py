@@ -77,6 +77,7 @@ def _helped(offer: Offer, here: Sequence[CostEstimate], state: LoopState,
     return offers(
         offer.remote, offer.peers, offer.front, memory_budget_bytes=memory, now_s=now_s,
         home=here, deadline_s=budgets.latency_s, current_id=state.current_id,
+        fallback_id=state.fallback_id,
         accuracy_of=lambda accuracy: accuracy_now(accuracy, state.condition).mean,
         peer_ratios=peer_ratios(state.corrections))
 

@@ -141,6 +141,8 @@ class LoopState:
     :param preprocess_s: frame to tensor, smoothed over the frames of this camera; None
         while unknown
     :param degraded_ratio: share of the frames given to peers that a fallback answered, smoothed
+    :param fallback_id: who answers when the peer of the candidate in force does not, '' where
+        nobody else is asked
     """
 
     plan_seq: int = 0
@@ -152,6 +154,7 @@ class LoopState:
     challenger_steps: int = 0
     preprocess_s: Optional[float] = None
     degraded_ratio: float = 0.0
+    fallback_id: str = ''
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 FOLDER = 'optimised'
-GRAPH_NAME, WEIGHTS_NAME, STAMP_NAME = 'graph.onnx', 'weights.bin', 'complete.json'
+GRAPH_NAME, WEIGHTS_NAME, STAMP_NAME = 'graph.onnx', 'rewritten.bin', 'complete.json'
 LONGEST_S = 600.0
 _CPU_FLAGS = ('flags', 'features')
 _log = logging.getLogger(__name__)

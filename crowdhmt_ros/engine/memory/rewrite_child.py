@@ -87,7 +87,9 @@ def _beside(graph_path: str, folder: str) -> Iterator[None]:
     """
     source = os.path.dirname(os.path.abspath(graph_path))
     names = {place.location for place in read_wire(graph_path).places.values()}
-    links = [os.path.join(folder, os.path.basename(name)) for name in names]
+    # Never the name that is about to be written: that would write into the graph's own weights.
+    links = [os.path.join(folder, os.path.basename(name)) for name in names
+             if os.path.basename(name) != WEIGHTS_NAME]
     for link in links:
         os.symlink(os.path.join(source, os.path.basename(link)), link)
     try:
