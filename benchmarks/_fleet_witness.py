@@ -26,7 +26,8 @@ WISHES: Mapping[str, object] = {
     'adaptation_planner:memory_budget_bytes': 7.36e6, 'adaptation_planner:accuracy_floor': 0.893,
     'adaptation_planner:latency_budget_s': 0.15, 'camera_inference:source': 'campus',
     'camera_inference:scenario': str(SCENARIO), 'camera_inference:view': 'vehicle',
-    'camera_inference:condition': 'scenes/noon', 'camera_inference:start_timeout_s': 0.0}
+    'camera_inference:condition': 'scenes/noon', 'camera_inference:start_timeout_s': 0.0,
+    'camera_inference:backend': 'onnxruntime', 'adaptation_planner:backend': 'onnxruntime'}
 """What makes a robot want help with every frame."""
 
 

@@ -4,97 +4,31 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from crowdhmt_ros.loop import rederive, step
-from crowdhmt_ros.planner.budgets import budgets_now, excess
+from crowdhmt_ros.loop import step
 from crowdhmt_ros.planner.reasons import explain
 from crowdhmt_ros.types import (
-    Candidate,
-    CostCorrection,
-    EnergyCoefficients,
-    EngineOptions,
-    Estimate,
     Feedback,
-    FrontEntry,
     LoopState,
-    PeerStatus,
-    Placement,
-    Reading,
-    RemoteOption,
     Requirements,
-    ResourceSnapshot,
-    SegmentPlacement,
-    Variant,
 )
-
-COEFFICIENTS = EnergyCoefficients(52.8e-12, idle_w=0.2, joules_per_byte=1e-7)
-ENGINE = EngineOptions()
-VARIANT = Variant(((),), 1)
-
-
-def flat(value):
-    return Estimate(value, value)
-
-
-def entry(name, accuracy, latency_ms, memory_mb, energy_mj):
-    placement = Placement((SegmentPlacement('whole', f'{name}.whole'),))
-    return FrontEntry(
-        Candidate(name, VARIANT, placement, ENGINE),
-        {'scenes/noon': accuracy, 'scenes/dusk': accuracy - 0.1}, flat(latency_ms / 1e3),
-        flat(memory_mb * 1e6), flat(energy_mj / 1e3), int(energy_mj * 1e7), 1000, COEFFICIENTS)
-
-
-FRONT = (entry('w100', 0.92, 5.0, 19.0, 7.7), entry('w075', 0.90, 3.0, 12.0, 4.5),
-         entry('w050', 0.87, 2.0, 7.3, 2.1), entry('w025', 0.75, 1.2, 3.0, 0.5))
-IDS = {e.candidate.variant_id: e.candidate.candidate_id for e in FRONT}
-
-
-def option(variant, cut, accuracy, head_ms, head_mb, sent_kb, remote_mmacs, codec='int8'):
-    return RemoteOption(
-        variant, VARIANT, ENGINE, f'{variant}.{cut}.head' if cut else '',
-        f'{variant}.{cut}.tail' if cut else f'{variant}.whole', 'tail' if cut else 'whole', codec,
-        {'scenes/noon': accuracy, 'scenes/dusk': accuracy - 0.1}, flat(head_ms / 1e3),
-        flat(head_mb * 1e6), int(head_ms * 1e7), 1000, flat(head_ms / 1e3), sent_kb * 1e3, 28.0,
-        0.001, int(remote_mmacs * 1e6), COEFFICIENTS)
-
-
-REMOTE = (option('w100', '', 0.91, 0.0, 0.0, 6.0, 77.0, 'jpeg'),
-          option('w075', '', 0.89, 0.0, 0.0, 6.0, 45.0, 'jpeg'),
-          option('w100', 'c1', 0.92, 1.5, 1.0, 24.0, 60.0),
-          option('w100', 'c2', 0.915, 3.0, 2.0, 8.0, 30.0),
-          option('w075', 'c2', 0.895, 1.8, 1.2, 5.0, 18.0))
-DRONE = PeerStatus('drone', 'd1', 0.4, 2, 10e9, 0.8, 1e9, 20e6, 0.002)
-WISH = Requirements(latency_budget_s=0.1, accuracy_floor=0.85)
-NOON = LoopState(condition='scenes/noon')
-
-
-def look(battery=0.9, allotted_mb=25.0):
-    return ResourceSnapshot(0.0, battery_ratio=Reading(battery),
-                            memory_allotted_bytes=Reading(allotted_mb * 1e6))
-
-
-def run(world, state=NOON, requirements=WISH):
-    """Return the state and the plans of one step a second; world: (allotted MB, peers) each."""
-    plans = []
-    for allotted_mb, peers in world:
-        now_s = state.plan_seq + 1.0
-        state, plan = step(state, look(0.9, allotted_mb), [], requirements, FRONT, now_s, peers,
-                           REMOTE)
-        plans.append(plan)
-    return state, plans
-
-
-def helpers(plans):
-    return [p.chosen.candidate.placement.peers for p in plans]
-
-
-TIGHT, AMPLE = 5.0, 25.0
+from test.peer_world import (
+    AMPLE,
+    DRONE,
+    FRONT,
+    IDS,
+    NOON,
+    REMOTE,
+    TIGHT,
+    WISH,
+    entry,
+    helpers,
+    look,
+    run,
+    window,
+)
 
 
 def test_nobody_is_asked_while_a_candidate_at_home_keeps_every_budget():
@@ -208,16 +142,6 @@ def test_while_the_condition_is_unknown_no_peer_is_asked_for_the_sake_of_the_flo
     assert helpers(plans) == [(), ()]
 
 
-def window(candidate_id, stamp_s, count=10, degraded=0, link_s=0.004, remote_s=0.008,
-           infer_s=0.003, **more):
-    good = count - degraded
-    return Feedback(
-        1, candidate_id, stamp_s, 1.0, preprocess_s=(0.001,) * count, infer_s=(infer_s,) * count,
-        offload_s=(0.02,) * count, encode_s=(0.001,) * good, link_s=(link_s,) * good,
-        remote_queue_s=(0.0,) * good, remote_infer_s=(remote_s,) * good, degraded=degraded,
-        condition='scenes/noon', **more)
-
-
 def offloaded():
     state, plans = run([(TIGHT, (DRONE,))] * 2)
     return state, plans[-1]
@@ -314,123 +238,3 @@ def test_explaining_lists_candidates_of_peers_and_peers_that_cannot_be_asked():
     assert told.candidates[0].candidate == plans[0].chosen.candidate
     assert told.scores[0] is not None
     assert f'fallback {IDS["w025"]}' in told.text
-
-
-RATIOS = st.floats(0.0, 1.0)
-MAYBE = st.none() | st.floats(0.001, 1.0)
-PEER = st.builds(
-    PeerStatus, robot_id=st.sampled_from(['drone', 'crawler', 'mast']), boot_id=st.just('b'),
-    age_s=st.floats(0.0, 3.0), free_leases=st.integers(0, 2),
-    capacity_macs_per_s=st.none() | st.floats(1e8, 1e11), battery_ratio=MAYBE,
-    memory_headroom_bytes=st.none() | st.floats(0.0, 1e9),
-    link_bandwidth_bytes_per_s=st.none() | st.floats(1e4, 1e9), link_round_trip_s=MAYBE,
-    failures=st.integers(0, 3), retry_at_s=st.none() | st.floats(0.0, 20.0))
-PEERS = st.lists(PEER, max_size=3, unique_by=lambda p: p.robot_id).map(tuple)
-
-
-def read_back(plan):
-    """Return a plan after a round trip through JSON, as a recording holds it."""
-    item = json.loads(json.dumps(dataclasses.asdict(plan)))
-    snapshot = {k: Reading(**v) if isinstance(v, dict) else v
-                for k, v in item['snapshot'].items()}
-    state = dict(item['state'])
-    state['corrections'] = tuple(CostCorrection(**c) for c in state['corrections'])
-    return dataclasses.replace(
-        plan, requirements=Requirements(**item['requirements']),
-        snapshot=ResourceSnapshot(**snapshot), state=LoopState(**state),
-        stamp_s=item['stamp_s'], peers=tuple(PeerStatus(**p) for p in item['peers']))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(RATIOS, st.floats(1.0, 25.0), PEERS, st.floats(0.3, 8.0),
-                          st.integers(0, 5), st.sampled_from(['', 'scenes/noon', 'scenes/dusk'])),
-                min_size=1, max_size=10),
-       st.none() | st.floats(0.0005, 0.3), st.none() | st.floats(0.5, 0.95))
-def test_every_plan_with_peers_derives_itself_again(world, latency_s, floor):
-    wish = Requirements(latency_budget_s=latency_s, accuracy_floor=floor)
-    state = LoopState()
-    for number, (battery, mb, peers, factor, degraded, condition) in enumerate(world):
-        told = [dataclasses.replace(
-            window(state.current_id, number * 1.0, degraded=degraded, remote_s=0.004 * factor,
-                   infer_s=0.003 * factor), condition=condition)] if state.current_id else []
-        state, plan = step(state, look(battery, mb), told, wish, FRONT, number * 1.1, peers,
-                           REMOTE)
-        assert plan.peers == peers
-        assert rederive(plan, FRONT, REMOTE) == plan.chosen.candidate.candidate_id
-        assert rederive(read_back(plan), FRONT, REMOTE) == plan.chosen.candidate.candidate_id
-        away = plan.chosen.candidate.placement.peers
-        assert set(away) <= {p.robot_id for p in peers}
-        assert bool(away) == bool(plan.chosen.fallback_id)
-        over = excess(plan.chosen, budgets_now(wish, plan.snapshot))
-        if plan.state.condition:
-            assert (over == (0.0, 0.0, 0.0)) == (plan.violated == ())
-        assert explain(plan, FRONT, REMOTE).text
-
-
-@settings(max_examples=60, deadline=None)
-@given(RATIOS, st.floats(1.0, 25.0), PEERS, st.floats(0.5, 0.95))
-def test_peers_change_nothing_where_home_keeps_every_budget(battery, mb, peers, floor):
-    wish = Requirements(accuracy_floor=floor)
-    _, alone = step(NOON, look(battery, mb), [], wish, FRONT, 1.0)
-    _, plan = step(NOON, look(battery, mb), [], wish, FRONT, 1.0, peers, REMOTE)
-    if not alone.violated:
-        assert (plan.chosen, plan.score, plan.runner_up) == (
-            alone.chosen, alone.score, alone.runner_up)
-    else:
-        assert len(plan.violated) <= len(alone.violated)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.floats(0.97, 1.03), st.floats(0.97, 1.03), st.floats(0.97, 1.03)),
-                min_size=12, max_size=12), RATIOS, st.floats(3.1, 25.0), st.floats(0.5, 0.9),
-       st.floats(0.005, 0.1))
-def test_noise_of_three_percent_in_link_and_peer_switches_at_most_twice(noise, battery, mb,
-                                                                        floor, latency_s):
-    wish = Requirements(latency_budget_s=latency_s, accuracy_floor=floor)
-    state, ids = NOON, []
-    for number, (link, capacity, trip) in enumerate(noise):
-        peer = dataclasses.replace(
-            DRONE, link_bandwidth_bytes_per_s=20e6 * link, capacity_macs_per_s=10e9 * capacity,
-            link_round_trip_s=0.002 * trip)
-        state, _ = step(state, look(battery, mb), [], wish, FRONT, float(number), (peer,), REMOTE)
-        ids.append(state.current_id)
-    assert sum(a != b for a, b in zip(ids, ids[1:])) <= 2
-
-
-def test_a_step_with_five_peers_takes_less_than_five_milliseconds():
-    front = [dataclasses.replace(e, candidate=dataclasses.replace(
-        e.candidate, variant_id=f'{e.candidate.variant_id}.{n}')) for e in FRONT for n in range(4)]
-    remote = [dataclasses.replace(o, variant_id=f'{o.variant_id}.{n}',
-                                  accuracy={k: v - n / 100 for k, v in o.accuracy.items()},
-                                  remote_macs=o.remote_macs // (n + 1),
-                                  sent_bytes=o.sent_bytes * (1 + n % 3))
-              for o in REMOTE for n in range(10)]
-    peers = [dataclasses.replace(DRONE, robot_id=f'd{n}') for n in range(5)]
-    state, took = NOON, []
-    for number in range(20):
-        began_s = time.process_time()
-        state, _ = step(state, look(0.9, TIGHT), [], WISH, front[:15], float(number), peers,
-                        remote)
-        took.append(time.process_time() - began_s)
-    assert min(took) < 0.005, f'fastest of 20 steps took {min(took) * 1e3:.1f} ms'
-
-
-@pytest.mark.ros
-def test_every_plan_with_peers_derives_itself_again_from_its_message():
-    from crowdhmt_ros.nodes.convert import plan_from_msg, plan_to_msg
-    from crowdhmt_ros.types import BundleIdentity
-
-    began_s = 1732183840.123456789
-    retried = dataclasses.replace(DRONE, retry_at_s=began_s + 3.5, age_s=0.3333333333)
-    state, seen = NOON, set()
-    for number in range(8):
-        told = [window(state.current_id, began_s + number, degraded=number % 3)] \
-            if '@' in state.current_id else []
-        state, plan = step(state, look(0.9, TIGHT), told, WISH, FRONT, began_s + number,
-                           (retried,) if number < 6 else (), REMOTE)
-        again = plan_from_msg(plan_to_msg(plan, BundleIdentity()))
-        assert rederive(again, FRONT, REMOTE) == plan.chosen.candidate.candidate_id
-        assert (again.state, again.peers) == (plan.state, plan.peers)
-        assert again.chosen.fallback_id == plan.chosen.fallback_id
-        seen.add(plan.chosen.candidate.placement.label)
-    assert seen >= {'local', 'drone'} or seen >= {'local', 'local>drone'}
