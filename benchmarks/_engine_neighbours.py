@@ -59,6 +59,12 @@ class Condition(NamedTuple):
     core: Optional[int] = None
     own_session: bool = False
 
+    def __str__(self) -> str:
+        """Return it in words."""
+        where = '' if self.core is None else ' on core %d' % self.core
+        return '%d busy loops%s in %s session' % (
+            self.neighbours, where, 'their own' if self.own_session else 'the same')
+
 
 class Turns(NamedTuple):
     """Seconds of all runs by engine, and why ours ran as it did."""
