@@ -11,42 +11,31 @@ process starts: the real door, server, channel and turns between two processes.
 """
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks._engine_memory_child import PlainExecutable, memory_mb, segment_of
+from benchmarks._peer_process import LEASE_S, TIMEOUT_S, peer, serve
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import BACKENDS
-from crowdhmt_ros.engine.turns import Turns
 from crowdhmt_ros.nodes.process import THREAD_TURN_S
 from crowdhmt_ros.offload.assist import RemotePart
-from crowdhmt_ros.offload.calls import Asker, RequestSeq
 from crowdhmt_ros.offload.channel import LeaseWish
-from crowdhmt_ros.offload.leases import LeaseLimits
-from crowdhmt_ros.offload.served import Served, ServerSettings
-from crowdhmt_ros.offload.server import SegmentServer
-from crowdhmt_ros.offload.trust import KeyStore, throw_away
 from crowdhmt_ros.offload.zeromq_channel import ZeroMQChannel
-from crowdhmt_ros.offload.zeromq_door import ZeroMQDoor
 from crowdhmt_ros.types import EngineOptions
 
-BUNDLE = 'b' * 64
 PLAIN = 'plain'
 """ONNX Runtime without optimisation, from a file: what every row starts from."""
 CODEC = 'raw'
 WARM_UP = 3
-TIMEOUT_S = 20.0
 Arrays = Sequence[NDArray[Any]]
 
 
@@ -64,75 +53,6 @@ def executable(said: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
         said['plain_path'], chosen, providers=['CPUExecutionProvider']))
 
 
-class Kept:
-    """A pool of one executable."""
-
-    held_bytes = 0.0
-
-    def __init__(self, kept: Any) -> None:
-        self._kept = kept
-
-    def hold(self, segment_id: str, options: EngineOptions) -> Any:
-        """Return the executable."""
-        return self._kept
-
-    def unhold(self, segment_id: str, options: EngineOptions) -> None:
-        """Undo one `hold`: it stays."""
-
-    def segment_bytes(self, segment_id: str, options: EngineOptions) -> float:
-        """Return what it takes."""
-        return 0.0
-
-
-def serve(row: Mapping[str, Any], keys: Path) -> None:
-    """Compute tails until the input ends; the first line of output is the address."""
-    pin(row.get('peer_processor'))
-    segment = segment_of(row['tail'])
-    server = SegmentServer({segment.segment_id: Served(segment)}, Kept(executable(
-        row['tail'], row)), Turns(), settings=ServerSettings(
-            'drone', BUNDLE, leases=LeaseLimits(longest_s=600.0)))
-    server.start()
-    door = ZeroMQDoor(server, KeyStore(keys), boot_id=lambda: 'd1')
-    door.start()
-    print(door.address, flush=True)
-    sys.stdin.read()
-    door.close()
-    server.stop()
-
-
-@contextlib.contextmanager
-def channel_to(row: Mapping[str, Any], folder: Path) -> Iterator[Callable[[], ZeroMQChannel]]:
-    """Start the peer; yields what opens a channel to it."""
-    keys = throw_away(folder / 'keys', ('vehicle', 'drone'))
-    own = KeyStore(keys['vehicle'])
-    public = own.public_of('drone')
-    assert public is not None
-    child = subprocess.Popen(
-        [sys.executable, '-m', 'benchmarks._engine_ladder_child', json.dumps(dict(row)),
-         str(keys['drone'])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    address = child.stdout.readline().strip()
-    opened: List[ZeroMQChannel] = []
-
-    def open_() -> ZeroMQChannel:
-        channel = ZeroMQChannel(
-            'drone', address, server_key=public, public_key=own.public, secret_key=own.secret,
-            probe_bytes=4096, asker=Asker('vehicle', 'v1', BUNDLE, own.fingerprint, RequestSeq()))
-        opened.append(channel)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while channel.health().round_trip_s is None:
-            if time.monotonic() > deadline_s:
-                raise RuntimeError('no connection: %s' % channel.health().problem)
-            time.sleep(0.01)
-        return channel
-    try:
-        yield open_
-    finally:
-        for channel in opened:
-            channel.close()
-        child.communicate()
-
-
 class Shared:
     """Head here, tail at the peer."""
 
@@ -140,7 +60,7 @@ class Shared:
         self._head = executable(row['head'], row)
         tail = segment_of(row['tail'])
         self._crossing = make_buffers(segment_of(row['head']).outputs)
-        lease = channel.lease(LeaseWish((tail.segment_id,), 0.0, 20.0, 600.0), TIMEOUT_S)
+        lease = channel.lease(LeaseWish((tail.segment_id,), 0.0, 20.0, LEASE_S), TIMEOUT_S)
         self._part = RemotePart(channel, lease, tail, CODEC)
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -193,13 +113,14 @@ def main() -> None:
     sys.setswitchinterval(THREAD_TURN_S)  # as in the robot's processes
     row: Dict[str, Any] = json.loads(sys.argv[1])
     if len(sys.argv) > 2:
-        serve(row, Path(sys.argv[2]))
+        pin(row.get('peer_processor'))
+        serve([segment_of(row['tail'])], executable(row['tail'], row), Path(sys.argv[2]))
         return
     if 'whole' in row:
         pin(row.get('processor'))
         work(row, None)
         return
-    with tempfile.TemporaryDirectory() as folder, channel_to(row, Path(folder)) as open_:
+    with peer('benchmarks._engine_ladder_child', json.dumps(row)) as open_:
         pin(row.get('processor'))
         work(row, open_)
 
