@@ -8,6 +8,8 @@ import pytest
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.engine.memory_plan import Step
+from crowdhmt_ros.engine.pool import Pool
+from test.engine.pool_fakes import FakeBackend
 
 TINY = Path(__file__).resolve().parents[1] / 'bundle' / 'data' / 'tiny'
 
@@ -42,3 +44,21 @@ def random_dag():
             sizes['t%d' % i] = int(rng.choice([1, 4, 16, 64])) * int(rng.integers(1, 4096))
         return steps, sizes
     return make
+
+
+@pytest.fixture
+def backend():
+    return FakeBackend()
+
+
+@pytest.fixture
+def pool(backend, segments):
+    pool = Pool(backend, segments)
+    yield pool
+    backend.may_go.set()
+    pool.close()
+
+
+@pytest.fixture
+def candidates(bundle):
+    return bundle.candidates()

@@ -9,7 +9,7 @@ from crowdhmt_ros.engine import background
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BackendError
-from test.engine.pool_fakes import Answers, FakeBackend, Seen
+from test.engine.pool_fakes import Answers, Seen
 
 
 @pytest.fixture
@@ -17,24 +17,6 @@ def seen(monkeypatch):
     found = Seen()
     monkeypatch.setattr(threading, 'excepthook', found)
     return found
-
-
-@pytest.fixture
-def backend():
-    return FakeBackend()
-
-
-@pytest.fixture
-def pool(backend, segments):
-    pool = Pool(backend, segments)
-    yield pool
-    backend.may_go.set()
-    pool.close()
-
-
-@pytest.fixture
-def candidates(bundle):
-    return bundle.candidates()
 
 
 def test_background_preparation_reports_and_does_not_wait(pool, backend, candidates):

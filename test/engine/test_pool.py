@@ -16,25 +16,6 @@ from crowdhmt_ros.types import (
     Reading,
     SegmentPlacement,
 )
-from test.engine.pool_fakes import FakeBackend
-
-
-@pytest.fixture
-def backend():
-    return FakeBackend()
-
-
-@pytest.fixture
-def pool(backend, segments):
-    pool = Pool(backend, segments)
-    yield pool
-    backend.may_go.set()
-    pool.close()
-
-
-@pytest.fixture
-def candidates(bundle):
-    return bundle.candidates()
 
 
 def test_nothing_is_resident_before_it_was_prepared(pool, candidates):
