@@ -37,6 +37,7 @@ from crowdhmt_ros.first_start import (
     Wishes,
     engines_device,
     engines_path,
+    kept_engines,
     ready_from,
 )
 from crowdhmt_ros.machine_lock import hold_machine
@@ -90,7 +91,8 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
     show = progress or (lambda part, text: None)
     path = engines_path(bundle, cache_dir, wishes)
     with one_at_a_time(path):
-        known = _kept(path, engines_device(wishes), bundle.sha256)
+        known = kept_engines(bundle, cache_dir, wishes) or EngineTables(
+            engines_device(wishes), bundle.sha256)
         before = _chosen_before(Path(cache_dir), bundle.sha256, path)
         items = list(_items(bundle, ready, wishes, known))
         began_s = clock()
@@ -115,18 +117,6 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
 def _has_forms(bundle: Bundle) -> bool:
     return any(len(bundle.fusion_sets(name)) > 1 or len(bundle.precisions(name)) > 1
                for name in bundle.manifest.front)
-
-
-def _kept(path: Path, device: str, bundle_sha256: str) -> EngineTables:
-    nothing = EngineTables(device, bundle_sha256)
-    if not path.exists():
-        return nothing
-    try:
-        found = load_engine_tables(path)
-    except CalibrationError as error:
-        _log.warning('%s; measuring now', error)
-        return nothing
-    return found if (found.device, found.bundle_sha256) == (device, bundle_sha256) else nothing
 
 
 def _chosen_before(cache_dir: Path, bundle_sha256: str, path: Path

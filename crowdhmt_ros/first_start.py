@@ -126,7 +126,7 @@ def first_start(bundle: Bundle, backend: Backend, cache_dir: Path, *, wishes: Wi
     source = on_engine(bundle, backend, segments)
     tables = _tables(source, backend, segments, Path(cache_dir), wishes, progress,
                      typical_crossings(bundle), _typical_preprocess(bundle.input))
-    engines = _kept_engines(bundle, Path(cache_dir), wishes)
+    engines = kept_engines(bundle, Path(cache_dir), wishes)
     return ready_from(source, segments, tables, wishes, engines)
 
 
@@ -212,15 +212,18 @@ def engines_device(wishes: Wishes) -> str:
     return device_key(', '.join('%s %s' % (name, release(name)) for name in wishes.engines))
 
 
-def _kept_engines(bundle: Bundle, cache_dir: Path, wishes: Wishes) -> Optional[EngineTables]:
+def kept_engines(bundle: Bundle, cache_dir: Path, wishes: Wishes) -> Optional[EngineTables]:
+    """Return what was measured of the engines wished for, None where nothing of use is kept."""
     path = engines_path(bundle, cache_dir, wishes)
     if not wishes.engines or wishes.tables != MEASURED_TABLES or not path.exists():
         return None
     try:
-        return load_engine_tables(path)
+        found = load_engine_tables(path)
     except CalibrationError as error:
         _log.warning('%s; measuring again', error)
         return None
+    of_these = (found.device, found.bundle_sha256) == (engines_device(wishes), bundle.sha256)
+    return found if of_these else None
 
 
 def kept_tables_path(bundle: Bundle, backend: Backend, cache_dir: Path, *,
