@@ -34,6 +34,7 @@ from crowdhmt_ros.bundle.entries import (
 from crowdhmt_ros.bundle.fields import Fields, is_number, is_text
 from crowdhmt_ros.errors import BundleError, all_problems
 from crowdhmt_ros.types import (
+    PRECISIONS,
     EarlyExit,
     InputSpec,
     LayerCost,
@@ -55,7 +56,6 @@ MAX_PROBLEMS = 20
 STORED_TYPES = tuple(ITEM_BYTES)
 CROSSING_TYPES = (*STORED_TYPES, 'float64', 'int64', 'bool')
 MAX_CROSSING_BYTES = 1 << 28
-PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 
 
 def load_manifest(directory: Union[str, Path]) -> Manifest:

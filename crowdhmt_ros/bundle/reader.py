@@ -32,6 +32,7 @@ from crowdhmt_ros.types import (
     LayerCost,
     Placement,
     SegmentPlacement,
+    engine_named,
 )
 
 SHIPPED = Path(__file__).resolve().parent.parent / 'bundles'
@@ -219,6 +220,23 @@ class Bundle:
                      for variant_id in self.manifest.front
                      for form in self._forms(variant_id, all_fusions, all_precisions)
                      for mode in memory_modes for t in threads)
+
+    def candidate_named(self, candidate_id: str) -> Optional[Candidate]:
+        """
+        Return the candidate with a name, whatever engine options that says.
+
+        No message carries the engine options of a fallback.
+
+        :returns: None where there is none
+        """
+        for candidate in self.candidates((1,), ('fast',), all_fusions=True, all_precisions=True):
+            prefix = '%s/%s/' % (candidate.variant_id, candidate.placement.name)
+            options = engine_named(candidate_id[len(prefix):]) \
+                if candidate_id.startswith(prefix) else None
+            if options is not None and (options.graph_precision, options.fusion_set) == (
+                    candidate.engine.precision, candidate.engine.fusion_set):
+                return replace(candidate, engine=options)
+        return None
 
     def _forms(self, variant_id: str, all_fusions: bool, all_precisions: bool
                ) -> List[EngineOptions]:

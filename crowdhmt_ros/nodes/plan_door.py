@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol
 
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError
 from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
-from crowdhmt_ros.profiling.engine_tables import graph_precision
-from crowdhmt_ros.types import Candidate, EngineOptions
-
-LOW_PRECISIONS = ('fp16', 'bf16', 'int8')
+from crowdhmt_ros.types import Candidate
 
 
 class PlanMessage(Protocol):
@@ -91,7 +87,7 @@ class PlanDoor:
     def _fallback(self, candidate_id: str) -> Optional[Candidate]:
         """Return a candidate of the bundle that only its name tells, None for an unknown one."""
         if candidate_id and candidate_id not in self._known:
-            found = named_candidate(self._bundle, candidate_id)
+            found = self._bundle.candidate_named(candidate_id)
             if found is not None:
                 self._known[candidate_id] = found
         return self._known.get(candidate_id)
@@ -100,32 +96,3 @@ class PlanDoor:
         candidate = self._read(choice)
         self._known[candidate.candidate_id] = candidate
         return candidate
-
-
-def named_candidate(bundle: Bundle, candidate_id: str) -> Optional[Candidate]:
-    """
-    Return the candidate of a bundle with a name, under whatever engine options it says.
-
-    No message carries those of a fallback.
-
-    :returns: None where there is none
-    """
-    for candidate in bundle.candidates((1,), ('fast',), all_fusions=True, all_precisions=True):
-        prefix = '%s/%s/' % (candidate.variant_id, candidate.placement.name)
-        if candidate_id.startswith(prefix):
-            options = _options_in(candidate_id[len(prefix):].split('/'))
-            if options is None or graph_precision(options) != candidate.engine.precision:
-                continue
-            found = replace(candidate, engine=replace(
-                options, fusion_set=candidate.engine.fusion_set))
-            if found.candidate_id == candidate_id:
-                return found
-    return None
-
-
-def _options_in(parts: Sequence[str]) -> Optional[EngineOptions]:
-    if len(parts) < 3 or not parts[1][:-1].isdigit():
-        return None
-    return EngineOptions(
-        parts[0], int(parts[1][:-1]), 'spin' in parts[3:],
-        next((p for p in parts[3:] if p in LOW_PRECISIONS), 'fp32'), memory_mode=parts[2])

@@ -139,7 +139,7 @@ def more_candidates(candidates: Sequence[Candidate], ways: Sequence[EngineOption
     found: Dict[str, Candidate] = {}
     for candidate in candidates:
         for options in ways:
-            if (options.threads, options.fusion_set, graph_precision(options)) != (
+            if (options.threads, options.fusion_set, options.graph_precision) != (
                     candidate.engine.threads, candidate.engine.fusion_set,
                     candidate.engine.precision):
                 continue
@@ -158,17 +158,12 @@ def all_candidates(bundle: CandidateSource, tables: Tables, segments: Mapping[st
     if not ways:
         return plain
     fused = any(options.fusion_set != 'none' for options in ways)
-    low = any(graph_precision(options) != 'fp32' for options in ways)
+    low = any(options.graph_precision != 'fp32' for options in ways)
     bases = bundle.candidates(threads, memory_modes, all_fusions=fused, all_precisions=low) \
         if fused or low else plain
     known = {c.candidate_id for c in plain}
     return (*plain, *(c for c in more_candidates(bases, ways, tables, segments)
                       if c.candidate_id not in known))
-
-
-def graph_precision(options: EngineOptions) -> str:
-    """Return the precision of the graph that is run: others are made of the one in fp32."""
-    return 'int8' if options.precision == 'int8' else 'fp32'
 
 
 def _trial_out(trial: Trial) -> Dict[str, Any]:

@@ -23,6 +23,7 @@ from crowdhmt_ros.types.candidates import (
     Placement,
     RemoteOption,
     SegmentPlacement,
+    engine_named,
 )
 from crowdhmt_ros.types.cores import CoreLoad
 from crowdhmt_ros.types.fleet import (
@@ -32,6 +33,7 @@ from crowdhmt_ros.types.fleet import (
     PeerStatus,
 )
 from crowdhmt_ros.types.models import (
+    PRECISIONS,
     EarlyExit,
     InputSpec,
     LayerCost,
@@ -94,6 +96,7 @@ __all__ = [
     'MEASURED',
     'NO_READING',
     'OperatorChoice',
+    'PRECISIONS',
     'ParameterValue',
     'PeerStatus',
     'Placement',
@@ -112,4 +115,5 @@ __all__ = [
     'Violation',
     'variant_from_json',
     'variant_to_json',
+    'engine_named',
 ]

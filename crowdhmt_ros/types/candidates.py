@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Mapping, Optional, Tuple
 
 from crowdhmt_ros.types.fleet import Away
-from crowdhmt_ros.types.models import Variant
+from crowdhmt_ros.types.models import FP32, INT8, PRECISIONS, Variant
 from crowdhmt_ros.types.resources import Estimate
 
 HERE = 'local'
 """Device name of the robot itself in a placement."""
+SPIN = 'spin'
 STEP_ROLES = ('exit', 'end')
 """Of segments that run here one behind the other, as far as needed: early exits, and the end."""
 
@@ -93,6 +94,34 @@ class EngineOptions:
     fusion_set: str = 'none'
     memory_mode: str = 'fast'
 
+    @property
+    def graph_precision(self) -> str:
+        """Precision of the graph that is run: all but int8 are made of the one in fp32."""
+        return INT8 if self.precision == INT8 else FP32
+
+    @property
+    def name(self) -> str:
+        """Unique name; `engine_named` reads it."""
+        words = [self.backend, '%dt' % self.threads, self.memory_mode]
+        words += [SPIN] if self.spinning else []
+        words += [self.precision] if self.precision != FP32 else []
+        words += [self.fusion_set] if self.fusion_set != 'none' else []
+        return '/'.join(words)
+
+
+def engine_named(name: str) -> Optional[EngineOptions]:
+    """Return the engine options of a name, None for what is none."""
+    words = name.split('/')
+    if len(words) < 3 or not words[1].endswith('t') or not words[1][:-1].isdigit():
+        return None
+    backend, threads, memory_mode, rest = words[0], int(words[1][:-1]), words[2], words[3:]
+    spinning = rest[:1] == [SPIN]
+    rest = rest[spinning:]
+    precision = rest.pop(0) if rest and rest[0] in PRECISIONS else FP32
+    found = EngineOptions(backend, threads, spinning, precision, '/'.join(rest) or 'none',
+                          memory_mode)
+    return found if found.name == name else None
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -106,16 +135,7 @@ class Candidate:
     @cached_property
     def candidate_id(self) -> str:
         """Stable, readable name; equal for equal candidates of one bundle."""
-        e = self.engine
-        parts = [self.variant_id, self.placement.name, e.backend,
-                 '%dt' % e.threads, e.memory_mode]
-        if e.spinning:
-            parts.append('spin')
-        if e.precision != 'fp32':
-            parts.append(e.precision)
-        if e.fusion_set != 'none':
-            parts.append(e.fusion_set)
-        return '/'.join(parts)
+        return '/'.join((self.variant_id, self.placement.name, self.engine.name))
 
 
 @dataclass(frozen=True)

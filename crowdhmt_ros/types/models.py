@@ -10,6 +10,9 @@ ParameterValue = Union[int, float, str]
 OperatorKey = Tuple[str, Tuple[Tuple[str, int, float, str], ...]]
 """Operator, then per parameter its name, 0 for a number and 1 for a text, and the value."""
 
+FP32, INT8 = 'fp32', 'int8'
+PRECISIONS = (FP32, 'fp16', 'bf16', INT8)
+
 
 @dataclass(frozen=True)
 class OperatorChoice:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Tuple
 
 from crowdhmt_ros.errors import ConfigError, all_problems
-from crowdhmt_ros.types.models import OperatorChoice, ParameterValue, Variant
+from crowdhmt_ros.types.models import PRECISIONS, OperatorChoice, ParameterValue, Variant
 
-PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 MAX_EXIT = 1000
 MAX_SIZE = 1e300
 """Numbers of parameters stay below it, so that each of them is finite."""
