@@ -18,12 +18,8 @@ from crowdhmt_ros.report.recording import NS, Answer, Recording, parse_line, rea
 
 SCENARIO = Path(__file__).with_name('always_help.yaml')
 """A vehicle that wants help with every frame."""
-STEADY = {'camera_inference:condition': 'scenes/noon',
-          'camera_inference:backend': 'onnxruntime', 'adaptation_planner:backend': 'onnxruntime'}
-"""
-Dark pictures in a row would be taken for dusk, whose accuracy no plan brings to the floor; and
-with memory modes compared, the widest variant would run streamed in the vehicle's little memory.
-"""
+STEADY = {'camera_inference:condition': 'scenes/noon'}
+"""Dark pictures in a row would be taken for dusk, whose accuracy no plan brings to the floor."""
 HELPED, HELPER = 'vehicle', 'drone'
 POLL_S = 0.02
 START_TIMEOUT_S = 150.0

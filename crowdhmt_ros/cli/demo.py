@@ -18,7 +18,7 @@ from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
 from crowdhmt_ros.cli.live import make_view
 from crowdhmt_ros.cli.pair_run import CHANNELS, DEFAULT_PAIR_SCENARIO
-from crowdhmt_ros.cli.prepare import ENGINES_COMPARED, prepare
+from crowdhmt_ros.cli.prepare import CAMPUS_BACKEND, engine_parameters, prepare
 from crowdhmt_ros.cli.processes import Ended, ProcessError
 from crowdhmt_ros.cli.robot_run import (
     BAG,
@@ -29,6 +29,7 @@ from crowdhmt_ros.cli.robot_run import (
     RobotRun,
     RunSettings,
 )
+from crowdhmt_ros.engine.backends import AUTO, BACKENDS
 from crowdhmt_ros.errors import ConfigError, CrowdHMTError, SourceError
 from crowdhmt_ros.nodes.bag_file import IMAGE_TYPES, open_bag
 
@@ -53,6 +54,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument('--channel', choices=CHANNELS, default='auto', help='way between the '
                         "robots; 'off' lets each work for itself")
     parser.add_argument('--bundle', default='campus7', help='name or directory of a bundle')
+    parser.add_argument('--backend', choices=(AUTO, *sorted(BACKENDS)), help="engine; 'auto' "
+                        'compares those installed and their memory modes. Default: auto on real '
+                        'input; %s in the campus, whose budgets auto would keep without any '
+                        'change of plan' % CAMPUS_BACKEND)
     parser.add_argument('--static', metavar='CANDIDATE', default='', help='keep one plan '
                         '(candidate_id or variant_id) instead of adapting, for comparison')
     parser.add_argument('--no-live', action='store_true', help='plain lines instead of a table')
@@ -115,6 +120,17 @@ def source_of(arguments: argparse.Namespace) -> Tuple[str, str]:
     return CAMPUS, ''
 
 
+def backend_of(arguments: argparse.Namespace) -> str:
+    """
+    Return the engine to run on.
+
+    :raises SourceError: when the named input does not exist
+    """
+    if arguments.backend:
+        return str(arguments.backend)
+    return CAMPUS_BACKEND if source_of(arguments)[0] == CAMPUS else AUTO
+
+
 def check_bag(path: str, image_topic: str) -> None:
     """
     Open a bag.
@@ -141,7 +157,8 @@ def settings_of(arguments: argparse.Namespace, folder: Path) -> RunSettings:
     scenario = arguments.scenario or DEFAULT_SCENARIO
     if kind == CAMPUS:
         load_scenario(scenario, robot)
-    parameters: Dict[str, object] = {'bundle': arguments.bundle, **ENGINES_COMPARED}
+    parameters: Dict[str, object] = {'bundle': arguments.bundle,
+                                     **engine_parameters(backend_of(arguments))}
     if arguments.static:
         parameters['adaptation_planner:pinned_candidate'] = arguments.static
     if kind == VIDEO:
@@ -213,7 +230,7 @@ def run_alone(arguments: argparse.Namespace) -> int:
     checked = settings_of(arguments, Path())
     folder = choose_folder(arguments.out)
     settings = dataclasses.replace(checked, out=folder)
-    prepare(bundle, live=not arguments.no_live)
+    prepare(bundle, live=not arguments.no_live, backend=backend_of(arguments))
     robot = RobotRun(settings)
     failure = ''
     ended: Tuple[Ended, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any, Dict, Set, Tuple
 
 from crowdhmt_ros.campus.scenario import load_scenario
 from crowdhmt_ros.cli import outcome
-from crowdhmt_ros.cli.demo import PHASE_EVERY_S, SHOW_EVERY_S, choose_folder
+from crowdhmt_ros.cli.demo import PHASE_EVERY_S, SHOW_EVERY_S, backend_of, choose_folder
 from crowdhmt_ros.cli.live import make_view
 from crowdhmt_ros.cli.pair_outcome import pair_lines, pair_report, save_pair
 from crowdhmt_ros.cli.pair_run import (
@@ -39,7 +39,7 @@ def pair_settings(arguments: argparse.Namespace, folder: Path) -> PairSettings:
     settings = PairSettings(
         out=folder, scenario=arguments.scenario or DEFAULT_PAIR_SCENARIO,
         seconds=arguments.seconds, seed=arguments.seed, channel=arguments.channel,
-        parameters={'bundle': arguments.bundle})
+        backend=backend_of(arguments), parameters={'bundle': arguments.bundle})
     for robot in settings.robots:
         load_scenario(settings.scenario, robot)
     if not arguments.static:
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     pair_settings(arguments, Path())
     folder = choose_folder(arguments.out)
     settings = pair_settings(arguments, folder)
-    prepare(bundle, live=not arguments.no_live)
+    prepare(bundle, live=not arguments.no_live, backend=settings.backend)
     pair = PairRun(settings)
     failure = ''
     ended: Tuple[Ended, ...] = ()

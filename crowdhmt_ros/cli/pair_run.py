@@ -15,7 +15,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from crowdhmt_ros.campus.scenario import robots_of
 from crowdhmt_ros.cli.interrupts import undisturbed
-from crowdhmt_ros.cli.prepare import ENGINES_COMPARED
+from crowdhmt_ros.cli.prepare import CAMPUS_BACKEND, engine_parameters
 from crowdhmt_ros.cli.processes import Ended, ProcessError, ros_environment
 from crowdhmt_ros.cli.robot_run import RobotRun, RunSettings, drain
 from crowdhmt_ros.errors import ConfigError
@@ -37,6 +37,7 @@ class PairSettings:
     :param seconds: length, None for the scenario's own
     :param seed: of the campus, None for the scenario's
     :param channel: way between the robots: 'auto', 'zeromq', 'ros' or 'off'
+    :param backend: engine of every robot
     :param parameters: 'node:name' -> value, of every robot; they win
     :param own_parameters: robot -> the same, of that one only; they win over those of all
     :param environment: variables that win over those of this process
@@ -48,6 +49,7 @@ class PairSettings:
     seconds: Optional[float] = None
     seed: Optional[int] = None
     channel: str = 'auto'
+    backend: str = CAMPUS_BACKEND
     parameters: Mapping[str, object] = field(default_factory=dict)
     own_parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +91,7 @@ def robot_settings(settings: PairSettings, keys: Mapping[str, Path]) -> Tuple[Ru
         start: Dict[str, object] = {'scenario_player:start_of': leader}
         if name == leader:
             start = {'scenario_player:wait_for_robots': list(others)} if others else {}
-        start.update(ENGINES_COMPARED)
+        start.update(engine_parameters(settings.backend))
         found.append(RunSettings(
             out=settings.out / name, seconds=settings.seconds, seed=settings.seed,
             scenario=settings.scenario, robot=name, log_level=settings.log_level,

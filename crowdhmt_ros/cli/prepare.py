@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Dict, Optional
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.bundle.reader import Bundle
@@ -18,8 +18,11 @@ from crowdhmt_ros.machine_lock import is_held
 SAY_EVERY_S = 5.0
 ENGINES_S = 45.0
 """For comparing engines: longer a person does not want to wait."""
-ENGINES_COMPARED: Mapping[str, object] = {'adaptation_planner:engines_s': 0.0}
-"""Of robots that start behind `prepare`: what it had no time for does not disturb the run."""
+CAMPUS_BACKEND = 'onnxruntime'
+"""
+The campus's budgets are for engines that hold a model in memory: with memory modes compared, the
+widest variant streams its weights, keeps every budget, and neither plan nor helper ever changes.
+"""
 Progress = Callable[[float, str], None]
 
 
@@ -44,24 +47,35 @@ def bar_progress() -> Any:
                     TextColumn('{task.description}'), TimeElapsedColumn(), transient=True)
 
 
-def prepare(bundle: Bundle, *, live: bool, wishes: Optional[Wishes] = None,
-            cache_dir: Optional[Path] = None) -> Ready:
+def engine_parameters(backend: str) -> Dict[str, object]:
+    """
+    Return the parameters of robots that start behind `prepare`.
+
+    What it had no time for does not disturb the run.
+    """
+    return {'backend': backend, 'adaptation_planner:engines_s': 0.0}
+
+
+def prepare(bundle: Bundle, *, live: bool, backend: str = CAMPUS_BACKEND,
+            wishes: Optional[Wishes] = None, cache_dir: Optional[Path] = None) -> Ready:
     """
     Return graphs, tables and front of this machine, measuring what is missing.
 
-    Engines are compared too, unless something else is being measured on this machine.
+    With the backend 'auto' engines are compared too, unless something else is being measured on
+    this machine.
 
     :param bundle: what will run
     :param live: a bar where there is a terminal
+    :param backend: what the robots will run on
     :param wishes: None for what the nodes take by default
     :param cache_dir: the default one when None
     :raises CrowdHMTError: when something cannot be made
     """
     folder = Path(cache_dir or default_cache_dir())
-    asked = wishes or Wishes(engines=to_choose_from())
+    asked = wishes or Wishes(engines=to_choose_from() if backend == AUTO else ())
 
     def start(progress: Progress) -> Ready:
-        ready = first_start(bundle, make_backend(AUTO, asked.repeat), folder, wishes=asked,
+        ready = first_start(bundle, make_backend(backend, asked.repeat), folder, wishes=asked,
                             progress=progress)
         if is_held():
             return ready

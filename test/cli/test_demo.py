@@ -37,6 +37,16 @@ def started(tmp_path, *words):
                                 for section, values in content.items()}
 
 
+def test_engines_are_compared_on_real_input_and_where_that_is_asked_for(tmp_path):
+    video = tmp_path / 'street.mp4'
+    video.touch()
+    for words, expected in (((), 'onnxruntime'), (('--video', str(video)), 'auto'),
+                            (('--backend', 'auto'), 'auto'),
+                            (('--video', str(video), '--backend', 'ncnn'), 'ncnn')):
+        settings = demo.settings_of(parsed(*words), tmp_path)
+        assert settings.parameters['backend'] == expected
+
+
 def test_the_folder_of_a_run_is_never_one_that_holds_something(tmp_path):
     (tmp_path / 'report.json').write_text('{}')
     with pytest.raises(ConfigError, match='is not empty'):
