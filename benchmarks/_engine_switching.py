@@ -14,7 +14,7 @@ import importlib.util
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -146,35 +146,41 @@ def resident_figures(folder: Path, quick: bool) -> List[Figure]:
     """Return the time from the plan callback's entry to the reference replaced."""
     count = QUICK_SWITCHES if quick else SWITCHES
     found = _child('resident', SERVE, cache_dir=str(folder / 'resident'), count=count)
-    how = ('%d plans among %d resident candidates of %s, callback entered to reference replaced, '
+    how = ('%d plans among %d resident candidates of %s, plan entered to reference replaced, '
            'at every moment of frames at 30 Hz' % (count, found['candidates'], BUNDLE))
     served = '%d of %d frames answered, %d lost' % (found['answers'], found['frames'],
                                                     found['lost'])
-    return [_claim('switch_resident_us', _median_us(found['times_s']),
-                   'median of %s, ten in a row; p99 %.0f us; %s' % (
-                       how, 1e6 * (switch_percentile_s(found['times_s']) or 0.0), served),
+    row = ('median of %s, ten in a row; p99 %.0f us; %s' % (
+        how, 1e6 * (switch_percentile_s(found['times_s']) or 0.0), served))
+    rested = inform('switch_resident_us/rested', _median_us(found['rested_s']),
+                    how='median of those that came after a rest of up to 40 ms, when nothing of '
+                    "the process is left in the processor's caches; longest %.0f us" % (
+                        1e6 * max(found['rested_s'])))
+    through = _through_ros(quick)
+    if through is None:  # the node's own callback is what decides, where there is a node
+        return [_claim('switch_resident_us', _median_us(found['times_s']), row,
+                       also=not found['lost']), rested]
+    return [_claim('switch_resident_us', _median_us(through),
+                   'median of %d plans through the topic to the real node, plan callback entered '
+                   'to reference replaced, after pauses of up to 10 ms, while its worker answers '
+                   'without a pause; p99 %.0f us' % (
+                       len(through), 1e6 * (switch_percentile_s(through) or 0.0)),
                    also=not found['lost']),
-            inform('switch_resident_us/rested', _median_us(found['rested_s']),
-                   how='median of those that came after a rest of up to 40 ms, in which the '
-                   "processor's caches were used for other things; longest %.0f us" % (
-                       1e6 * max(found['rested_s']))),
-            *_ros_figures(quick)]
+            inform('switch_resident_us/without_ros', _median_us(found['times_s']), how=row),
+            rested]
 
 
 def _median_us(times_s: Sequence[float]) -> float:
     return 1e6 * statistics.median(times_s)
 
 
-def _ros_figures(quick: bool) -> List[Figure]:
-    """Return the same through the real node and its topics, where ROS is there."""
+def _through_ros(quick: bool) -> Optional[List[float]]:
+    """Return the seconds of the same through the real node and its topics, None without ROS."""
     if importlib.util.find_spec('rclpy') is None:
-        return []
+        return None
     found: Found = timing.in_fresh_process(ROS_CHILD, {
         'bundle': BUNDLE, 'count': QUICK_SWITCHES if quick else SWITCHES})
-    return [inform('switch_resident_us/ros', _median_us(found['times_s']),
-                   how='median of %d plans through the topic to the real node, whose worker '
-                   'answers without a pause meanwhile; its logger and conversions counted in' %
-                   len(found['times_s']))]
+    return list(found['times_s'])
 
 
 # While a camera is served
@@ -182,7 +188,7 @@ def _ros_figures(quick: bool) -> List[Figure]:
 
 def serving_figures(folder: Path, quick: bool) -> List[Figure]:
     """Return frames lost, answers other than a fresh load's, and growth of memory."""
-    count = 2 * QUICK_SWITCHES if quick else SWITCHES
+    count = 2 * (QUICK_SWITCHES if quick else SWITCHES)
     found = _child('serve', SERVE, cache_dir=str(folder / 'serve'), count=count)
     # Where nothing was kept when it is loaded; in a hurry what the first process kept is taken.
     fresh = _child('fresh', SERVE, cache_dir=str(folder / ('serve' if quick else 'fresh')))
@@ -211,8 +217,9 @@ def _growth_figure(memory: Sequence[Tuple[int, float]], how: str) -> Figure:
     later = memory[len(memory) // 2:]
     slope = float(np.polyfit([n for n, _ in later], [mb for _, mb in later], 1)[0]) * PER
     return _claim('switch_memory_growth_mb', slope,
-                  '%s: slope of private memory per %d switches over the second half, looked at '
-                  'each time with the same one candidate resident; %.1f MB at first, %.1f half '
+                  '%s: slope of private memory per %d switches over the second half, when each '
+                  'candidate has found its places in memory, looked at each time with the same '
+                  'one candidate resident; %.1f MB at first, %.1f half '
                   'way, %.1f at the end, highest %.1f' % (
                       how, PER, memory[0][1], later[0][1], memory[-1][1],
                       max(mb for _, mb in memory)))

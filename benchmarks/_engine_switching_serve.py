@@ -6,7 +6,7 @@ Plans switched while a camera is served, with the objects of camera_inference bu
     python -m benchmarks._engine_switching_serve '{"what": ..., ...}'
 
 prints one JSON object. A thread offers frames at 30 Hz to the node's server, its worker answers,
-and this thread enters plans as the node's callback does: figures noted, plan entered, budget kept.
+and this thread enters plans as the node's callback does: plan entered, figures noted, budget kept.
 """
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ class Rig:
         self.plan_seq += 1
         message = message_of(self.plan_seq, self.bundle.sha256, candidate_id)
         entered_s = time.perf_counter()
-        self.figures.note(message)
         self.door.enter(message)
+        self.figures.note(message)
         self.keep_budget()
         if self.door.problem:
             raise RuntimeError(self.door.problem)

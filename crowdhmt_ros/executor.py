@@ -12,8 +12,7 @@ import math
 import threading
 import time
 import weakref
-from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -26,10 +25,9 @@ from crowdhmt_ros.vision.frame import Frame
 from crowdhmt_ros.vision.preprocess import Preprocessor
 
 
-@dataclass(frozen=True, eq=False)
-class Active:
+class Active(NamedTuple):
     """
-    What answers frames now.
+    What answers frames now; a tuple, which is the quickest made.
 
     :param candidate: as the plan chose it
     :param executable: ready to run; with a hedge, what falls back
@@ -61,9 +59,9 @@ class Executor:
         self._input = np.zeros(preprocessor.spec.shape, np.float32)
         self._active: Optional[Active] = None
         self._luminance: Optional[float] = None
-        # Buffers stay with their executable: an engine binds them by address once.
-        self._outputs: weakref.WeakKeyDictionary[Executable, Tuple[np.ndarray, ...]] = (
-            weakref.WeakKeyDictionary())
+        # Buffers stay with their executable: an engine binds them by address once. A plain
+        # dictionary of weak references: looking one up runs no Python code.
+        self._outputs: Dict[weakref.ref[Executable], Tuple[np.ndarray, ...]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -77,12 +75,13 @@ class Executor:
 
         :raises BackendError: when it takes or gives something else; nothing changes then
         """
-        with self._lock:
-            outputs = self._outputs.get(executable)
-            if outputs is None:
+        outputs = self._outputs.get(weakref.ref(executable))
+        if outputs is None:
+            with self._lock:
                 self._check(candidate, executable)
-                outputs = self._outputs[executable] = make_buffers(executable.outputs)
-            self._active = Active(candidate, executable, plan_seq, outputs)
+                outputs = make_buffers(executable.outputs)
+                self._outputs[weakref.ref(executable, self._gone)] = outputs
+        self._active = Active(candidate, executable, plan_seq, outputs)
 
     def switch_hedged(self, candidate: Candidate, hedge: Hedge, fallback: Candidate,
                       executable: Executable, plan_seq: int) -> None:
@@ -146,6 +145,9 @@ class Executor:
     def luminance(self) -> Optional[float]:
         """Return the mean grey of the last frame, 0..1; None before the first."""
         return self._luminance
+
+    def _gone(self, executable: weakref.ref[Executable]) -> None:
+        self._outputs.pop(executable, None)
 
     def _check(self, candidate: Candidate, executable: Executable) -> None:
         takes = [(s.shape, s.dtype) for s in executable.inputs]

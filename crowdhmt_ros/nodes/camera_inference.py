@@ -286,8 +286,8 @@ class CameraInferenceNode(LifecycleNode):
         server.offer(frame)
 
     def _on_plan(self, message: Plan) -> None:
-        self.figures.note(message)
         self.door.enter(message)
+        self.figures.note(message)
         self._keep_budget()
         if self.door.problem:
             self.get_logger().error(self.door.problem, throttle_duration_sec=5.0)

@@ -62,8 +62,8 @@ class PlanDoor:
         choice = message.choice
         try:
             candidate = self._known.get(choice.candidate_id) or self._learn(choice)
-            in_force = self._switcher.apply(candidate, message.plan_seq, entered_s,
-                                            terms=self._terms(candidate, message))
+            terms = self._terms(candidate, message) if candidate.placement.peers else None
+            in_force = self._switcher.apply(candidate, message.plan_seq, entered_s, terms=terms)
         except CrowdHMTError as error:
             self.problem = (f'plan {message.plan_seq} cannot be brought into force, the one '
                             f'before stays: {error}')
@@ -71,10 +71,8 @@ class PlanDoor:
         self.problem = ''
         return in_force
 
-    def _terms(self, candidate: Candidate, message: PlanMessage) -> Optional[Terms]:
-        """Return what goes with a candidate that a peer takes part in, None for any other."""
-        if not candidate.placement.peers:
-            return None
+    def _terms(self, candidate: Candidate, message: PlanMessage) -> Terms:
+        """Return what goes with a candidate that a peer takes part in."""
         fallback = self._fallback(message.choice.fallback_id)
         if fallback is None:
             raise ConfigError('it names no fallback of this bundle (%r): give all nodes of the '

@@ -25,6 +25,11 @@ _log = logging.getLogger(__name__)
 KEPT_TIMES = 1000
 
 
+_Wish = Tuple[Optional[Candidate], int, Optional[Terms]]
+"""What the latest plan wants, its number, and what goes with help; one tuple, so set at once."""
+NO_WISH: _Wish = (None, 0, None)
+
+
 class Switchable(Protocol):
     """What answers frames; `crowdhmt_ros.executor.Executor` is one."""
 
@@ -60,7 +65,8 @@ class PlanSwitcher:
     """
     Brings plans into force.
 
-    `switched` may be replaced: it is called after each change, in the thread that made it.
+    `switched` may be replaced: it is called after each change that takes time, in the thread that
+    made it. What a call of `apply` brings into force at once its caller knows.
 
     :param executor: what answers frames
     :param pool: what is ready to run
@@ -73,8 +79,7 @@ class PlanSwitcher:
         self._executor = executor
         self._pool = pool
         self._lock = threading.Lock()
-        self._wish: Tuple[Optional[Candidate], int] = (None, 0)
-        self._terms: Optional[Terms] = None
+        self._wish: _Wish = NO_WISH
         self._in_force_id = in_force_id
         self._helped = helped
         self._ready: Optional[Ready] = None
@@ -97,8 +102,7 @@ class PlanSwitcher:
         :returns: whether it is in force now; False while it is being prepared
         :raises CrowdHMTError: it can never be brought into force; the old plan stays
         """
-        with self._lock:
-            self._wish, self._terms = (candidate, plan_seq), terms
+        self._wish = (candidate, plan_seq, terms)
         if terms is not None:
             return self._apply_helped(candidate, terms)
         return self._apply_here(candidate, entered_s)
@@ -106,11 +110,9 @@ class PlanSwitcher:
     def _apply_here(self, candidate: Candidate, entered_s: Optional[float] = None) -> bool:
         executable = self._pool.get(candidate)
         if executable is not None:
-            in_force, changed = self._switch(candidate, executable)
+            in_force, _ = self._switch(candidate, executable)
             if entered_s is not None:
                 self.resident_switch_s.append(time.perf_counter() - entered_s)
-            if changed:
-                self.switched()
             return in_force
         with self._lock:
             asked_for = self.preparing == candidate.candidate_id
@@ -132,7 +134,7 @@ class PlanSwitcher:
         :raises CrowdHMTError: it can never be brought into force; what answered goes on
         """
         with self._lock:
-            candidate, terms = self._wish[0], self._terms
+            candidate, _, terms = self._wish
         if candidate is None or terms is not None:
             return True
         return self._apply_here(candidate)
@@ -140,7 +142,7 @@ class PlanSwitcher:
     def drop_help(self) -> None:
         """Give back what is reserved at a peer, at the end; nothing is brought in any more."""
         with self._lock:
-            self._wish, self._terms = (None, 0), None
+            self._wish = NO_WISH
             before, self._ready = self._ready, None
         _retire(before)
 
@@ -207,7 +209,7 @@ class PlanSwitcher:
 
     def _is_best(self, ready: Ready) -> bool:
         """Whether the latest plan wants it, and what is ready serves no better; lock held."""
-        wanted, terms, present = self._wish[0], self._terms, self._ready
+        (wanted, _, terms), present = self._wish, self._ready
         if wanted is None or terms is None or not self._wanted(ready.candidate):
             return False
         return (present is None or present is ready or ready.serves(wanted, terms)
@@ -231,7 +233,7 @@ class PlanSwitcher:
         if budget_bytes is None:
             return ()
         with self._lock:
-            wanted, terms, ready = self._wish[0], self._terms, self._ready
+            (wanted, _, terms), ready = self._wish, self._ready
             keep = {self._in_force_id, self.preparing, *extra, *self._leasing,
                     *self._leasing.values()}
         coming: List[Candidate] = [] if wanted is None else [wanted]
@@ -250,25 +252,27 @@ class PlanSwitcher:
 
         :returns: whether the candidate is in force now, and whether another one was before
         """
+        candidate_id = candidate.candidate_id
         with self._lock:
-            wanted, plan_seq = self._wish
-            if wanted is None or wanted.candidate_id != candidate.candidate_id:
+            wanted, plan_seq, _ = self._wish
+            if wanted is None or wanted.candidate_id != candidate_id:
                 return False, False
             self._executor.switch(candidate, executable, plan_seq)
-            changed = candidate.candidate_id != self._in_force_id
+            changed = candidate_id != self._in_force_id
             if changed:
-                self._in_force_id = candidate.candidate_id
+                self._in_force_id = candidate_id
                 self.switches += 1
             self.failure = ''
             before, self._ready = self._ready, None
-        _retire(before)
+        if before is not None:
+            _retire(before)
         return True, changed
 
     def _prepared(self, candidate: Candidate, executable: Optional[Executable],
                   error: Optional[CrowdHMTError]) -> None:
         """Take what the background thread has made."""
         with self._lock:
-            wanted, plan_seq = self._wish
+            wanted, plan_seq, _ = self._wish
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
         if wanted is None or wanted.candidate_id != candidate.candidate_id:

@@ -54,7 +54,7 @@ class Placement:
         return bool(self.segments) and all(
             s.role in STEP_ROLES and s.device == HERE for s in self.segments)
 
-    @property
+    @cached_property
     def peers(self) -> Tuple[str, ...]:
         """The other robots that take part, in order."""
         return tuple(s.device for s in self.segments if s.device != HERE)

@@ -124,12 +124,16 @@ def test_a_preparation_that_ends_between_lookup_and_asking_is_not_lost():
     assert executor.in_force == [('b', 2)]
 
 
-def test_a_change_is_told_and_a_repetition_is_not(made):
-    switcher, _, _ = made
+def test_a_change_that_took_time_is_told_one_at_once_is_known(made):
+    switcher, pool, _ = made
     told = []
     switcher.switched = lambda: told.append(1)
-    switcher.apply(A, 1)
-    switcher.apply(A, 2)
+    assert switcher.apply(A, 1)
+    assert not told
+    assert not switcher.apply(B, 2)
+    pool.finish()
+    assert len(told) == 1
+    assert switcher.apply(B, 3)
     assert len(told) == 1
 
 

@@ -67,7 +67,7 @@ def test_the_old_plan_answers_until_a_peer_has_granted(pair):
     assert switcher.preparing == H.candidate_id
     hedge = helped.finish()
     assert executor.in_force[-1] == (hedge, 2)
-    assert (switcher.preparing, switcher.switches, len(told)) == ('', 2, 2)
+    assert (switcher.preparing, switcher.switches, len(told)) == ('', 2, 1)
 
 
 def test_the_next_plan_for_it_goes_on_with_what_is_there_and_its_own_time(pair):
