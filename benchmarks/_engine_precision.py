@@ -53,7 +53,7 @@ CHILD = 'benchmarks._engine_precision_child'
 WAYS = ('openvino/int8', 'onnxruntime/int8', 'ncnn/fp32', 'openvino/fp32', 'onnxruntime/fp32')
 QUICK = ('resnet18_32',)
 PROCESSES, ROUNDS, MOST_S = 3, 40, 5.0
-LEAST_WORK_RATIO = 0.05
+LEAST_WORK_RATIO = 0.02
 """In whole numbers, so that drawn networks that bear little of it have a file at all."""
 TESTS, QUICK_TESTS = 2000, 200
 QUICK_VARIANTS = ('w050d2',)
