@@ -26,7 +26,11 @@ KEPT_TIMES = 1000
 
 
 _Wish = Tuple[Optional[Candidate], int, Optional[Terms]]
-"""What the latest plan wants, its number, and what goes with help; one tuple, so set at once."""
+"""
+What the latest plan wants, its number, and what goes with help.
+
+One tuple, so set at once and without the lock: who needs more than one of the three takes it once.
+"""
 NO_WISH: _Wish = (None, 0, None)
 
 
@@ -65,8 +69,9 @@ class PlanSwitcher:
     """
     Brings plans into force.
 
-    `switched` may be replaced: it is called after each change that takes time, in the thread that
-    made it. What a call of `apply` brings into force at once its caller knows.
+    `switched` may be replaced: it is called after each change that comes later than the call of
+    `apply` that asked for it, in the thread that made it. What a call of `apply` brings into force
+    at once its caller knows, and goes on by itself: the figures of its plan come first.
 
     :param executor: what answers frames
     :param pool: what is ready to run
@@ -150,7 +155,8 @@ class PlanSwitcher:
         ready = self._ready
         if ready is not None and ready.serves(candidate, terms):
             ready.hedge.budget_s = terms.budget_s
-            if self._bring_in(ready, resumed=True):
+            in_force, _ = self._bring_in(ready, resumed=True)
+            if in_force:
                 return True
         if self._helped is None:
             raise OffloadError('%s needs a peer, offloading is off here' % candidate.candidate_id)
@@ -169,33 +175,40 @@ class PlanSwitcher:
             self._leasing.pop(candidate.candidate_id, None)
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
-            wanted, plan_seq = self._wanted(candidate), self._wish[1]
+            wish = self._wish
         if ready is not None:
             try:
-                self._bring_in(ready)
-                return
+                _, changed = self._bring_in(ready)
             except CrowdHMTError as refused:
                 _retire(ready)
                 error = refused
-        if wanted:
-            self._fail(plan_seq, candidate, error)
+            else:
+                if changed:
+                    self.switched()
+                return
+        if _names(wish, candidate):
+            self._fail(wish[1], candidate, error)
 
-    def _bring_in(self, ready: Ready, *, resumed: bool = False) -> bool:
+    def _bring_in(self, ready: Ready, *, resumed: bool = False) -> Tuple[bool, bool]:
         """
         Let a candidate with a peer answer, unless another plan has come in since.
 
         :param resumed: it was ready before: it must not have been given back in between
-        :returns: whether it is in force; what is not, and was not before, is given back
+        :returns: whether it is in force, and whether another one, or another fallback, was
+            before; what is not in force, and was not before, is given back
         :raises BackendError: it cannot answer frames; nothing has changed
         """
         changed = False
         with self._lock:
+            # Once: a plan sets it without the lock, and what one wants goes with its number.
+            wish = self._wish
             before: Optional[Ready] = ready
-            wanted = self._is_best(ready) and (not resumed or ready is self._ready)
+            wanted = (_is_best(ready, wish, self._ready)
+                      and (not resumed or ready is self._ready))
             if wanted:
                 candidate_id = ready.candidate.candidate_id
                 self._executor.switch_hedged(ready.candidate, ready.hedge, ready.terms.fallback,
-                                             ready.executable, self._wish[1])
+                                             ready.executable, wish[1])
                 changed = self._in_force_id != candidate_id
                 self._in_force_id, self.failure = candidate_id, ''
                 self.switches += changed
@@ -203,22 +216,8 @@ class PlanSwitcher:
             if before is self._ready:
                 before = None
         _retire(before)
-        if changed or (wanted and before is not None):  # another fallback: the old one may go
-            self.switched()
-        return wanted
-
-    def _is_best(self, ready: Ready) -> bool:
-        """Whether the latest plan wants it, and what is ready serves no better; lock held."""
-        (wanted, _, terms), present = self._wish, self._ready
-        if wanted is None or terms is None or not self._wanted(ready.candidate):
-            return False
-        return (present is None or present is ready or ready.serves(wanted, terms)
-                or not present.serves(wanted, terms))
-
-    def _wanted(self, candidate: Candidate) -> bool:
-        """Whether the latest plan still names this candidate; the lock is held."""
-        wanted = self._wish[0]
-        return wanted is not None and wanted.candidate_id == candidate.candidate_id
+        # Of another fallback the old one may go.
+        return wanted, changed or (wanted and before is not None)
 
     def keep_within(self, budget_bytes: Optional[float], extra: Iterable[str] = ()
                     ) -> Tuple[str, ...]:
@@ -272,18 +271,18 @@ class PlanSwitcher:
                   error: Optional[CrowdHMTError]) -> None:
         """Take what the background thread has made."""
         with self._lock:
-            wanted, plan_seq, _ = self._wish
+            wish = self._wish
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
-        if wanted is None or wanted.candidate_id != candidate.candidate_id:
+        if not _names(wish, candidate):
             return
         if executable is None:
-            self._fail(plan_seq, candidate, error)
+            self._fail(wish[1], candidate, error)
             return
         try:
             _, changed = self._switch(candidate, executable)
         except CrowdHMTError as refused:
-            self._fail(plan_seq, candidate, refused)
+            self._fail(wish[1], candidate, refused)
             return
         if changed:
             self.switched()
@@ -292,6 +291,26 @@ class PlanSwitcher:
         self.failure = (f'plan {plan_seq}: {candidate.candidate_id} cannot be prepared ({error}); '
                         'the plan before it stays')
         _log.error('%s', self.failure)
+
+
+def _is_best(ready: Ready, wish: _Wish, present: Optional[Ready]) -> bool:
+    """
+    Whether a plan wants it, and what is ready already serves no better.
+
+    :param wish: what the plan wants
+    :param present: what is ready already, None for nothing
+    """
+    wanted, _, terms = wish
+    if wanted is None or terms is None or not _names(wish, ready.candidate):
+        return False
+    return (present is None or present is ready or ready.serves(wanted, terms)
+            or not present.serves(wanted, terms))
+
+
+def _names(wish: _Wish, candidate: Candidate) -> bool:
+    """Whether a plan names this candidate."""
+    wanted = wish[0]
+    return wanted is not None and wanted.candidate_id == candidate.candidate_id
 
 
 def _retire(ready: Optional[Ready]) -> None:

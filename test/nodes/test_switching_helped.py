@@ -245,3 +245,52 @@ def test_without_peers_such_a_plan_is_refused():
     switcher = PlanSwitcher(FakeExecutor(), FakePool(A))
     with pytest.raises(OffloadError, match='offloading is off'):
         switcher.apply(H, 1, terms=ON_A)
+
+
+def test_a_plan_that_comes_while_a_peers_readiness_is_judged_lends_nothing_its_number(pair):
+    switcher, _, executor, helped = pair
+    switcher.apply(H, 6, terms=ON_A)
+    helped.finish()
+    switcher.apply(H, 7, terms=ON_B)
+    wanted, terms, done = helped.waiting.pop()
+
+    class Judged(Ready):
+        def serves(self, *asked):
+            switcher._wish = (B, 8, None)  # as `apply` does, before it waits for the lock
+            return super().serves(*asked)
+
+    done(wanted, Judged(wanted, terms, FakeHedge(terms), 'b'), None)
+    assert [seq for _, seq in executor.in_force] == [6, 7]
+
+
+def test_a_failure_names_the_plan_that_named_the_candidate(pair):
+    switcher, _, _, helped = pair
+
+    class Replaced(Candidate):
+        """A wish in whose place another one comes when it is compared."""
+
+        armed = False
+
+        @property
+        def candidate_id(self):
+            if self.armed:
+                switcher._wish = (B, 3, None)
+            return H.candidate_id
+
+    switcher.apply(Replaced(H.variant_id, H.variant, H.placement, H.engine), 2, terms=ON_A)
+    _, terms, done = helped.waiting.pop()
+    Replaced.armed = True
+    done(H, None, OffloadError('all leases are taken'))
+    assert 'plan 2' in switcher.failure
+
+
+def test_what_a_call_brings_back_into_force_is_told_by_nobody_but_its_caller(pair):
+    switcher, _, _, helped = pair
+    told = []
+    switcher.apply(H, 1, terms=ON_A)
+    helped.finish()
+    switcher.apply(G, 2, terms=ON_A)
+    switcher.switched = lambda: told.append(1)
+    switcher._in_force_id = G.candidate_id  # as if G had come in beside it
+    assert switcher.apply(H, 3, terms=ON_A)
+    assert told == []
