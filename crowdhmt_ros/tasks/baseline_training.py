@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from crowdhmt_ros.elastic.teaching.place import place_for
 from crowdhmt_ros.elastic.teaching.trainer import Progress, Trainer
 from crowdhmt_ros.elastic.transformation import transform
 from crowdhmt_ros.errors import ConfigError, DataError
+from crowdhmt_ros.report.write import write_whole
 from crowdhmt_ros.tasks.baselines import Course, Frame, Leg
 from crowdhmt_ros.tasks.ledger import Ledger, PhaseLog
 from crowdhmt_ros.tasks.material import Material
@@ -105,9 +105,9 @@ def train_course(course: Course, frame: Frame, session: Session) -> Finished:
         leg = course.legs[number]
         phases = _train_leg(net, leg, number, frame, session)
         save_family(net, session.beside('.leg%d' % number))
-        _write(notes[number], {'phase': asdict(leg.plan), 'members': len(leg.members),
-                               'derives': leg.derives, 'took': asdict(phases[0]),
-                               'identity': _identity(leg, frame, session)})
+        write_whole(notes[number], json.dumps({
+            'phase': asdict(leg.plan), 'members': len(leg.members), 'derives': leg.derives,
+            'took': asdict(phases[0]), 'identity': _identity(leg, frame, session)}))
     net.eval()
     statistics = calibrated(net, session.material.train, course.measured.values())
     save_family(net, session.path, statistics=statistics)
@@ -181,12 +181,6 @@ def _train_leg(net: Supernet, leg: Leg, number: int, frame: Frame, session: Sess
         raise ConfigError('leg %d of %s trained nothing: the network offers none of its operators'
                           % (number + 1, session.path.name))
     return phases
-
-
-def _write(path: Path, content: Dict[str, Any]) -> None:
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(json.dumps(content), 'utf-8')
-    os.replace(beside, path)
 
 
 def forget(session: Session, legs: int) -> None:

@@ -114,6 +114,29 @@ class Frame:
             ends[leg] = min(max(ends[leg], least), self.epochs - (len(shares) - leg - 1))
         return tuple(int(n) for n in np.diff(ends, prepend=0))
 
+    def course(self, legs: Sequence[Leg], measured: Variants, lone: Optional[Variant] = None
+               ) -> Course:
+        """
+        Put legs one after the other; images have the edge of the epoch, counted over all legs.
+
+        So each baseline has as many epochs at each edge as the family's members alone.
+        """
+        placed, before = [], 0
+        for leg in legs:
+            plan = replace(leg.plan, edges=self._edges(before, leg.plan.epochs))
+            placed.append(replace(leg, plan=plan))
+            before += plan.epochs
+        return Course(tuple(placed), measured, lone)
+
+    def _edges(self, first: int, epochs: int) -> Tuple[Tuple[float, int], ...]:
+        """Cut so many epochs out of the edges of the whole training."""
+        whole = self.single
+        if not whole.edges:
+            return ()
+        edges = [whole.edge_at(epoch) for epoch in range(first, first + epochs)]
+        return tuple((n / epochs, edge) for n, edge in enumerate(edges)
+                     if not n or edge != edges[n - 1])
+
     def alone(self, epochs: int) -> PhaseRecipe:
         """Describe the training of the whole network from the labels."""
         return replace(self.single, epochs=epochs)
@@ -147,8 +170,8 @@ def _one_form(net: Supernet, frame: Frame, operator: str,
     measured = {'whole': net.whole(), **_distinct(net, found)}
     first, second = frame.shared((1.0, 1.0))
     plan = frame.drawn(second, (operator,), variants=2, hard_share=0.3)
-    return Course((Leg(frame.alone(first)), Leg(plan, _compressed(measured), derives=True)),
-                  measured)
+    return frame.course((Leg(frame.alone(first)), Leg(plan, _compressed(measured), derives=True)),
+                        measured)
 
 
 def width_only(net: Supernet, frame: Frame) -> Course:
@@ -161,7 +184,7 @@ def width_only(net: Supernet, frame: Frame) -> Course:
     found = {'w%g' % (100 * r): uniform(net, (channel(r),)) for r in WIDTHS}
     measured = {'whole': net.whole(), **_distinct(net, found)}
     plan = frame.drawn(frame.epochs, ('channel',), variants=2, hard_share=0.0, phase='mutation')
-    return Course((Leg(plan, _compressed(measured)),), measured)
+    return frame.course((Leg(plan, _compressed(measured)),), measured)
 
 
 def once_for_all(net: Supernet, frame: Frame) -> Course:
@@ -186,7 +209,7 @@ def once_for_all(net: Supernet, frame: Frame) -> Course:
     drawn = legs[-1].members[-OFA_DRAWN_MEASURED:]
     measured = {**_grid(net, *spaces[-1]),
                 **{'drawn%02d' % i: variant for i, variant in enumerate(drawn)}}
-    return Course(tuple(legs), _distinct(net, measured))
+    return frame.course(legs, _distinct(net, measured))
 
 
 SHARED: Dict[str, Callable[[Supernet, Frame], Course]] = {
@@ -200,7 +223,8 @@ def alone(net: Supernet, frame: Frame, variant: Optional[Variant] = None) -> Cou
 
     :param variant: with tensors of its own, None for the network as it is
     """
-    return Course((Leg(frame.alone(frame.epochs)),), {'whole': variant or net.whole()}, variant)
+    return frame.course((Leg(frame.alone(frame.epochs)),), {'whole': variant or net.whole()},
+                        variant)
 
 
 def mobilenet(task_backbone: Reference, width_multiplier: float) -> Reference:

@@ -37,7 +37,6 @@ def test_each_baseline_gets_the_familys_epochs_batches_and_sizes(net, name):
         recipe = FRAME.of(leg.plan)
         check(recipe)
         assert (recipe.batch_size, recipe.weight_decay) == (16, RECIPE.weight_decay)
-        assert leg.plan.edges == FRAME.single.edges
         assert leg.plan.learning_rate <= 0.1
         assert leg.plan.protection == 'none' or not leg.members
         phase = PHASES[leg.plan.phase](net, leg.plan, recipe, leg.members)
@@ -45,6 +44,15 @@ def test_each_baseline_gets_the_familys_epochs_batches_and_sizes(net, name):
         assert len(phase.members) + phase.sandwiches == len(leg.members)
         drawn = [phase.variants(step, np.random.default_rng(step)) for step in range(40)]
         assert {v for variants in drawn for v in variants} <= set(leg.members)
+
+
+@pytest.mark.parametrize('recipe', [RECIPE, Recipe((PhaseRecipe('backbone', 8, 0.1),))])
+@pytest.mark.parametrize('name', sorted(SHARED))
+def test_each_baseline_has_the_edges_of_a_member_alone_epoch_by_epoch(net, name, recipe):
+    frame = Frame(recipe, recipe.epochs)
+    legs = SHARED[name](net, frame).legs
+    assert [leg.plan.edge_at(e) for leg in legs for e in range(leg.plan.epochs)] == [
+        frame.single.edge_at(e) for e in range(frame.epochs)]
 
 
 @pytest.mark.parametrize('name', sorted(SHARED))
