@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from crowdhmt_ros.engine.backends.common import compare_specs, least_bytes, resident_bytes
 from crowdhmt_ros.engine.backends.piecewise import PieceExecutable, Turn
-from crowdhmt_ros.engine.memory.optimised import Optimised, optimised_graph
+from crowdhmt_ros.engine.memory.optimised import Optimised, linked, optimised_graph
 from crowdhmt_ros.engine.memory.pieces import (
     HIDDEN_SHARE,
     NCHWC,
@@ -118,6 +118,21 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
     optimised = optimised_graph(segment, options, engine_version)
     if options.memory_mode == MAPPED:
         return _whole(segment, mapped_session(b'', optimised, options), before, errors)
+    if options.memory_mode == PLANNED:
+        return _in_pieces(segment, options, optimised, before, errors)
+    with linked(optimised) as own:  # what is given back must be of this executable alone
+        return _in_pieces(segment, options, own or optimised, before, errors,
+                          may_release=own is not None)
+
+
+def _in_pieces(segment: Segment, options: EngineOptions, optimised: Optimised, before_bytes: int,
+               errors: Tuple[Type[Exception], ...], *, may_release: bool = False
+               ) -> PieceExecutable:
+    """
+    Return a graph that runs over one planned arena.
+
+    :param may_release: whether nobody else maps weights by the names in `optimised`
+    """
     graph = read_wire(optimised.graph_path)
     streamed = options.memory_mode == STREAMED
     flows = Striped(graph, optimised.tensors, {})
@@ -131,12 +146,12 @@ def compile_mapped(segment: Segment, options: EngineOptions, *, engine_version: 
         for found in plan.pieces]
     _compare(segment, graph, sessions)
     release_code(_state.__file__)
-    weights = max(p.weight_bytes for p in plan.pieces) if streamed else least_bytes(segment)
-    taken = max(weights, resident_bytes() - before) + plan.memory.arena_bytes
+    weights = (max(p.weight_bytes for p in plan.pieces) if may_release else least_bytes(segment))
+    taken = max(weights, resident_bytes() - before_bytes) + plan.memory.arena_bytes
     return PieceExecutable(
         segment, plan, sessions, tensors=flows.tensors, memory_bytes=taken, errors=errors,
         copies=flows.copies, blocks=_blocks(graph, flows.copies),
-        streamed=_turns(flows.graph, plan, optimised) if streamed else ())
+        streamed=_turns(flows.graph, plan, optimised) if may_release else ())
 
 
 def _whole(segment: Segment, session: onnxruntime.InferenceSession, before_bytes: int,

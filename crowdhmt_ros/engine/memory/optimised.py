@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
@@ -79,6 +79,37 @@ def kept_graph(segment: Segment, options: EngineOptions, engine_version: str
     """Return the rewritten graph of a segment if a fresh one is kept; nothing is made."""
     key = cache_key(segment.sha256, engine_version, instruction_set(), options)
     return _kept(segment, Path(segment.path).parent / FOLDER / key)
+
+
+@contextlib.contextmanager
+def linked(kept: Optimised) -> Iterator[Optional[Optimised]]:
+    """
+    Lend a kept graph under file names that nobody else has, for as long as sessions are made.
+
+    The kernel tells by which name a file was mapped. Other executables of the process map the
+    same weights, and end at any time; by these names their memory is told from one's own. It
+    is the same file: pages are shared, and a cache that is replaced meanwhile changes nothing.
+
+    :returns: None where no such names can be given, with a warning
+    """
+    folder: Optional[str] = None
+    own: Optional[Optimised] = None
+    try:
+        paths = [Path(kept.graph_path), Path(kept.weights_path)]
+        folder = tempfile.mkdtemp(prefix='.own-', dir=str(paths[0].parents[1]))
+        for path in paths:
+            os.link(str(path), os.path.join(folder, path.name))
+        own = replace(kept, graph_path=os.path.join(folder, GRAPH_NAME),
+                      weights_path=os.path.join(folder, WEIGHTS_NAME))
+    except OSError as error:
+        _log.warning('%s can have no second name (%s): its weights stay in memory; keep the cache '
+                     'on a file system with hard links that this user may write',
+                     kept.weights_path, error.strerror or error)
+    try:
+        yield own
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_key(graph_sha256: str, engine_version: str, instructions: str,

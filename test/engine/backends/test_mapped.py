@@ -1,7 +1,14 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
+import ctypes
+import errno
+import gc
+import mmap
+import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -9,12 +16,14 @@ import pytest
 
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import mapped
+from crowdhmt_ros.engine.backends.kept import keep_rewritten
 from crowdhmt_ros.engine.backends.mapped import LEAST_RELEASE, is_supported
 from crowdhmt_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 EDGE = 32
+MAP_FIXED_NOREPLACE = 0x100000
 pytestmark = pytest.mark.skipif(not is_supported(onnxruntime.__version__),
                                 reason='needs ONNX Runtime %d.%d' % LEAST_RELEASE)
 
@@ -144,3 +153,82 @@ def test_a_large_stem_runs_in_stripes_to_the_same_bits(tmp_path):
                       for mode in ('mapped', 'streamed'))
     assert streamed._copies
     np.testing.assert_array_equal(answers(streamed, [image]), answers(whole, [image]))
+
+
+def held_ranges(network):
+    """Return {(address, address behind): resident bytes} of all rewritten weights of a network."""
+    found = {}
+    inside = None
+    for line in Path('/proc/self/smaps').read_text().splitlines():
+        parts = line.split(None, 5)
+        if not parts[0].endswith(':'):
+            named = len(parts) == 6 and parts[5].startswith(str(Path(network.path).parent))
+            inside = tuple(int(p, 16) for p in parts[0].split('-')) if named else None
+        elif inside and parts[0] == 'Rss:':
+            found[inside] = 1024 * int(parts[1])
+    return found
+
+
+@contextlib.contextmanager
+def occupied(ranges):
+    """Have other memory at some addresses, full of sevens; yields what it holds."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    taken = []
+    for start, stop in ranges:
+        size = stop - start
+        address = libc.mmap(ctypes.c_void_p(start), ctypes.c_size_t(size),
+                            mmap.PROT_READ | mmap.PROT_WRITE,
+                            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                            ctypes.c_long(0))
+        if address == start:
+            ctypes.memset(address, 7, size)
+            taken.append((address, size))
+    yield [np.frombuffer((ctypes.c_char * size).from_address(address), np.uint8)
+           for address, size in taken]
+    for address, size in taken:
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
+
+
+@pytest.mark.parametrize('mode', ['fast', *mapped.MODES])
+def test_streaming_leaves_memory_alone_that_another_executable_of_the_segment_had(
+        network, inputs, mode, caplog):
+    backend = OnnxRuntimeBackend()
+    keep_rewritten([network], EngineOptions(), backend.version)  # what 'fast' maps
+    gc.collect()
+    before = set(held_ranges(network))
+    other = backend.compile(network, EngineOptions(memory_mode=mode))
+    expected = answers(other, inputs)
+    theirs = set(held_ranges(network)) - before
+    assert theirs
+    streamed = backend.compile(network, EngineOptions(memory_mode='streamed'))
+    ours = set(held_ranges(network)) - before - theirs
+    del other
+    gc.collect()
+    with occupied(theirs) as memory:
+        assert memory
+        for _ in range(2):
+            np.testing.assert_allclose(answers(streamed, inputs), expected, rtol=1e-5, atol=1e-5)
+            assert all((held == 7).all() for held in memory)
+            assert sum(held_ranges(network)[each] for each in ours) == 0
+    assert caplog.records == []
+
+
+def test_the_names_that_streaming_gives_its_weights_do_not_stay(network, inputs):
+    OnnxRuntimeBackend().compile(network, EngineOptions(memory_mode='streamed'))
+    folder = Path(network.path).parent / 'optimised'
+    assert [path.name for path in folder.iterdir() if path.name.startswith('.')] == []
+
+
+def test_without_hard_links_streaming_keeps_its_weights_and_says_so(
+        network, inputs, monkeypatch, caplog):
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, 'Operation not permitted')
+    backend = OnnxRuntimeBackend()
+    expected = answers(backend.compile(network, EngineOptions(memory_mode='streamed')), inputs)
+    monkeypatch.setattr(os, 'link', refuse)
+    kept = backend.compile(network, EngineOptions(memory_mode='streamed'))
+    np.testing.assert_array_equal(answers(kept, inputs), expected)
+    assert kept.memory_bytes >= network.weight_bytes
+    assert 'its weights stay in memory' in caplog.text
+    assert len(caplog.records) == 1
