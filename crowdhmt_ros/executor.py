@@ -69,6 +69,11 @@ class Executor:
         """What answers the next frame; None before the first switch."""
         return self._active
 
+    def answering(self) -> Optional[Executable]:
+        """Return what answers the next frame here; with a peer, what falls back."""
+        active = self._active
+        return None if active is None else active.executable
+
     def switch(self, candidate: Candidate, executable: Executable, plan_seq: int) -> None:
         """
         Let another executable answer from the next frame on.

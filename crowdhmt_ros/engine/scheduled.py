@@ -29,6 +29,11 @@ MeasuredLatency = Callable[[str, EngineOptions], Optional[float]]
 _log = logging.getLogger(__name__)
 
 
+def nothing_answers() -> Optional[Executable]:
+    """Know of nothing that answers frames."""
+    return None
+
+
 def nothing_measured(segment_id: str, options: EngineOptions) -> Optional[float]:
     """Know no table of measured times."""
     return None
@@ -49,6 +54,7 @@ class Scheduler:
         self._infer_s = infer_s
         self._crew = crew
         self._arranged: Dict[str, Candidate] = {}
+        self._ways: Dict[str, Dict[str, Candidate]] = {}  # each candidate's, the latest last
         self._seen: Tuple[Tuple[CoreLoad, ...], Optional[Schedule]] = ((), None)
         self._placed: Optional[Tuple[Tuple[int, ...], bool]] = None
         self.schedule: Optional[Schedule] = None
@@ -87,8 +93,15 @@ class Scheduler:
             if loads and schedulable(candidate):
                 found = decide(self.work(candidate), loads, before)
                 arranged = replace(candidate, engine=found.arranged(candidate.engine))
+            ways = dict(self._ways.get(candidate.candidate_id, {}))
+            ways.pop(arranged.candidate_id, None)
+            self._ways[candidate.candidate_id] = {**ways, arranged.candidate_id: arranged}
             known[candidate.candidate_id] = arranged  # asked for with every switch
         return arranged
+
+    def ways(self, candidate_id: str) -> Tuple[Candidate, ...]:
+        """Return all that ever was to run in a candidate's place, the latest first."""
+        return tuple(reversed(tuple(self._ways.get(candidate_id, {}).values())))
 
     def work(self, candidate: Candidate) -> Work:
         """Return what is to be scheduled when a candidate is in force."""
@@ -121,11 +134,14 @@ class ScheduledPool:
 
     :param pool: of executables
     :param scheduler: says what runs in a candidate's place
+    :param answering: what answers frames now, None for nothing
     """
 
-    def __init__(self, pool: Pool, scheduler: Scheduler) -> None:
+    def __init__(self, pool: Pool, scheduler: Scheduler, *,
+                 answering: Callable[[], Optional[Executable]] = nothing_answers) -> None:
         self._pool = pool
         self._scheduler = scheduler
+        self._answering = answering
         self._named: Dict[str, Candidate] = {}
 
     def get(self, candidate: Candidate) -> Optional[Executable]:
@@ -144,11 +160,27 @@ class ScheduledPool:
         return self._pool.missing_bytes(self._arranged(candidate))
 
     def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
-        """See `Pool.evict_to`; what runs in the place of a candidate to be kept is kept."""
-        names = list(keep)
-        names += [self._scheduler.arranged(self._named[n]).candidate_id for n in names
-                  if n in self._named]
+        """
+        See `Pool.evict_to`; what runs in the place of a candidate to be kept is kept.
+
+        That is what the schedule wants now and, until it is ready, what answers in its place as
+        an earlier schedule wanted it.
+        """
+        named = list(keep)
+        names = list(named)
+        for candidate in (self._named[name] for name in named if name in self._named):
+            names.append(self._scheduler.arranged(candidate).candidate_id)
+            names += self._answers(candidate)
         return self._pool.evict_to(budget_bytes, names)
+
+    def _answers(self, candidate: Candidate) -> Tuple[str, ...]:
+        """Return the name of what answers now in a candidate's place, () where nothing does."""
+        answering = self._answering()
+        if answering is None:
+            return ()
+        # A look counts as a use: where what is wanted now answers, as ever, nothing else is asked.
+        return next(((way.candidate_id,) for way in self._scheduler.ways(candidate.candidate_id)
+                     if self._pool.get(way) is answering), ())
 
     def _arranged(self, candidate: Candidate) -> Candidate:
         self._named[candidate.candidate_id] = candidate

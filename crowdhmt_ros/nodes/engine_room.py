@@ -129,6 +129,6 @@ def _furnished(engine: Engine, share: EngineShare,
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
     helped = HelpedPlans(pool, engine.segments)
     schedule = EngineSchedule(engine.infer_s)
-    switcher = PlanSwitcher(executor, schedule.over(pool), in_force_id=fallback.candidate_id,
-                            helped=helped)
+    switcher = PlanSwitcher(executor, schedule.over(pool, executor.answering),
+                            in_force_id=fallback.candidate_id, helped=helped)
     return EngineRoom(bundle, pool, executor, switcher, schedule, helped, fallback, engine, share)

@@ -7,9 +7,15 @@ import logging
 import threading
 from typing import Callable, Optional, Sequence
 
+from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.crew import CREW
 from crowdhmt_ros.engine.pool import Pool
-from crowdhmt_ros.engine.scheduled import MeasuredLatency, ScheduledPool, Scheduler
+from crowdhmt_ros.engine.scheduled import (
+    MeasuredLatency,
+    ScheduledPool,
+    Scheduler,
+    nothing_answers,
+)
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.nodes.serving import WORKER
 from crowdhmt_ros.nodes.switching import PlanSwitcher
@@ -43,9 +49,14 @@ class EngineSchedule:
         self.scheduler = Scheduler(loads or CoreLoads().sample, infer_s=infer_s)
         self._pending = False
 
-    def over(self, pool: Pool) -> ScheduledPool:
-        """Return a pool that answers as the schedule wants it, for the switcher of plans."""
-        return ScheduledPool(pool, self.scheduler)
+    def over(self, pool: Pool,
+             answering: Callable[[], Optional[Executable]] = nothing_answers) -> ScheduledPool:
+        """
+        Return a pool that answers as the schedule wants it, for the switcher of plans.
+
+        :param answering: what answers frames now, None for nothing
+        """
+        return ScheduledPool(pool, self.scheduler, answering=answering)
 
     def look(self, switcher: PlanSwitcher) -> None:
         """Decide anew for what the latest plan wants, and have it prepared where need be."""

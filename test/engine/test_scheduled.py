@@ -72,7 +72,8 @@ class World:
         self.scheduler = Scheduler(lambda: self.loads, crew=self.crew)
         segments = {'full': Segment('full', 'ab', '/nowhere', SPECS, SPECS, 0)}
         self.inner = Pool(FakeBackend(), segments)
-        self.pool = ScheduledPool(self.inner, self.scheduler)
+        self.active = None
+        self.pool = ScheduledPool(self.inner, self.scheduler, answering=lambda: self.active)
 
     def look(self, loads):
         self.loads = loads
@@ -141,6 +142,30 @@ def test_both_settings_stay_resident_until_room_is_needed(world):
     world.pool.evict_to(0, keep=(CANDIDATE.candidate_id,))
     assert world.pool.get(CANDIDATE) is not None
     assert world.pool.missing_bytes(CANDIDATE) == 0
+
+
+def test_what_answers_as_an_earlier_schedule_wanted_it_is_kept_until_it_answers_no_more(world):
+    world.look(QUIET)
+    world.active = world.prepared()[1]
+    world.look(BUSY)
+    assert world.pool.get(CANDIDATE) is None, 'not ready as the schedule wants it now'
+    world.pool.evict_to(0, keep=(CANDIDATE.candidate_id,))
+    assert world.inner.memory_bytes == world.active.memory_bytes
+    world.active = world.prepared()[1]
+    world.pool.evict_to(0, keep=(CANDIDATE.candidate_id,))
+    assert world.inner.memory_bytes == world.active.memory_bytes, 'the other one has gone'
+    world.look(QUIET)
+    assert world.pool.get(CANDIDATE) is None
+
+
+def test_who_runs_as_the_schedule_wants_keeps_no_other_way(world):
+    world.look(QUIET)
+    world.prepared()
+    world.look(BUSY)
+    world.active = world.prepared()[1]
+    other = replace(CANDIDATE, variant_id='other')
+    world.pool.evict_to(0, keep=(CANDIDATE.candidate_id, other.candidate_id))
+    assert world.inner.memory_bytes == world.active.memory_bytes
 
 
 def test_an_engine_without_a_choice_keeps_the_plans_options(world):
