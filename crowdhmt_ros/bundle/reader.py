@@ -184,7 +184,7 @@ class Bundle:
     def heads(self, threads: Sequence[int] = (1,),
               memory_modes: Sequence[str] = ('fast', 'lean')) -> Tuple[Candidate, ...]:
         """
-        Return every way to run a head of a variant of the front on this machine.
+        Return every way to run a head of a variant of the front on this machine, unfused in fp32.
 
         :param threads: intra-operator thread counts to offer
         :param memory_modes: of 'fast' and 'lean'
@@ -195,7 +195,7 @@ class Bundle:
         return tuple(
             Candidate(s.variant_id, self.variant(s.variant_id).variant,
                       Placement((SegmentPlacement('head', s.segment_id),)),
-                      EngineOptions(threads=t, fusion_set=s.fusion_set, memory_mode=mode))
+                      EngineOptions(threads=t, memory_mode=mode))
             for variant_id in self.manifest.front for s in self.manifest.segments.values()
             if s.role == 'head' and s.variant_id == variant_id and s.fusion_set == 'none'
             and s.precision == 'fp32'

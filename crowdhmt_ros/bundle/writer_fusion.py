@@ -3,10 +3,10 @@
 """
 The fused forms of a variant's graphs, beside the plain ones (P III-C1). Offline.
 
-What belongs together is fused by the same sets, each graph by itself, so that a cut stays where it
-is: the whole; head and tail of a cut; the pieces; the steps between early exits. Left out is a set
-that would need more new weights than `GROWTH` of a variant's own, since bundles share weights, and
-one that leaves no fewer operators than the one before, since robots measure what they get.
+Only what a robot runs alone has them, for only there robots choose: the whole, or the steps
+between early exits, each by itself and all by the same sets. Left out is a set that would need
+more new weights than `GROWTH` of a variant's own, since bundles share weights, and one that leaves
+no fewer operators than the one before, since robots measure what they get.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fused_parts(graph: FamilyGraph, made: Sequence[Part], tensors: Tensors) -> I
     """
     Yield the useful fused forms of a variant's graphs.
 
-    The whole says which sets there are; where none is useful there, its parts are not tried.
+    The whole says which sets there are; where none is useful there, its steps are not tried.
 
     :param graph: the variant
     :param made: its graphs, see `writer_graphs.parts`
@@ -40,30 +40,26 @@ def fused_parts(graph: FamilyGraph, made: Sequence[Part], tensors: Tensors) -> I
     """
     room = GROWTH * sum(_bytes(t) for t in graph.model.graph.initializer)
     names = _sets(graph.model)
-    for group in groups(made) if names else ():
-        best = sum(len(p.model.graph.node) for p in group)
-        for name in names:
-            fused = [fuse(p.model, name.split(JOINT)) for p in group]
-            operators = sum(len(one.model.graph.node) for one in fused)
-            found = [_recipes(graph, one) for one in fused]
-            if operators >= best or sum(
-                    v.nbytes for _, new in found for v in new.values()) > room:
-                continue
-            best = operators
-            for part, one, (recipes, new) in zip(group, fused, found):
-                tensors.update(new)
-                yield replace(part, segment_id='%s-%s' % (part.segment_id, name),
-                              model=one.model, fusion_set=name, recipes=recipes)
+    plain = run_alone(made)
+    least = sum(len(p.model.graph.node) for p in plain)
+    for name in names:
+        fused = [fuse(p.model, name.split(JOINT)) for p in plain]
+        operators = sum(len(one.model.graph.node) for one in fused)
+        found = [_recipes(graph, one) for one in fused]
+        if operators >= least or sum(
+                v.nbytes for _, new in found for v in new.values()) > room:
+            continue
+        least = operators
+        for part, one, (recipes, new) in zip(plain, fused, found):
+            tensors.update(new)
+            yield replace(part, segment_id='%s-%s' % (part.segment_id, name),
+                          model=one.model, fusion_set=name, recipes=recipes)
 
 
-def groups(made: Sequence[Part]) -> List[List[Part]]:
-    """Return the graphs that run together, the ones of one cut in one group."""
-    found: Dict[Tuple[str, str], List[Part]] = {}
-    for part in made:
-        key = (('steps', '') if part.role in STEP_ROLES else
-               ('cut', part.cut_id) if part.role in ('head', 'tail') else (part.role, ''))
-        found.setdefault(key, []).append(part)
-    return list(found.values())
+def run_alone(made: Sequence[Part]) -> List[Part]:
+    """Return the graphs by which a robot answers without peers: the steps, else the whole."""
+    return ([part for part in made if part.role in STEP_ROLES]
+            or [part for part in made if part.role == 'whole'])
 
 
 def _sets(model: onnx.ModelProto) -> List[str]:

@@ -3,9 +3,9 @@
 """
 The graphs of a variant in whole numbers, beside those in fp32 (P III-C1). Offline.
 
-Ranges and what stays in fp32 are chosen once, on the whole; head and tail of a cut, the pieces and
-the steps between early exits follow, so that they compute what the whole does. What crosses a cut
-stays as it is in fp32. A group that would have a graph without whole numbers is left out.
+Only what a robot runs alone has them: the whole, or the steps between early exits. Ranges and
+what stays in fp32 are chosen once, on the whole; steps follow, so that they compute what the whole
+does. Where one of them would be without whole numbers, none is written.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from crowdhmt_ros.bundle.entries import ITEM_BYTES, PrecisionFigure
-from crowdhmt_ros.bundle.writer_fusion import groups
+from crowdhmt_ros.bundle.writer_fusion import run_alone
 from crowdhmt_ros.bundle.writer_graphs import INLINE_ELEMENTS, Part
 from crowdhmt_ros.graph.family import FamilyGraph, Recipe
 from crowdhmt_ros.graph.lower import Lowered
@@ -41,16 +41,16 @@ def int8_parts(graph: FamilyGraph, made: Sequence[Part], lowered: Lowered, tenso
     :param tensors: shared ones; weights in whole numbers and their scales are added
     :raises ExportError: a part holds a tensor that the whole does not
     """
-    for group in groups(made):
-        if not all(set(units(p.model)) - set(lowered.kept) for p in group):
-            continue
-        for part in group:
-            model = quantised(part.model, lowered.observed, rule=lowered.rule,
-                              exclude=lowered.kept, weights=lowered.weights)
-            recipes, new = _recipes(graph, model)
-            tensors.update(new)
-            yield replace(part, segment_id='%s-%s' % (part.segment_id, INT8), model=model,
-                          recipes=recipes, precision=INT8, counted=part.model)
+    plain = run_alone(made)
+    if not all(set(units(p.model)) - set(lowered.kept) for p in plain):
+        return
+    for part in plain:
+        model = quantised(part.model, lowered.observed, rule=lowered.rule,
+                          exclude=lowered.kept, weights=lowered.weights)
+        recipes, new = _recipes(graph, model)
+        tensors.update(new)
+        yield replace(part, segment_id='%s-%s' % (part.segment_id, INT8), model=model,
+                      recipes=recipes, precision=INT8, counted=part.model)
 
 
 def _recipes(graph: FamilyGraph, model: onnx.ModelProto

@@ -15,6 +15,8 @@ from crowdhmt_ros.bundle.materialise import materialise  # noqa: E402
 from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
 from crowdhmt_ros.bundle.reopen import description_of, family_of  # noqa: E402
 from crowdhmt_ros.bundle.writer import Description, write_bundle  # noqa: E402
+from crowdhmt_ros.bundle.writer_fusion import run_alone  # noqa: E402
+from crowdhmt_ros.bundle.writer_graphs import Part  # noqa: E402
 from crowdhmt_ros.graph.compare import largest_difference, random_inputs, run_model  # noqa: E402
 from crowdhmt_ros.graph.family import Family, FamilyGraph, Recipe  # noqa: E402
 from crowdhmt_ros.graph.fusion import fuse, useful_sets  # noqa: E402
@@ -83,18 +85,20 @@ def test_fused_forms_answer_as_the_plain_one_with_fewer_operators(written):
     assert len(fused.graph.node) < len(plain.graph.node)
 
 
-def test_head_and_tail_are_fused_by_the_same_sets_and_fit_together(written):
-    bundle, graphs = written
-    plain = graphs[bundle.segment_for('plain')]
-    given = random_inputs(plain)
-    wanted = run_model(plain, given)
-    sets = {s.fusion_set for s in bundle.manifest.segments.values() if s.role == 'tail'}
-    assert len(sets) > 1
-    for name in sets:
-        head, tail = (graphs[bundle.segment_for('plain', role, fusion_set=name, cut_id='c1')]
-                      for role in ('head', 'tail'))
-        crossing = run_model(head, given)
-        assert largest_difference(wanted, run_model(tail, crossing)) <= 1e-5
+def test_no_fused_form_is_carried_that_no_robot_may_choose(written):
+    bundle = written[0]
+    carried = {s.segment_id for s in bundle.manifest.segments.values() if s.fusion_set != 'none'}
+    offered = {s.segment_id for c in bundle.candidates(all_fusions=True)
+               for s in c.placement.segments}
+    assert carried
+    assert carried <= offered
+
+
+def test_a_variant_that_answers_early_runs_by_its_steps():
+    whole, head, tail, step, end = (
+        Part(role, role, onnx.ModelProto()) for role in ('whole', 'head', 'tail', 'exit', 'end'))
+    assert run_alone((whole, head, tail)) == [whole]
+    assert run_alone((whole, step, end)) == [step, end]
 
 
 def test_weights_are_shared_between_plain_and_fused_forms(written):
