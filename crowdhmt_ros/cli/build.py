@@ -78,7 +78,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument('--int8', action='store_true', help='write each variant in whole numbers '
                         'of eight bits, too, where its answers bear that: ranges from the '
                         'calibration inputs; half of the rest of the data chooses what stays in '
-                        'fp32, the other half measures (implies --measure)')
+                        'fp32, the other half measures, also bf16 and fp16 of the engines that '
+                        'are here (implies --measure)')
     parser.add_argument('--int8-error', type=float, default=0.01, metavar='RATIO',
                         help='by which outputs may deviate, as a share of the largest '
                         '(default: 0.01)')
@@ -193,8 +194,9 @@ def _lower(args: argparse.Namespace, exported: Exported, drawn: inputs.Inputs) -
             fixed, given_inputs(values[:args.calibration], INPUT_NAME),
             given_inputs(values[chosen], INPUT_NAME),
             Limits(args.int8_error, args.int8_agreement), progress)
-    return with_accuracies(found, CONDITION, given_inputs(values[other], INPUT_NAME),
-                           drawn.labels[other].numpy())
+    with Bar('accuracies') as progress:
+        return with_accuracies(found, fixed, CONDITION, given_inputs(values[other], INPUT_NAME),
+                               drawn.labels[other].numpy(), progress)
 
 
 def named(net: Supernet, front: Tuple[Member, ...], path: Path) -> Dict[str, Member]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -14,11 +16,12 @@ from numpy.typing import NDArray
 
 from crowdhmt_ros.bundle.entries import Accuracy, PrecisionFigure
 from crowdhmt_ros.bundle.reader import Bundle
-from crowdhmt_ros.bundle.writer_precision import STORE_PREFIX
+from crowdhmt_ros.bundle.writer_precision import INT8, STORE_PREFIX
 from crowdhmt_ros.cli.crossings import prepared
 from crowdhmt_ros.datasets.images import SUFFIXES, decode_image, quiet_opencv
 from crowdhmt_ros.engine.backend import make_buffers
 from crowdhmt_ros.engine.backends import BACKENDS, ENGINES
+from crowdhmt_ros.engine.backends.common import refuse
 from crowdhmt_ros.errors import BackendError, DataError, ExportError
 from crowdhmt_ros.graph.family import Family, FamilyGraph
 from crowdhmt_ros.graph.lower import Deviation, Limits, Lowered, deviation, lower, outputs
@@ -30,6 +33,8 @@ MOST_CALIBRATION, MOST_HELD_BACK = 512, 1000
 ENGINE_INPUTS = 64
 """On how many inputs the precisions are compared that engines make by themselves."""
 HALVES = ('bf16', 'fp16')
+LONGEST_S = 120.0
+"""What an engine may take to answer all inputs with a label."""
 Progress = Callable[[int, int], None]
 
 
@@ -71,7 +76,7 @@ def precisions(family: Family, calibration: Sequence[Given], held_back: Sequence
         own = engine_figures(graph.model, held_back[:ENGINE_INPUTS])
         if found is not None:
             lowered[graph.variant_id] = found
-            own = [_figure('int8', '', found.deviation, len(found.kept)), *own]
+            own = [_figure(INT8, '', found.deviation, len(found.kept)), *own]
         figures[graph.variant_id] = tuple(own)
         progress(number, len(family.graphs))
     return Measured(lowered, figures, tuple(notes))
@@ -106,36 +111,41 @@ def engine_figures(model: onnx.ModelProto, inputs: Sequence[Given]) -> List[Prec
     """Return what the halves cost that engines on this machine make of a graph."""
     wanted = outputs(model, inputs)
     found: List[PrecisionFigure] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'graph.onnx')
-        onnx.save(model, str(path))
-        segment = Segment('graph', '', str(path), _specs(model.graph.input),
-                          _specs(model.graph.output))
+    with _on_disk(model) as segment:
         for engine in (name for name, e in ENGINES.items() if e.installed):
             for precision in HALVES:
-                answers = _answers(segment, EngineOptions(engine, precision=precision), inputs)
-                if answers is not None:
-                    found.append(_figure(precision, engine, deviation(wanted, answers)))
+                try:
+                    answers = list(_answers(segment, EngineOptions(engine, precision=precision),
+                                            inputs))
+                except BackendError:  # it has no such precision here
+                    continue
+                found.append(_figure(precision, engine, deviation(wanted, answers)))
     return found
 
 
+@contextmanager
+def _on_disk(model: onnx.ModelProto) -> Iterator[Segment]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'graph.onnx')
+        onnx.save(model, str(path))
+        yield Segment('graph', '', str(path), _specs(model.graph.input),
+                      _specs(model.graph.output))
+
+
 def _answers(segment: Segment, options: EngineOptions, inputs: Sequence[Given]
-             ) -> Optional[List[List[NDArray[np.float32]]]]:
-    """Return the float32 outputs per input, None where the engine is absent or refuses."""
-    try:
-        backend = BACKENDS[options.backend]()
-        if backend.refusal(segment, options):
-            return None
-        executable = backend.compile(segment, options)
-        found = []
-        for given in inputs:
-            buffers = make_buffers(executable.outputs)
-            executable.run([np.ascontiguousarray(given[s.name]) for s in executable.inputs],
-                           buffers)
-            found.append([b for b in buffers if b.dtype == np.float32])
-        return found
-    except BackendError:
-        return None
+             ) -> Iterator[List[NDArray[np.float32]]]:
+    """
+    Yield the float32 outputs per input.
+
+    :raises BackendError: the engine is absent or refuses
+    """
+    backend = BACKENDS[options.backend]()
+    refuse(backend.refusal(segment, options))
+    executable = backend.compile(segment, options)
+    for given in inputs:
+        buffers = make_buffers(executable.outputs)
+        executable.run([np.ascontiguousarray(given[s.name]) for s in executable.inputs], buffers)
+        yield [b for b in buffers if b.dtype == np.float32]
 
 
 def _specs(values: Sequence[onnx.ValueInfoProto]) -> Tuple[TensorSpec, ...]:
@@ -144,20 +154,46 @@ def _specs(values: Sequence[onnx.ValueInfoProto]) -> Tuple[TensorSpec, ...]:
         tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values)
 
 
-def with_accuracies(found: Measured, condition: str, inputs: Sequence[Given],
-                    labels: NDArray[np.int64]) -> Measured:
+def with_accuracies(found: Measured, family: Family, condition: str, inputs: Sequence[Given],
+                    labels: NDArray[np.int64], progress: Progress) -> Measured:
     """
-    Return the same with the accuracies of the graphs in whole numbers, measured as robots run.
+    Return the same with the accuracies of all lower precisions, measured as robots run.
 
+    Those of one variant are measured on the same inputs, or their differences would be chance. So
+    an engine that would take longer than `LONGEST_S` stays known by its agreement, with a note.
+
+    :param family: that `found` is of
     :param inputs: on which nothing was chosen
     """
-    figures = dict(found.figures)
-    for name, one in found.lowered.items():
-        accuracy = Accuracy(right_answers(one.model, inputs, labels), len(inputs))
+    figures, notes = dict(found.figures), list(found.notes)
+    for number, graph in enumerate(family.graphs, 1):
+        name = graph.variant_id
+        with _on_disk(graph.model) as segment:
+            ratios = [right_answers(found.lowered[name].model, inputs, labels)
+                      if f.precision == INT8 else _right_in(f, segment, inputs, labels)
+                      for f in figures[name]]
+        notes += ['%s in %s of %s: no accuracy, %d answers would take more than %.0f s'
+                  % (name, f.precision, f.engine, len(inputs), LONGEST_S)
+                  for f, ratio in zip(figures[name], ratios) if ratio is None]
         figures[name] = tuple(
-            replace(f, accuracy={**f.accuracy, condition: accuracy}) if f.precision == 'int8'
-            else f for f in figures[name])
-    return replace(found, figures=figures)
+            f if ratio is None else
+            replace(f, accuracy={**f.accuracy, condition: Accuracy(ratio, len(inputs))})
+            for f, ratio in zip(figures[name], ratios))
+        progress(number, len(family.graphs))
+    return replace(found, figures=figures, notes=tuple(notes))
+
+
+def _right_in(figure: PrecisionFigure, segment: Segment, inputs: Sequence[Given],
+              labels: NDArray[np.int64]) -> Optional[float]:
+    """Return the ratio of right answers of one engine, None where it takes too long."""
+    options = EngineOptions(figure.engine, precision=figure.precision)
+    right, began_s = 0, time.monotonic()
+    for count, (answer, label) in enumerate(zip(_answers(segment, options, inputs), labels), 1):
+        right += int(answer[0].argmax() == label)
+        if count == ENGINE_INPUTS and (
+                (time.monotonic() - began_s) * len(inputs) / count > LONGEST_S):
+            return None
+    return right / len(inputs)
 
 
 def told(bundle: Bundle) -> Iterator[str]:

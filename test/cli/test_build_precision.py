@@ -8,11 +8,13 @@ import pytest
 pytest.importorskip('torch', reason='building needs the extra train')
 import onnx
 
+from crowdhmt_ros.bundle.entries import PrecisionFigure
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.cli import build_precision
 from crowdhmt_ros.cli.main import build_parser, main
 from crowdhmt_ros.elastic.store import Reference, elastic_of, save_family
 from crowdhmt_ros.errors import DataError
+from crowdhmt_ros.graph.family import Family, FamilyGraph
 from crowdhmt_ros.types import InputSpec, Variant
 from test.cli.test_build import entry, write_front
 
@@ -61,10 +63,40 @@ def test_a_family_is_built_in_int8_with_error_and_accuracy(photos, tmp_path, cap
     assert figure.accuracy['photos'].count == 20
     assert bundle.accuracy(name, 'int8') == {'photos': figure.accuracy['photos'].value}
     assert bundle.precisions(name) == ('fp32', 'int8')
+    half = bundle.precision_figure(name, 'bf16', 'torch')
+    assert half.accuracy['photos'].count == 20
+    assert bundle.accuracy(name, 'bf16', 'torch') == {'photos': half.accuracy['photos'].value}
     said = capsys.readouterr().out
     assert 'in int8: outputs differ by' in said
     assert 'MB of weights' in said
     assert '--int8 --int8-error 0.5' in bundle.manifest.provenance['command']
+
+
+def _measured(model, count):
+    graph = onnx.load(str(model))
+    inputs = [{'image': RNG.standard_normal((1, 3, 8, 8)).astype(np.float32)}
+              for _ in range(count)]
+    labels = np.array([int(r[0].argmax()) for r in build_precision.outputs(graph, inputs)])
+    labels[0] = (labels[0] + 1) % 3
+    found = build_precision.Measured(
+        {}, {'users': (PrecisionFigure('bf16', 'torch', 0.0, 0.0, 1.0, count, {}, 0),)}, ())
+    family = Family({}, (FamilyGraph('users', Variant((), 0), graph, {}, {}),))
+    return build_precision.with_accuracies(found, family, 'photos', inputs, labels,
+                                           lambda done, total: None)
+
+
+def test_accuracy_in_bf16_is_that_of_the_engine_on_every_input(model):
+    (figure,) = _measured(model, 40).figures['users']
+    assert figure.accuracy['photos'].count == 40
+    assert 0.9 <= figure.accuracy['photos'].value <= 39 / 40
+
+
+def test_an_engine_that_takes_too_long_stays_without_an_accuracy(model, monkeypatch):
+    monkeypatch.setattr(build_precision, 'LONGEST_S', 0.0)
+    found = _measured(model, 80)
+    assert found.figures['users'][0].accuracy == {}
+    (note,) = found.notes
+    assert note.startswith('users in bf16 of torch: no accuracy, 80 answers would take more than')
 
 
 def test_a_model_is_imported_in_int8_calibrated_on_a_folder_or_an_array(model, photos, tmp_path):
