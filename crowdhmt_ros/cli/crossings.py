@@ -91,7 +91,8 @@ def _session(path: str) -> Any:
 def _graphs(bundle: Bundle, variant_id: str, segments: Mapping[str, Segment]) -> _Graphs:
     parts = {}
     for entry in bundle.manifest.segments.values():
-        if (entry.variant_id, entry.role, entry.fusion_set) == (variant_id, 'head', 'none'):
+        if (entry.variant_id, entry.role, entry.fusion_set, entry.precision) == (
+                variant_id, 'head', 'none', 'fp32'):
             head = segments[entry.segment_id]
             tail = segments[bundle.segment_for(variant_id, 'tail', cut_id=entry.cut_id)]
             parts[entry.cut_id] = (_session(head.path), _session(tail.path), head)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import pytest
 pytest.importorskip('torch', reason='training needs the extra train')
 pytest.importorskip('onnx', reason='training needs the extra train')
 
-from crowdhmt_ros.bundle.reader import open_bundle  # noqa: E402
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle  # noqa: E402
+from crowdhmt_ros.cli import crossings  # noqa: E402
 from crowdhmt_ros.cli.crossings import measure_crossings, prepared, thin  # noqa: E402
 from crowdhmt_ros.elastic.teaching.images import Images  # noqa: E402
 from crowdhmt_ros.offload.codec import encode_image  # noqa: E402
@@ -55,6 +58,21 @@ def test_the_loss_is_a_difference_on_the_same_scenes(figures):
         assert (figure.accuracy_drop * 6) == pytest.approx(round(figure.accuracy_drop * 6))
         if figure.codec == 'fp16':
             assert figure.accuracy_drop == 0.0
+
+
+def test_a_head_in_whole_numbers_is_not_taken_for_the_one_in_fp32(bundle, monkeypatch):
+    entries = {}
+    for name, entry in bundle.manifest.segments.items():
+        entries[name] = entry
+        if entry.role in ('head', 'tail'):  # behind it, as bundles once carried them
+            entries[name + '-int8'] = replace(entry, segment_id=name + '-int8', precision='int8')
+    both = Bundle(bundle.directory, replace(bundle.manifest, segments=entries))
+    monkeypatch.setattr(crossings, '_session', lambda path: path)
+    segments = {name: SimpleNamespace(path=name) for name in entries}
+    for variant_id in both.manifest.front:
+        for head, tail, _ in crossings._graphs(both, variant_id, segments).parts.values():
+            assert not head.endswith('-int8')
+            assert not tail.endswith('-int8')
 
 
 def test_images_are_prepared_as_on_the_robot(bundle):
