@@ -34,7 +34,7 @@ class Abilities:
     :param backend: its name in `EngineOptions.backend`
     :param title: its name for people
     :param precisions: the first is its default; 'int8' needs a quantised graph
-    :param memory_modes: of 'fast', 'lean'
+    :param memory_modes: of those of `EngineOptions`
     :param spinning: whether spinning can be chosen
     """
 

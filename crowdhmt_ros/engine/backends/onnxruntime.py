@@ -121,8 +121,7 @@ class OnnxRuntimeBackend(EngineBackend[Resident]):
         available = onnxruntime.get_available_providers()
         self._warnings: List[str] = []
         usable = [p for p in providers if p in available]
-        self._lacking = tuple(p for p in providers if p not in available)
-        for missing in self._lacking:
+        for missing in (p for p in providers if p not in available):
             self._warn('provider %s is not in this build of ONNX Runtime, it has %s' % (
                 missing, ', '.join(available)))
         self._requested = tuple(usable) or (CPU,)

@@ -115,7 +115,6 @@ class TorchBackend(EngineBackend[TorchExecutable]):
     def _objection(self, segment: Segment) -> str:
         return self._unknown(segment, read_graph(segment.path))
 
-
     def _make(self, segment: Segment, options: EngineOptions) -> TorchExecutable:
         graph = read_graph(segment.path)
         compare_specs(segment, 'input', segment.inputs, graph.inputs)
