@@ -64,7 +64,8 @@ class Pool:
     The executables of one backend. All methods may be called from any thread.
 
     An executable counts with what the table says of it, else with what plans predict of a
-    candidate that is nothing but it, else with its own figure.
+    candidate that is nothing but it, else with its own figure. Who asks waits for the table;
+    look-ups, evictions and preparations of others do not.
 
     :param backend: the engine
     :param segments: segment_id -> segment, materialised on this device
@@ -111,11 +112,14 @@ class Pool:
         return self._cascade(candidate) if candidate.placement.is_early else None
 
     def _remember(self, candidate: Candidate) -> None:
-        """Note the one executable of a resident candidate."""
-        with self._lock:
-            resident = self._resident.get(self._keys(candidate)[0])
-            if resident is not None:
-                self._wholes[candidate.candidate_id] = resident
+        """Note the one executable of a resident candidate, unless a look-up had to wait for it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                resident = self._resident.get(self._keys(candidate)[0])
+                if resident is not None:
+                    self._wholes[candidate.candidate_id] = resident
+            finally:
+                self._lock.release()
 
     def get_all(self, candidate: Candidate) -> Optional[Tuple[Executable, ...]]:
         """
@@ -216,15 +220,14 @@ class Pool:
 
     def segment_bytes(self, segment_id: str, options: EngineOptions) -> float:
         """Return what one segment counts with, 0 where it is neither measured nor here."""
-        with self._lock:
-            return self._count((segment_id, options)).value or 0.0
+        return self._count((segment_id, options)).value or 0.0
 
     @property
     def held_bytes(self) -> float:
         """What all executables take that guests hold, shared ones included."""
         with self._lock:
-            return sum(self._count(key).value or 0.0
-                       for key, resident in self._resident.items() if resident.holds)
+            held = [key for key, resident in self._resident.items() if resident.holds]
+        return sum(self._count(key).value or 0.0 for key in held)
 
     def _prepared(self, key: Key, name: str) -> _Resident:
         resident = self._resident.get(key)
@@ -259,14 +262,17 @@ class Pool:
         gone: List[Key] = []
         ended: List[_Resident] = []  # an engine takes its time to end: not under the lock
         with self._lock:
-            kept = {key for name in keep for key in self._candidates.get(name, ())}
             own = self._own()
-            total = sum(self._count(key).value or 0.0 for key in own)
+        counts = {key: self._count(key).value or 0.0 for key in own}
+        with self._lock:
+            kept = {key for name in keep for key in self._candidates.get(name, ())}
+            own = [key for key in self._own() if key in counts]  # others came after this
+            total = sum(counts[key] for key in own)
             for key in sorted(own, key=lambda key: self._resident[key].used):
                 if total <= budget_bytes:
                     break
                 if key not in kept:
-                    total -= self._count(key).value or 0.0
+                    total -= counts[key]
                     ended += self._drop(key)
                     gone.append(key)
             known = list(self._candidates.items())
@@ -287,15 +293,15 @@ class Pool:
 
     def missing_bytes(self, candidate: Candidate) -> float:
         """Return what preparing a candidate is going to take, as far as known."""
-        with self._lock:
-            return sum(self._count(key).value or 0.0 for key in self._keys(candidate)
-                       if key not in self._resident)
+        return sum(self._count(key).value or 0.0 for key in self._keys(candidate)
+                   if key not in self._resident)
 
     @property
     def memory(self) -> Reading:
         """What the candidates' executables take together; measured where each of them is."""
         with self._lock:
-            counts = [self._count(key) for key in self._own()]
+            own = self._own()
+        counts = [self._count(key) for key in own]
         measured = all(count.source == MEASURED for count in counts)
         return Reading(sum(count.value or 0.0 for count in counts),
                        MEASURED if measured else ESTIMATED)
@@ -359,7 +365,11 @@ class Pool:
         return executable
 
     def _count(self, key: Key) -> Reading:
-        """Return what one executable counts with, 0 for one that is neither known nor here."""
+        """
+        Return what one executable counts with, 0 for one that is neither known nor here.
+
+        The lock must not be held: tables may be read from files for this.
+        """
         segment = self._segments.get(key[0])
         measured = NO_READING if segment is None else self._measured(segment, key[1])
         if measured.value is not None:

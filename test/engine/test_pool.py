@@ -113,6 +113,53 @@ def test_the_table_counts_before_plans_and_both_before_the_own_figure(
     assert pool.memory_bytes == 20
 
 
+@pytest.mark.parametrize('ask', [
+    lambda pool, candidate: pool.memory,
+    lambda pool, candidate: pool.held_bytes,
+    lambda pool, candidate: pool.segment_bytes('wide/whole', candidate.engine),
+    lambda pool, candidate: pool.missing_bytes(candidate),
+    lambda pool, candidate: pool.evict_to(1e9)],
+    ids=['memory', 'held_bytes', 'segment_bytes', 'missing_bytes', 'evict_to'])
+def test_nobody_waits_for_a_table_that_is_read_for_another(backend, segments, candidates, ask):
+    reading, may_go = threading.Event(), threading.Event()
+
+    def measured(segment, options):
+        reading.set()
+        assert may_go.wait(10)
+        return NO_READING
+    pool = Pool(backend, segments, measured=measured)
+    first, missing = candidates[0], candidates[1]
+    pool.prepare(first)
+    pool.hold('wide/whole', first.engine)
+    thread = threading.Thread(target=ask, args=(pool, missing))
+    thread.start()
+    assert reading.wait(10)
+    found = []
+
+    def use():
+        found.append(pool.get(first))  # the first look-up notes what it found
+        pool.prepare(missing)
+        pool.predict(first, Reading(7.0, ESTIMATED))
+    user = threading.Thread(target=use, daemon=True)
+    user.start()
+    user.join(5)
+    waited = user.is_alive()
+    may_go.set()
+    thread.join()
+    user.join()
+    assert not waited
+    assert found[0] is not None
+
+
+def test_a_look_up_never_waits_and_what_it_could_not_note_the_next_one_does(pool, candidates):
+    executable = pool.prepare(candidates[0])
+    with pool._lock:
+        assert pool.get(candidates[0]) is executable
+        assert not pool._wholes
+    assert pool.get(candidates[0]) is executable
+    assert list(pool._wholes) == [candidates[0].candidate_id]
+
+
 def test_what_is_to_be_prepared_is_known_beforehand(pool, candidates):
     assert pool.missing_bytes(candidates[0]) == 0
     pool.predict(candidates[0], Reading(70.0, ESTIMATED))
