@@ -13,6 +13,7 @@ from typing import Sequence, Tuple
 
 from crowdhmt_ros.offload.placement import entries_named
 from crowdhmt_ros.planner.choices import Offer, choices_now
+from crowdhmt_ros.planner.left_out import absorb_failed
 from crowdhmt_ros.planner.planner import Decision, choose
 from crowdhmt_ros.profiling.cost_model import absorb, absorb_degraded, absorb_preprocess
 from crowdhmt_ros.types import (
@@ -62,7 +63,8 @@ def learn(state: LoopState, feedbacks: Sequence[Feedback], offer: Offer) -> Loop
     Return the state with the feedback absorbed.
 
     That is: corrected costs, the time that frames of this camera take to prepare, the condition
-    of its images, and how often a fallback had to answer for a peer.
+    of its images, how often a fallback had to answer for a peer, and which candidates could not
+    be made ready.
     """
     named = sorted({f.candidate_id for f in feedbacks})
     helped = entries_named(named, offer.remote, offer.peers)
@@ -73,7 +75,8 @@ def learn(state: LoopState, feedbacks: Sequence[Feedback], offer: Offer) -> Loop
     return replace(state, corrections=corrections,
                    preprocess_s=absorb_preprocess(state.preprocess_s, feedbacks),
                    degraded_ratio=absorb_degraded(state.degraded_ratio, feedbacks),
-                   condition=latest.condition if latest else state.condition)
+                   condition=latest.condition if latest else state.condition,
+                   left_out=absorb_failed(state.left_out, feedbacks))
 
 
 def decide(offer: Offer, state: LoopState, snapshot: ResourceSnapshot,

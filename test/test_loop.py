@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crowdhmt_ros.errors import ConfigError, RequirementsError
 from crowdhmt_ros.loop import rederive, step
 from crowdhmt_ros.planner.budgets import budgets_now, excess
+from crowdhmt_ros.planner.reasons import explain
 from crowdhmt_ros.types import (
     MEASURED,
     Candidate,
@@ -23,6 +24,7 @@ from crowdhmt_ros.types import (
     Estimate,
     Feedback,
     FrontEntry,
+    LeftOut,
     LoopState,
     Placement,
     Reading,
@@ -247,6 +249,40 @@ def test_a_clock_that_jumps_back_does_not_hold_a_switch_up():
     assert seen[-1] != 'w100'
 
 
+def failed(candidate_id, stamp_s):
+    return Feedback(1, candidate_id, stamp_s, 0.0)
+
+
+def test_what_cannot_be_made_ready_gives_way_to_the_next_best_and_is_tried_again():
+    def camera(_, state):
+        if state.current_id in ('', IDS['w100']):
+            return [failed(name, state.plan_seq + 0.5) for name in (state.current_id,) if name]
+        return [window(state.current_id, stamp_s=state.plan_seq + 0.9)]
+
+    wish = Requirements(accuracy_weight=1.0)
+    _, plans = run([look(0.95, 25.0)] * 60, requirements=wish, feedbacks=camera)
+    seen = variants(plans)
+    assert seen[:2] == ['w100', 'w075']
+    assert set(seen) == {'w100', 'w075'}
+    tries = [number for number, name in enumerate(seen) if name == 'w100']
+    waits = [b - a for a, b in zip(tries, tries[1:])]
+    assert waits == sorted(waits)
+    assert waits[-1] >= 16
+    assert f'left {IDS["w100"]}: this robot could not make it ready' in plans[1].reason
+    assert all(rederive(plan, FRONT) == plan.chosen.candidate.candidate_id for plan in plans)
+    assert all(rederive(read_back(plan), FRONT) == plan.chosen.candidate.candidate_id
+               for plan in plans)
+    told = explain(plans[1], FRONT)
+    assert 'w100' not in {e.candidate.variant_id for e in told.candidates}
+    assert f'{IDS["w100"]} is left out for 2 s' in told.text
+
+
+def test_the_only_candidate_is_tried_again_and_again():
+    state, _ = run([look()], front=FRONT[:1])
+    _, plan = step(state, look(), [failed(IDS['w100'], 1.5)], NO_WISH, FRONT[:1], 2.0)
+    assert plan.chosen.candidate.variant_id == 'w100'
+
+
 def plain(value):
     """Return a plan after a round trip through JSON, as a recording holds it."""
     return json.loads(json.dumps(dataclasses.asdict(value)))
@@ -258,6 +294,7 @@ def read_back(plan):
                 for k, v in item['snapshot'].items()}
     state = dict(item['state'])
     state['corrections'] = tuple(CostCorrection(**c) for c in state['corrections'])
+    state['left_out'] = tuple(LeftOut(**row) for row in state['left_out'])
     return dataclasses.replace(
         plan, requirements=Requirements(**item['requirements']),
         snapshot=ResourceSnapshot(**snapshot), state=LoopState(**state),

@@ -149,7 +149,7 @@ class AdaptationPlannerNode(Node):
     def _start_over(self, now_s: float) -> None:
         """Decide as after a start when the clock was set back; what costs are learned stay."""
         self.state = replace(self.state, current_id='', current_since_s=0.0, condition='',
-                             challenger_id='', challenger_steps=0)
+                             challenger_id='', challenger_steps=0, left_out=())
         self._windows.clear()
         if self._fleet is not None:
             self._fleet.forget_links()

@@ -163,10 +163,10 @@ class CameraInferenceNode(LifecycleNode):
 
     def _connect(self, room: EngineRoom) -> None:
         self.door = PlanDoor(room.bundle, room.switcher, candidate_from_msg)
-        room.switcher.switched = self._keep_budget
         self.window = FeedbackWindow(
             ConditionRule(room.bundle.manifest.luminance_bands, self.parameters.condition),
             energy_j_of=self.figures.energy_j, memory_bytes=lambda: room.pool.memory)
+        room.switcher.switched, room.switcher.failed = self._keep_budget, self.window.failed
         self.answers = AnswerPublisher(
             self, room.bundle.classes, known=self.door.known, ages=self.ages, window=self.window,
             boot_id=lambda: self.figures.boot_id,

@@ -191,9 +191,15 @@ def estimate_from_msg(message: Choice) -> Optional[types.CostEstimate]:
 
 # The loop's state
 
+LEFT_OUT = 'left_out:'
+"""Before the id of a candidate that could not be made ready, among the rows of corrections."""
+
+
 def state_to_msg(state: types.LoopState) -> LoopState:
     """Convert all that the loop remembers."""
-    rows = state.corrections
+    rows = (*state.corrections, *(
+        types.CostCorrection(LEFT_OUT + row.candidate_id, row.until_s, 1.0, row.times)
+        for row in state.left_out))
     return LoopState(
         plan_seq=state.plan_seq, current_id=state.current_id,
         current_since_s=float(state.current_since_s), condition=state.condition,
@@ -208,17 +214,21 @@ def state_to_msg(state: types.LoopState) -> LoopState:
 
 def state_from_msg(message: LoopState) -> types.LoopState:
     """Convert all that the loop remembers."""
-    corrections = tuple(
+    rows = tuple(
         types.CostCorrection(*row) for row in zip(
             message.correction_ids, message.latency_ratios, message.spread_ratios,
             message.correction_samples))
+    corrections = tuple(row for row in rows if not row.candidate_id.startswith(LEFT_OUT))
+    left_out = tuple(
+        types.LeftOut(row.candidate_id[len(LEFT_OUT):], row.latency_ratio, row.samples)
+        for row in rows if row.candidate_id.startswith(LEFT_OUT))
     return types.LoopState(
         plan_seq=message.plan_seq, current_id=message.current_id,
         current_since_s=message.current_since_s, corrections=corrections,
         condition=message.condition, challenger_id=message.challenger_id,
         challenger_steps=message.challenger_steps,
         preprocess_s=optional(message.preprocess_s), degraded_ratio=message.degraded_ratio,
-        fallback_id=message.fallback_id)
+        fallback_id=message.fallback_id, left_out=left_out)
 
 
 # Plan

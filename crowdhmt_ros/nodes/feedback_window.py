@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Callable, Deque, List, Mapping, Optional, Tuple
+from typing import Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from crowdhmt_ros.types import ESTIMATED, NO_READING, Feedback, Inference, Reading
 
@@ -161,6 +161,7 @@ class FeedbackWindow:
         self._lock = threading.Lock()
         self._open = _Open(0, '', monotonic())
         self._closed: List[_Closed] = []
+        self._failed: Dict[str, Tuple[int, float]] = {}  # candidate_id -> plan_seq, when
 
     def answered(self, inference: Inference, *, stamp_ns: int, capture_to_result_s: float,
                  queue_s: float, late: bool = False, domain: str = '',
@@ -181,6 +182,11 @@ class FeedbackWindow:
         with self._lock:
             self._open.superseded.append(stamp_ns)
 
+    def failed(self, candidate_id: str, plan_seq: int) -> None:
+        """Note that a plan names a candidate that cannot be made ready; once a flush is told."""
+        with self._lock:
+            self._failed[candidate_id] = (plan_seq, self._monotonic())
+
     @property
     def age_s(self) -> float:
         """Seconds since the window began that holds what is not reported yet, 0 without."""
@@ -193,15 +199,20 @@ class FeedbackWindow:
         """
         Close the window and return all closed ones since the last call, empty ones left out.
 
-        Each is stamped with the moment at which it ended, which may be before now.
+        Each is stamped with the moment at which it ended, which may be before now. Behind them
+        come those of no length, for candidates that could not be made ready.
 
         :param now_s: node clock
         """
         with self._lock:
             self._close()
             closed, self._closed = self._closed, []
+            failed, self._failed = self._failed, {}
             now = self._monotonic()
-        return tuple(self._report(one, now_s - max(0.0, now - one.ended_s)) for one in closed)
+        windows = tuple(self._report(one, now_s - max(0.0, now - one.ended_s)) for one in closed)
+        return windows + tuple(
+            WindowReport(Feedback(seq, name, now_s - max(0.0, now - at_s), 0.0), ())
+            for name, (seq, at_s) in failed.items())
 
     def _window(self, plan_seq: int, candidate_id: str) -> _Open:
         window = self._open

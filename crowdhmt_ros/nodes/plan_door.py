@@ -60,6 +60,7 @@ class PlanDoor:
                             f'{self._sha256[:12]}): give planner and camera the same bundle')
             return False
         choice = message.choice
+        candidate: Optional[Candidate] = None
         try:
             candidate = self._known.get(choice.candidate_id) or self._learn(choice)
             terms = self._terms(candidate, message) if candidate.placement.peers else None
@@ -67,6 +68,8 @@ class PlanDoor:
         except CrowdHMTError as error:
             self.problem = (f'plan {message.plan_seq} cannot be brought into force, the one '
                             f'before stays: {error}')
+            if candidate is not None:
+                self._switcher.refused(candidate, message.plan_seq, error)
             return False
         self.problem = ''
         return in_force

@@ -4,7 +4,8 @@
 From a plan to what answers frames: at once when it is resident, else when it is ready.
 
 Free of ROS. While a candidate is being prepared the old one goes on answering; when that fails
-the old plan stays. The latest wish wins: a preparation that nobody wants any more is dropped.
+the old plan stays, the planner is told, and the same is tried again only after a while. The
+latest wish wins: a preparation that nobody wants any more is dropped.
 """
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from typing import Callable, Deque, Dict, Iterable, List, Optional, Protocol, Tu
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.background import Done
-from crowdhmt_ros.errors import CrowdHMTError, OffloadError
+from crowdhmt_ros.errors import BackendError, CrowdHMTError, OffloadError
 from crowdhmt_ros.hedge import Hedge
+from crowdhmt_ros.nodes.failures import Failures
 from crowdhmt_ros.nodes.helped import HelpedPlans, Ready, Terms
 from crowdhmt_ros.types import Candidate
 
@@ -65,6 +67,10 @@ def _nothing() -> None:
     return
 
 
+def _nobody(candidate_id: str, plan_seq: int) -> None:
+    return
+
+
 class PlanSwitcher:
     """
     Brings plans into force.
@@ -73,14 +79,20 @@ class PlanSwitcher:
     `apply` that asked for it, in the thread that made it. What a call of `apply` brings into force
     at once its caller knows, and goes on by itself: the figures of its plan come first.
 
+    `failed` may be replaced too: it is called with candidate_id and plan_seq, in any thread, when
+    a plan names a candidate that the engine of this robot cannot make ready, and another one
+    goes on answering.
+
     :param executor: what answers frames
     :param pool: what is ready to run
     :param in_force_id: candidate that answers already, '' for none
     :param helped: prepares candidates that a peer takes part in, None where none can
+    :param monotonic: clock of the waits after a failure
     """
 
     def __init__(self, executor: Switchable, pool: Prepares, *, in_force_id: str = '',
-                 helped: Optional[HelpedPlans] = None) -> None:
+                 helped: Optional[HelpedPlans] = None,
+                 monotonic: Callable[[], float] = time.monotonic) -> None:
         self._executor = executor
         self._pool = pool
         self._lock = threading.Lock()
@@ -89,10 +101,12 @@ class PlanSwitcher:
         self._helped = helped
         self._ready: Optional[Ready] = None
         self._leasing: Dict[str, str] = {}  # under way: candidate_id -> id of its fallback
+        self._failures = Failures(monotonic)
         self.failure = ''
         self.preparing = ''
         self.switches = 0
         self.switched: Callable[[], None] = _nothing
+        self.failed: Callable[[str, int], None] = _nobody
         self.resident_switch_s: Deque[float] = deque(maxlen=KEPT_TIMES)
 
     def apply(self, candidate: Candidate, plan_seq: int, entered_s: Optional[float] = None, *,
@@ -104,7 +118,8 @@ class PlanSwitcher:
         :param plan_seq: number of the plan
         :param entered_s: `time.perf_counter()` when the plan came in, for the record
         :param terms: fallback and time, for a candidate that a peer takes part in
-        :returns: whether it is in force now; False while it is being prepared
+        :returns: whether it is in force now; False while it is being prepared, or waits for that
+            because it failed a moment ago
         :raises CrowdHMTError: it can never be brought into force; the old plan stays
         """
         self._wish = (candidate, plan_seq, terms)
@@ -119,12 +134,24 @@ class PlanSwitcher:
             if entered_s is not None:
                 self.resident_switch_s.append(time.perf_counter() - entered_s)
             return in_force
+        if self._is_held(candidate):
+            return False
         with self._lock:
             asked_for = self.preparing == candidate.candidate_id
             self.preparing = candidate.candidate_id
         if not asked_for:
             self._pool.prepare_in_background(candidate, self._prepared)
         return False
+
+    def _is_held(self, candidate: Candidate) -> bool:
+        """Whether a candidate failed a moment ago and is not to be tried yet; that is told."""
+        with self._lock:
+            error, wish = self._failures.held(candidate.candidate_id), self._wish
+        if error is None:
+            return False
+        if _names(wish, candidate):
+            self._say(wish[1], candidate, error)
+        return True
 
     @property
     def wanted(self) -> Optional[Candidate]:
@@ -160,6 +187,8 @@ class PlanSwitcher:
                 return True
         if self._helped is None:
             raise OffloadError('%s needs a peer, offloading is off here' % candidate.candidate_id)
+        if self._is_held(candidate):
+            return False
         with self._lock:
             asked_for = candidate.candidate_id in self._leasing
             self._leasing.setdefault(candidate.candidate_id, terms.fallback.candidate_id)
@@ -176,6 +205,7 @@ class PlanSwitcher:
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
             wish = self._wish
+            self._note(candidate, error)
         if ready is not None:
             try:
                 _, changed = self._bring_in(ready)
@@ -274,6 +304,7 @@ class PlanSwitcher:
             wish = self._wish
             if self.preparing == candidate.candidate_id:
                 self.preparing = ''
+            self._note(candidate, error)
         if not _names(wish, candidate):
             return
         if executable is None:
@@ -287,10 +318,31 @@ class PlanSwitcher:
         if changed:
             self.switched()
 
+    def _note(self, candidate: Candidate, error: Optional[CrowdHMTError]) -> None:
+        """Remember how a preparation ended; what a peer refuses is its matter. Lock held."""
+        if isinstance(error, BackendError):
+            self._failures.note(candidate.candidate_id, error)
+        elif error is None:
+            self._failures.forget(candidate.candidate_id)
+
     def _fail(self, plan_seq: int, candidate: Candidate, error: Optional[CrowdHMTError]) -> None:
+        self._say(plan_seq, candidate, error)
+        _log.error('%s', self.failure)
+
+    def _say(self, plan_seq: int, candidate: Candidate, error: Optional[CrowdHMTError]) -> None:
+        """Say that a plan is not brought into force, to people and where it helps the planner."""
         self.failure = (f'plan {plan_seq}: {candidate.candidate_id} cannot be prepared ({error}); '
                         'the plan before it stays')
-        _log.error('%s', self.failure)
+        self.refused(candidate, plan_seq, error)
+
+    def refused(self, candidate: Candidate, plan_seq: int, error: Optional[CrowdHMTError]) -> None:
+        """
+        Tell the planner that a plan changes nothing, unless its candidate answers already.
+
+        What a peer refuses it knows from elsewhere.
+        """
+        if isinstance(error, BackendError) and candidate.candidate_id != self._in_force_id:
+            self.failed(candidate.candidate_id, plan_seq)
 
 
 def _is_best(ready: Ready, wish: _Wish, present: Optional[Ready]) -> bool:

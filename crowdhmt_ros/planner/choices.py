@@ -3,11 +3,12 @@
 """What can be chosen from at a moment: the front, and what the peers of the moment add to it."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import FrozenSet, Sequence, Tuple
 
 from crowdhmt_ros.offload.placement import objection, offers, uses
 from crowdhmt_ros.planner.budgets import HEADROOM, budgets_now
+from crowdhmt_ros.planner.left_out import in_words, out_now
 from crowdhmt_ros.profiling.accuracy import accuracy_now
 from crowdhmt_ros.profiling.cost_model import estimate_all, peer_ratios
 from crowdhmt_ros.types import (
@@ -54,17 +55,26 @@ def choices_now(offer: Offer, state: LoopState, snapshot: ResourceSnapshot,
     """
     Return every candidate that can be had now and what it is expected to do.
 
+    Those that could not be made ready are left out, unless nothing that stays here is left.
+
     :param offer: front, ways to be helped, peers
     :param state: with the feedback of this step absorbed
     :param snapshot: resources of the moment
     :param requirements: wishes of the user
     :param now_s: node clock
     """
+    out = out_now(state.left_out, now_s)
+    if out:
+        offer = replace(offer, front=_without(offer.front, out) or offer.front)
     here = estimate_all(offer.front, state, snapshot)
-    helped = _helped(offer, here, state, snapshot, requirements, now_s)
+    helped = _without(_helped(offer, here, state, snapshot, requirements, now_s), out)
     estimates = here + estimate_all(helped, state, snapshot)
     known = any(e.candidate.candidate_id == state.current_id for e in estimates)
     return Choices(estimates, '' if known or not state.current_id else _lost(offer, state, now_s))
+
+
+def _without(entries: Sequence[FrontEntry], out: FrozenSet[str]) -> Tuple[FrontEntry, ...]:
+    return tuple(e for e in entries if e.candidate.candidate_id not in out)
 
 
 def _helped(offer: Offer, here: Sequence[CostEstimate], state: LoopState,
@@ -83,6 +93,8 @@ def _helped(offer: Offer, here: Sequence[CostEstimate], state: LoopState,
 
 
 def _lost(offer: Offer, state: LoopState, now_s: float) -> str:
+    if state.current_id in out_now(state.left_out, now_s):
+        return 'this robot could not make it ready'
     for peer in offer.peers:
         if uses(state.current_id, peer.robot_id):
             reason = objection(peer, now_s, in_use=True)
@@ -92,10 +104,11 @@ def _lost(offer: Offer, state: LoopState, now_s: float) -> str:
 
 
 def refusals(offer: Offer, state: LoopState, now_s: float) -> Tuple[str, ...]:
-    """Return one line for each peer that cannot be asked now."""
+    """Return one line for each candidate that is left out now, and each peer not to be asked."""
+    out = in_words(state.left_out, now_s)
     if not offer.remote:
-        return ()
+        return out
     found = ((peer.robot_id, objection(peer, now_s,
                                        in_use=uses(state.current_id, peer.robot_id)))
              for peer in offer.peers)
-    return tuple(f'{name} is not asked: {reason}' for name, reason in found if reason)
+    return out + tuple(f'{name} is not asked: {reason}' for name, reason in found if reason)

@@ -34,7 +34,8 @@ class Explanation:
     :param scores: under the plan's weights, None where the candidate was not to be chosen
     :param objections: budgets that it would break or that no peer is needed, '' where it is
         allowed
-    :param text: the same for people, one line a candidate, one a peer that cannot be asked
+    :param text: the same for people, one line a candidate, one for each that is left out, one a
+        peer that cannot be asked
     """
 
     candidates: Tuple[CostEstimate, ...]

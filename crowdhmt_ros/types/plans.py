@@ -51,7 +51,9 @@ class Feedback:
     """
     What was measured while one plan ran, over one window of about a second.
 
-    Tuples with one item a frame are in order of completion.
+    A window of no length that names a candidate tells that its plan could not be brought into
+    force (`failed`); one that names none only tells of peers. Tuples with one item a frame are in
+    order of completion.
 
     :param plan_seq: the plan that ran
     :param candidate_id: what that plan had chosen and the executor really ran
@@ -107,6 +109,12 @@ class Feedback:
     received_bytes: int = 0
     peers: Tuple[PeerStatus, ...] = ()
 
+    @property
+    def failed(self) -> bool:
+        """Whether it tells that the candidate could not be made ready to answer."""
+        return (bool(self.candidate_id) and self.window_s == 0.0 and not self.infer_s
+                and not self.superseded_stamps_ns)
+
 
 @dataclass(frozen=True)
 class CostCorrection:
@@ -127,6 +135,21 @@ class CostCorrection:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """
+    A candidate that this robot could not make ready to answer.
+
+    :param candidate_id: the candidate
+    :param until_s: node clock until which it is not chosen
+    :param times: how often it has failed since it last answered
+    """
+
+    candidate_id: str
+    until_s: float
+    times: int
+
+
+@dataclass(frozen=True)
 class LoopState:
     """
     All that the loop remembers between two steps; a Plan publishes it whole.
@@ -143,6 +166,7 @@ class LoopState:
     :param degraded_ratio: share of the frames given to peers that a fallback answered, smoothed
     :param fallback_id: who answers when the peer of the candidate in force does not, '' where
         nobody else is asked
+    :param left_out: candidates that could not be made ready, in order of candidate_id
     """
 
     plan_seq: int = 0
@@ -155,6 +179,7 @@ class LoopState:
     preprocess_s: Optional[float] = None
     degraded_ratio: float = 0.0
     fallback_id: str = ''
+    left_out: Tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ requirements = st.builds(types.Requirements, maybe, maybe, maybe, maybe)
 corrections = st.builds(types.CostCorrection, names, finite, finite, st.integers(0, 2**32 - 1))
 states = st.builds(types.LoopState, st.integers(0, 2**63), names, finite,
                    st.lists(corrections, max_size=3).map(tuple), names, names,
-                   st.integers(0, 99), maybe, st.floats(0, 1))
+                   st.integers(0, 99), maybe, st.floats(0, 1), names, st.lists(st.builds(
+                       types.LeftOut, names, finite, counts), max_size=2).map(tuple))
 violations = st.builds(types.Violation, names, finite, finite)
 plans = st.builds(types.Plan, st.integers(0, 2**63), stamps, estimates, st.none() | estimates,
                   st.dictionaries(names, finite, max_size=3), st.floats(-9, 9),

@@ -154,3 +154,17 @@ def test_the_age_is_that_of_the_oldest_window_that_is_not_reported():
     assert of.age_s == 3.0
     of.flush(0.0)
     assert of.age_s == 0.0
+
+
+def test_a_candidate_that_cannot_be_made_ready_is_told_once_in_a_window_of_no_length():
+    of, clock = window()
+    answer(of, 11)
+    of.failed('b', 2)
+    clock.now_s = 0.25
+    of.failed('b', 3)
+    clock.now_s = 1.0
+    ran, failed = (report.feedback for report in of.flush(99.0))
+    assert not ran.failed
+    assert failed.failed
+    assert (failed.candidate_id, failed.plan_seq, failed.stamp_s) == ('b', 3, 98.25)
+    assert of.flush(100.0) == ()

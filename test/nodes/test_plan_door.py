@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from crowdhmt_ros.bundle.reader import open_bundle
-from crowdhmt_ros.errors import OffloadError
+from crowdhmt_ros.errors import BackendError, OffloadError
 from crowdhmt_ros.nodes.helped import DEFAULT_BUDGET_S, LONGEST_BUDGET_S
 from crowdhmt_ros.nodes.plan_door import PlanDoor
 from crowdhmt_ros.types import Candidate, EngineOptions, Placement, SegmentPlacement
@@ -20,13 +20,16 @@ class Switcher:
     """Notes what is to come into force."""
 
     def __init__(self):
-        self.applied, self.error = [], None
+        self.applied, self.told, self.error = [], [], None
 
     def apply(self, candidate, plan_seq, entered_s=None, *, terms=None):
         if self.error is not None:
             raise self.error
         self.applied.append((candidate, terms))
         return True
+
+    def refused(self, candidate, plan_seq, error):
+        self.told.append((candidate, plan_seq, error))
 
 
 @pytest.fixture(scope='module')
@@ -124,3 +127,11 @@ def test_a_plan_for_another_bundle_is_refused(made, bundle, home):
     assert not door.enter(other)
     assert 'for another bundle' in door.problem
     assert switcher.applied == []
+
+
+def test_what_the_executor_refuses_is_handed_on(made, bundle, home):
+    door, switcher = made
+    switcher.error = BackendError('it gives something else')
+    assert not door.enter(plan(bundle, home))
+    assert 'it gives something else' in door.problem
+    assert switcher.told == [(home, 3, switcher.error)]

@@ -79,6 +79,82 @@ def test_what_answers_from_the_start_is_kept():
     assert pool.kept == {A.candidate_id, B.candidate_id}
 
 
+class Clock:
+    """Goes on when the test says so."""
+
+    now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def test_what_cannot_be_prepared_is_tried_again_after_waits_that_grow():
+    pool, clock, tries = FakePool(A), Clock(), []
+    switcher = PlanSwitcher(FakeExecutor(), pool, monotonic=clock)
+    for second in range(200):
+        clock.now_s = 100.0 + second
+        switcher.apply(B, second)
+        if pool.waiting:
+            tries.append(second)
+            pool.finish(BackendError('disk full'))
+        assert switcher.failure.startswith(
+            f'plan {second}: {B.candidate_id} cannot be prepared (disk full)')
+        assert switcher.preparing == ''
+    assert tries == [0, 2, 6, 14, 30, 62, 122, 182]
+
+
+def test_another_plan_and_what_is_resident_wait_for_no_failure():
+    pool, clock = FakePool(A), Clock()
+    executor = FakeExecutor()
+    switcher = PlanSwitcher(executor, pool, monotonic=clock)
+    switcher.apply(B, 1)
+    pool.finish(BackendError('disk full'))
+    assert switcher.apply(A, 2)
+    pool.resident[B.candidate_id] = 'b'
+    assert switcher.apply(B, 3)
+    assert switcher.failure == ''
+    assert executor.in_force == [('a', 2), ('b', 3)]
+
+
+def test_what_was_prepared_after_all_starts_anew():
+    pool, clock = FakePool(A), Clock()
+    switcher = PlanSwitcher(FakeExecutor(), pool, monotonic=clock)
+    for error in (BackendError('disk full'), BackendError('disk full'), None):
+        switcher.apply(B, 1)
+        pool.finish(error)
+        clock.now_s += 4.0
+    switcher.apply(A, 2)
+    pool.resident.clear()
+    switcher.apply(B, 3)
+    pool.finish(BackendError('disk full'))
+    clock.now_s += 2.0
+    switcher.apply(B, 4)
+    assert len(pool.waiting) == 1
+
+
+def test_every_plan_that_changes_nothing_is_told():
+    pool, clock, told = FakePool(A), Clock(), []
+    switcher = PlanSwitcher(FakeExecutor(), pool, monotonic=clock)
+    switcher.failed = lambda *words: told.append(words)
+    switcher.apply(A, 1)
+    switcher.apply(B, 2)
+    pool.finish(BackendError('disk full'))
+    switcher.apply(B, 3)
+    assert told == [(B.candidate_id, 2), (B.candidate_id, 3)]
+
+
+def test_what_answers_already_is_not_told_to_have_failed():
+    pool, clock, told = FakePool(A), Clock(), []
+    switcher = PlanSwitcher(FakeExecutor(), pool, monotonic=clock)
+    switcher.failed = lambda *words: told.append(words)
+    switcher.apply(A, 1)
+    pool.resident.clear()  # as when the engine is scheduled otherwise
+    assert not switcher.again()
+    pool.finish(BackendError('disk full'))
+    assert 'disk full' in switcher.failure
+    assert told == []
+
+
 class Interrupted(FakePool):
     """A pool in which something else happens right after one lookup."""
 
@@ -113,11 +189,16 @@ def test_a_plan_that_comes_between_lookup_and_switching_stays():
 
 
 def test_a_preparation_that_ends_between_lookup_and_asking_is_not_lost():
-    executor = FakeExecutor()
+    executor, clock = FakeExecutor(), Clock()
     pool = Interrupted(A, then=None)
-    switcher = PlanSwitcher(executor, pool)
+    switcher = PlanSwitcher(executor, pool, monotonic=clock)
     switcher.apply(B, 1)
-    pool.then = lambda: pool.finish(BackendError('no memory'))
+
+    def fails_long_ago():
+        pool.finish(BackendError('no memory'))
+        clock.now_s += 2.0
+
+    pool.then = fails_long_ago
     assert not switcher.apply(B, 2)
     assert len(pool.waiting) == 1, 'B was given up'
     pool.finish()

@@ -3,7 +3,7 @@
 """Plans with a peer; those that stay at home are in test_switching."""
 import pytest
 
-from crowdhmt_ros.errors import OffloadError
+from crowdhmt_ros.errors import BackendError, OffloadError
 from crowdhmt_ros.nodes.helped import Ready, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
 from crowdhmt_ros.types import Candidate, EngineOptions, Placement, SegmentPlacement, Variant
@@ -294,3 +294,18 @@ def test_what_a_call_brings_back_into_force_is_told_by_nobody_but_its_caller(pai
     switcher._in_force_id = G.candidate_id  # as if G had come in beside it
     assert switcher.apply(H, 3, terms=ON_A)
     assert told == []
+
+
+def test_a_part_here_that_cannot_be_compiled_waits_and_is_told_a_refusal_of_a_peer_is_not(pair):
+    switcher, _, _, helped = pair
+    told = []
+    switcher.failed = lambda *words: told.append(words)
+    switcher.apply(H, 1, terms=ON_A)
+    helped.finish(OffloadError('all leases are taken'))
+    assert told == []
+    switcher.apply(H, 2, terms=ON_A)
+    helped.finish(BackendError('disk full'))
+    switcher.apply(H, 3, terms=ON_A)
+    assert helped.waiting == []
+    assert told == [(H.candidate_id, 2), (H.candidate_id, 3)]
+    assert 'plan 3' in switcher.failure
