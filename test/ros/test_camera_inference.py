@@ -20,11 +20,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from crowdhmt_ros.bundle.reader import SHIPPED, open_bundle
+from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.msg import Feedback, InferenceResult, LabelInfo, Plan
 from crowdhmt_ros.nodes import topics
 from crowdhmt_ros.nodes.answers import image_message
 from crowdhmt_ros.nodes.camera_inference import CameraInferenceNode
-from crowdhmt_ros.nodes.convert import candidate_to_msg, ns_to_time, stamps_ns, time_to_ns
+from crowdhmt_ros.nodes.convert import (
+    candidate_to_msg,
+    feedback_from_msg,
+    ns_to_time,
+    stamps_ns,
+    time_to_ns,
+)
 
 PICTURE = np.random.default_rng(3).integers(0, 255, (48, 64, 3)).astype(np.uint8)
 
@@ -181,6 +188,28 @@ def test_feedback_tells_what_ran_and_what_it_took(camera):
     assert window.energy_j == pytest.approx(0.002 * len(window.answered_stamps))
     assert window.energy_source == 'estimated'
     assert 0.0 < window.luminance_ratio < 1.0
+
+
+def test_a_candidate_that_cannot_be_compiled_is_told_and_not_compiled_with_every_plan(
+        camera, monkeypatch):
+    node, tries = camera.camera, []
+
+    def full(segment, options):
+        tries.append(segment)
+        raise BackendError('disk full')
+
+    monkeypatch.setattr(node.room.pool._backend, 'compile', full)
+    other = next(c for c in node.room.bundle.candidates(threads=(1,))
+                 if c.variant_id != node.room.fallback.variant_id)
+    for number in (1, 2, 3):
+        camera.plans.publish(plan_for(node, other, number))
+        camera.until(lambda number=number: f'plan {number}:' in node.room.switcher.failure)
+    camera.until(lambda: [f for f in camera.feedback if f.plan_seq == 3])
+    window = feedback_from_msg(camera.feedback[-1])
+    assert window.failed
+    assert window.candidate_id == other.candidate_id
+    assert len(tries) == 1
+    assert node.room.executor.active.plan_seq == 0
 
 
 def test_a_plan_for_another_bundle_is_refused_and_the_old_one_stays(camera):

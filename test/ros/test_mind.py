@@ -223,6 +223,22 @@ def test_a_falling_battery_shifts_the_weights(planner):
         assert dict(zip(plan.criteria, plan.weights))['energy'] == pytest.approx(weight)
 
 
+def test_a_candidate_that_the_camera_cannot_make_ready_is_left_out(planner):
+    feedback = planner.publisher(topics.FEEDBACK, Feedback)
+    planner.until(lambda: planner.plans and feedback.get_subscription_count())
+    last = planner.plans[-1]
+    failed = Feedback(plan_seq=last.plan_seq, candidate_id=last.choice.candidate_id,
+                      energy_j=NAN, memory_bytes=NAN, luminance_ratio=NAN)
+    failed.header.stamp = planner.planner.get_clock().now().to_msg()
+    feedback.publish(failed)
+    planner.until(lambda: planner.plans[-1].choice.candidate_id != last.choice.candidate_id)
+    message = planner.plans[-1]
+    assert 'could not make it ready' in message.reason
+    assert plan_from_msg(message).state.left_out[0].candidate_id == last.choice.candidate_id
+    front = planner.planner._mind.front
+    assert rederive(plan_from_msg(message), front) == message.choice.candidate_id
+
+
 def test_frozen_costs_learn_nothing_and_look_at_no_load(stage):
     node = stage.add(AdaptationPlannerNode, tables='counted', freeze_costs=True)
     stage.add(ResourceMonitorNode, rate_hz=5.0)
