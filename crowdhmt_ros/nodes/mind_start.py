@@ -1,6 +1,12 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes ready in a thread of its own what the planner chooses from; free of ROS."""
+"""
+Makes ready in a thread of its own what the planner chooses from; free of ROS.
+
+Plans are made as soon as there are tables. Behind that come, in this order: rewritten graphs, by
+which every plan is brought into force quickly; the comparison of engines; and the graphs of what
+that has added.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -19,6 +25,7 @@ from crowdhmt_ros.errors import CalibrationError, ConfigError, CrowdHMTError
 from crowdhmt_ros.first_start import Ready, Wishes, first_start
 from crowdhmt_ros.nodes.engine_room import cache_dir_of
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
+from crowdhmt_ros.nodes.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.nodes.serving import Throttle
 from crowdhmt_ros.offload.placement import worth_offering
 from crowdhmt_ros.profiling.front import front_sha256
@@ -70,7 +77,7 @@ def pinned(front: Tuple[FrontEntry, ...], name: str) -> Tuple[FrontEntry, ...]:
 
 class MindStart:
     """
-    Opens the bundle and measures this machine where that was not done before.
+    Opens the bundle, measures this machine and has graphs rewritten where that was not done yet.
 
     :param parameters: of adaptation_planner
     :param done: takes the front and its identity, in the thread
@@ -100,13 +107,15 @@ class MindStart:
     def _work(self) -> None:
         try:
             bundle, ready = self._prepare()
-            self._done(self._mind(bundle, ready))
+            mind = self._mind(bundle, ready)
+            self._done(mind)
         except CrowdHMTError as error:
             if not self._stopping:
                 self.failure = str(error)
                 _log.error('no plan can be made: %s', error)
             return
         try:
+            self._keep(mind, ready)
             self._choose(bundle, ready)
         except CrowdHMTError as error:
             if not self._stopping:
@@ -128,6 +137,14 @@ class MindStart:
         return bundle, first_start(bundle, backend, cache_dir_of(wanted.cache_dir),
                                    progress=self._show, wishes=self._wishes)
 
+    def _keep(self, mind: Mind, ready: Ready) -> None:
+        """Have the graphs that plans may name rewritten, so that each is ready in no time."""
+        keep_graphs(graphs_of(mind.front, mind.remote, ready.segments), check=self._check)
+
+    def _check(self) -> None:
+        if self._stopping:
+            raise CalibrationError('stopped')
+
     def _choose(self, bundle: Bundle, ready: Ready) -> None:
         """Compare the engines that are installed here while plans are made without them."""
         wanted = self._parameters
@@ -136,7 +153,9 @@ class MindStart:
                                 progress=self._show_engines)
         self.engines = _in_words(better)
         if better.front != ready.front or better.remote != ready.remote:
-            self._done(self._mind(bundle, better))
+            mind = self._mind(bundle, better)
+            self._done(mind)
+            self._keep(mind, better)
 
     def _mind(self, bundle: Bundle, ready: Ready) -> Mind:
         wanted = self._parameters
@@ -146,13 +165,11 @@ class MindStart:
         return Mind(front, identity, worth_offering(ready.remote) if asks else ())
 
     def _show_engines(self, part: float, text: str) -> None:
-        if self._stopping:
-            raise CalibrationError('stopped')
+        self._check()
         self.engines = f'{100 * part:.0f} % compared: {text}'
 
     def _show(self, part: float, text: str) -> None:
-        if self._stopping:
-            raise CalibrationError('stopped')
+        self._check()
         self.progress = f'measuring this machine, {100 * part:.0f} %: {text}'
         if self._throttle.ready():
             _log.info('%s', self.progress)

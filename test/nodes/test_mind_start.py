@@ -23,6 +23,19 @@ def two_engines(monkeypatch):
     monkeypatch.setattr(mind_start, 'to_choose_from', lambda: ENGINES)
 
 
+@pytest.fixture(autouse=True)
+def rewritten(monkeypatch):
+    """Note which graphs are to be rewritten, and rewrite none; the real thing is below."""
+    found = []
+
+    def keep(graphs, *, check):
+        check()
+        found.append(tuple(segment.segment_id for segment, _ in graphs))
+
+    monkeypatch.setattr(mind_start, 'keep_graphs', keep)
+    return found
+
+
 def with_ncnn(ready):
     """Return what is chosen from with one more candidate, as if ncnn had won."""
     entry = ready.front[0]
@@ -109,3 +122,42 @@ def test_who_stops_it_does_not_wait_for_the_comparison(tmp_path, monkeypatch):
     start.stop(timeout_s=10.0)
     assert not start._thread.is_alive()
     assert start.engines == '0 % compared: engines of wide'
+
+
+def test_graphs_are_rewritten_behind_the_first_plans_whatever_the_engine(
+        tmp_path, monkeypatch, rewritten):
+    monkeypatch.setattr(mind_start, 'choose_engines',
+                        lambda bundle, ready, cache_dir, **options: ready)
+    _, minds = started(tmp_path, backend='onnxruntime', memory_modes=('fast',))
+    here = {s.segment_id for e in minds[0].front for s in e.candidate.placement.segments}
+    assert here <= set(rewritten[0])
+    started(tmp_path, pinned_candidate='wide', memory_modes=('fast',))
+    assert rewritten[1] == ('wide/whole',)
+
+
+def test_what_the_comparison_has_added_is_rewritten_too(tmp_path, monkeypatch, rewritten):
+    monkeypatch.setattr(mind_start, 'choose_engines',
+                        lambda bundle, ready, cache_dir, **options: with_ncnn(ready))
+    started(tmp_path)
+    assert len(rewritten) == 2
+
+
+def test_who_stops_it_does_not_wait_for_the_graphs(tmp_path, monkeypatch):
+    begun = []
+
+    def keep(graphs, *, check):
+        while True:
+            begun.append(True)
+            check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(mind_start, 'keep_graphs', keep)
+    start = MindStart(AdaptationPlannerParameters(
+        bundle=str(TINY), cache_dir=str(tmp_path), threads=(1,), calibrate_s=1.0), lambda m: None)
+    start.start()
+    until_s = time.monotonic() + 60.0
+    while not begun and time.monotonic() < until_s:
+        time.sleep(0.01)
+    start.stop(timeout_s=10.0)
+    assert not start._thread.is_alive()
+    assert start.engines == '', 'stopped: nothing failed'

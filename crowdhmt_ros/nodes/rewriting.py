@@ -1,0 +1,89 @@
+# Copyright 2026 The crowdhmt_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Has the graphs that plans may name rewritten for this processor, where nobody waits; free of ROS.
+
+A variant whose rewritten graph is kept comes to answer in milliseconds, however seldom it is
+chosen. What is kept already takes no time at all.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from typing import Callable, Dict, Iterable, List, Mapping, Tuple
+
+import psutil
+
+from crowdhmt_ros.engine.backends import FIRST, release
+from crowdhmt_ros.engine.backends.kept import FAST, keep_rewritten
+from crowdhmt_ros.engine.backends.mapped import MODES, is_supported
+from crowdhmt_ros.engine.memory.optimised import kept_graph
+from crowdhmt_ros.engine.memory.room import room_bytes
+from crowdhmt_ros.machine_lock import hold_machine
+from crowdhmt_ros.types import HERE, EngineOptions, FrontEntry, RemoteOption, Segment
+
+TIMES_WEIGHTS = 6
+"""So many times the weights of a graph must be free before it is rewritten."""
+Graph = Tuple[Segment, EngineOptions]
+_log = logging.getLogger(__name__)
+
+
+def available_bytes() -> float:
+    """Return what this process may still take, of the machine's memory and of its group's."""
+    machine = float(psutil.virtual_memory().available)
+    room = room_bytes()
+    return machine if room is None else min(machine, float(room))
+
+
+def graphs_of(front: Iterable[FrontEntry], remote: Iterable[RemoteOption],
+              segments: Mapping[str, Segment]) -> Tuple[Graph, ...]:
+    """
+    Return the graphs that plans may have run here over what is kept: wholes, steps, then heads.
+
+    :param front: what plans are chosen from
+    :param remote: ways to be helped
+    :param segments: segment_id -> graph on this device
+    """
+    named: List[Tuple[str, EngineOptions]] = [
+        (placed.segment_id, entry.candidate.engine) for entry in front
+        for placed in entry.candidate.placement.segments if placed.device == HERE]
+    named += [(option.head_segment_id, option.engine) for option in remote
+              if option.head_segment_id]
+    found: Dict[Tuple[str, str, str], Graph] = {}
+    for name, options in named:
+        if options.backend == FIRST and options.memory_mode in (FAST, *MODES):
+            segment = segments[name]
+            found.setdefault((segment.path, options.precision, options.fusion_set),
+                             (segment, options))
+    return tuple(found.values())
+
+
+def keep_graphs(graphs: Iterable[Graph], *, check: Callable[[], None],
+                available: Callable[[], float] = available_bytes) -> int:
+    """
+    Have graphs rewritten and kept, one at a time; the machine is held for each, about a second.
+
+    One that cannot be rewritten gets a warning, one that there is too little memory for is left
+    to the next start; both are made ready as slowly as before.
+
+    :param check: called before each and while the machine is waited for; what it raises ends it
+    :param available: bytes of memory that may still be taken
+    :returns: how many were rewritten now
+    """
+    version, began_s, made = release(FIRST), time.monotonic(), 0
+    if not is_supported(version):
+        return 0
+    for segment, options in graphs:
+        check()
+        if kept_graph(segment, options, version) is not None:
+            continue
+        with hold_machine(check):
+            if available() < TIMES_WEIGHTS * segment.weight_bytes:
+                _log.info('%s is rewritten at the next start: there is too little memory now',
+                          segment.segment_id)
+            else:
+                made += not keep_rewritten([segment], options, version)
+    if made:
+        _log.info('rewrote %d graphs for this processor in %.0f s: they are ready in milliseconds',
+                  made, time.monotonic() - began_s)
+    return made
