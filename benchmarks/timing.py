@@ -5,7 +5,8 @@ How a timing is stated: the median ratio of interleaved pairs, its interval, and
 
 A pair is one run of A right beside one run of B, in alternating order; what slows the machine
 down slows both. Pairs come from several fresh processes. The control is the same with A against
-A: its half-width is what the machine itself adds.
+A: its half-width is what the machine itself adds. How many processes are run is decided by the
+control alone, never by how the ratio turns out.
 """
 from __future__ import annotations
 
@@ -14,16 +15,21 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, TypeVar
 
 import numpy as np
 
+from crowdhmt_ros.cli.figures import LOWER, Figure, claim
 from crowdhmt_ros.cli.processes import ProcessError, ros_environment
 
 PAIRS, PROCESSES = 200, 5
 RESAMPLES = 2000
 WIDEST_CONTROL = 0.03
 CONFIDENCE = 0.95
+TOLD = 6
+T = TypeVar('T')
+Rounds = Sequence[Mapping[str, float]]
+"""What ran in turns -> its seconds, by round."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,22 @@ class Ratio:
         return '%.4f [%.4f, %.4f], %d pairs' % (self.value, self.low, self.high, self.pairs)
 
 
+def median_interval(values: Sequence[float], *, seed: int = 0) -> Tuple[float, float, float]:
+    """
+    Return the median of values and the ends of its bootstrap interval.
+
+    :param seed: of the resampling
+    :raises ValueError: without values
+    """
+    if not len(values):
+        raise ValueError('nothing was measured')
+    found, rng = np.asarray(values), np.random.default_rng(seed)
+    medians = np.median(rng.choice(found, (RESAMPLES, len(found))), axis=1)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(medians, [tail, 100 - tail])
+    return float(np.median(found)), float(low), float(high)
+
+
 def median_ratio(pairs: Sequence[Tuple[float, float]], *, seed: int = 0) -> Ratio:
     """
     Return the median ratio second / first and its interval.
@@ -61,26 +83,120 @@ def median_ratio(pairs: Sequence[Tuple[float, float]], *, seed: int = 0) -> Rati
     :param seed: of the resampling
     :raises ValueError: without pairs
     """
-    ratios = np.array([b / a for a, b in pairs])
-    if not len(ratios):
-        raise ValueError('no pairs were measured')
-    rng = np.random.default_rng(seed)
-    medians = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(medians, [tail, 100 - tail])
-    return Ratio(float(np.median(ratios)), float(low), float(high), len(ratios))
+    return Ratio(*median_interval([b / a for a, b in pairs], seed=seed), len(pairs))
+
+
+class Compared(NamedTuple):
+    """
+    A ratio and its control, of the same run.
+
+    :param ratio: B over A
+    :param control: A over A
+    """
+
+    ratio: Ratio
+    control: Ratio
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the control is narrow enough for anything to be said."""
+        return self.control.high - self.control.low <= WIDEST_CONTROL
+
+    @property
+    def text(self) -> str:
+        """Short form for people."""
+        return '%s, control %s%s' % (
+            self.ratio.text, self.control.text,
+            '' if self.conclusive else ', which is too wide: inconclusive')
+
+    def keeps(self, bound: float, better: str) -> bool:
+        """
+        Tell whether the ratio keeps a bound.
+
+        The worse end of its interval may be beyond the bound by the control's half-width; a
+        control whose interval is wider than 3 % is inconclusive, which counts as not held.
+
+        :param better: 'lower' or 'higher'
+        """
+        if not self.conclusive:
+            return False
+        if better == LOWER:
+            return self.ratio.high <= bound + self.control.half_width
+        return self.ratio.low >= bound - self.control.half_width
 
 
 def holds_at_most(ratio: Ratio, bound: float, control: Ratio) -> bool:
-    """
-    Tell whether a ratio keeps an upper bound.
+    """Tell whether a ratio keeps an upper bound, see `Compared.keeps`."""
+    return Compared(ratio, control).keeps(bound, LOWER)
 
-    The worse end of its interval may exceed the bound by the control's half-width; a control
-    whose interval is wider than 3 % is inconclusive, which counts as not held.
+
+def compared(rounds: Rounds, first: str, again: str, second: str) -> Compared:
+    """Return second over first beside again over first, by rounds in which all three ran."""
+    return Compared(*(median_ratio([(r[first], r[name]) for r in rounds])
+                      for name in (second, again)))
+
+
+def claim_ratio(key: str, found: Mapping[str, Compared], target: float, *, better: str, how: str,
+                also: bool = True) -> Figure:
     """
-    if control.high - control.low > WIDEST_CONTROL:
-        return False
-    return ratio.high <= bound + control.half_width
+    Return the claim that each of some ratios keeps a bound: the only way to claim a ratio.
+
+    :param found: name, '' where there is one, -> ratio and control; the worst is the value
+    :param how: what was measured; the ratios follow, of many only the worst and what falls short
+    :param also: a further condition for it to hold
+    """
+    worst = (max if better == LOWER else min)(found.values(), key=lambda c: c.ratio.value)
+    told = found if len(found) <= TOLD else {
+        name: c for name, c in found.items() if c is worst or not c.keeps(target, better)}
+    each = '; '.join((name + ' ' if name else '') + c.text for name, c in told.items())
+    return claim(key, worst.ratio.value, target, better=better, how='%s: %s' % (how, each),
+                 also=also and all(c.keeps(target, better) for c in found.values()))
+
+
+def claim_median(key: str, values: Sequence[float], target: float, *, how: str,
+                 also: bool = True) -> Figure:
+    """Return the claim that a median is at most a bound; the upper end of its interval decides."""
+    value, low, high = median_interval(values)
+    return claim(key, value, target, better=LOWER, also=also and high <= target,
+                 how='%s; interval of the median %.1f to %.1f' % (how, low, high))
+
+
+def gathered(measure: Callable[[], Sequence[T]], control: Callable[[Sequence[T]], Ratio], *,
+             least: int, most: int) -> List[T]:
+    """
+    Measure as often as it takes until the control is narrow; the ratio has no say in it.
+
+    :param measure: runs a fresh process and returns what it measured
+    :param control: of all that was measured
+    :param least: so many processes in any case
+    :param most: so many at most
+    """
+    found: List[T] = []
+    for number in range(most):
+        found += measure()
+        if number + 1 >= least:
+            ratio = control(found)
+            if ratio.high - ratio.low <= WIDEST_CONTROL:
+                break
+    return found
+
+
+def in_rounds(runs: Mapping[str, Callable[[], float]], count: int) -> List[Dict[str, float]]:
+    """
+    Measure several in turns; each comes behind each other equally often.
+
+    :param runs: name -> runs once and returns its seconds
+    :param count: of rounds
+    """
+    return [{name: runs[name]() for name in order(list(runs), number)}
+            for number in range(count)]
+
+
+def order(names: Sequence[T], number: int) -> List[T]:
+    """Return the order of a round: every other one backwards, and the first one moves on."""
+    first = number // 2 % len(names)
+    moved = [*names[first:], *names[:first]]
+    return moved[::-1] if number % 2 else moved
 
 
 def interleave(a: Callable[[], float], b: Callable[[], float], pairs: int

@@ -93,3 +93,58 @@ def test_pairs_alternate_their_order():
     order = []
     timing.interleave(lambda: order.append('a') or 1.0, lambda: order.append('b') or 2.0, 2)
     assert order == ['a', 'b', 'b', 'a']
+
+
+def ratio_of(value, half=0.004):
+    return timing.Ratio(value, value - half, value + half, 200)
+
+
+def test_a_claim_of_ratios_holds_when_each_does_and_its_value_is_the_worst():
+    calm = ratio_of(1.0)
+    found = {'a': timing.Compared(ratio_of(1.0), calm), 'b': timing.Compared(ratio_of(1.02), calm)}
+    figure = timing.claim_ratio('x', found, 1.03, better=LOWER, how='how')
+    assert (figure.value, figure.holds) == (1.02, True)
+    assert not timing.claim_ratio('x', found, 1.01, better=LOWER, how='').holds
+    assert not timing.claim_ratio('x', found, 1.03, better=LOWER, how='', also=False).holds
+    gain = timing.claim_ratio('x', found, 1.0, better=HIGHER, how='how')
+    assert (gain.value, gain.holds) == (1.0, True)
+    found['a'] = timing.Compared(ratio_of(1.0, 0.02), calm)
+    assert not timing.claim_ratio('x', found, 1.0, better=HIGHER, how='').holds
+
+
+def test_a_claim_with_a_wide_control_says_that_it_is_inconclusive():
+    figure = timing.claim_ratio('x', {'': timing.Compared(ratio_of(0.5), ratio_of(1.0, 0.02))},
+                                1.03, better=LOWER, how='how')
+    assert figure.holds is False
+    assert 'inconclusive' in figure.how
+
+
+def test_of_many_ratios_the_worst_and_what_falls_short_are_told():
+    calm = ratio_of(1.0)
+    found = {'n%d' % i: timing.Compared(ratio_of(1.0 + 0.01 * i), calm) for i in range(9)}
+    how = timing.claim_ratio('x', found, 1.065, better=LOWER, how='how').how
+    assert [n for n in found if n + ' ' in how] == ['n7', 'n8']
+
+
+def test_a_median_is_claimed_by_the_upper_end_of_its_interval():
+    values = [40.0] * 31 + [60.0] * 29
+    assert timing.claim_median('x', [40.0] * 60, 50.0, how='').holds
+    assert timing.claim_median('x', values, 50.0, how='').holds is False
+
+
+@pytest.mark.parametrize(('spread', 'processes'), [(0.0, 2), (0.2, 5)])
+def test_measuring_goes_on_until_the_control_is_narrow_and_no_longer(spread, processes):
+    count = []
+
+    def measure():
+        count.append(1)
+        return [{'a': 1.0, 'again': 1.0 + spread * (i % 2), 'b': 7.0} for i in range(10)]
+    rounds = timing.gathered(measure, lambda r: timing.compared(r, 'a', 'again', 'b').control,
+                             least=2, most=5)
+    assert len(count) == processes
+    assert len(rounds) == 10 * processes
+
+
+def test_each_comes_behind_each_other_equally_often():
+    orders = [timing.order('abc', number) for number in range(6)]
+    assert sorted(''.join(o) for o in orders) == ['abc', 'acb', 'bac', 'bca', 'cab', 'cba']
