@@ -5,7 +5,8 @@ The engine that was chosen here against the best that a user could have picked b
 
 What runs on our side is what `engine.choice` picks in a race of its own, run as the robot runs
 it. The peers are used as their manuals say, in one process with ours: everybody has a turn a
-round, the order moves on, and pairs of one round are compared. One thread decides; two inform.
+round, the order moves on, and pairs of one round are compared. The control is ours, loaded a
+second time in the same process. One thread decides; two inform.
 """
 from __future__ import annotations
 
@@ -21,23 +22,26 @@ from benchmarks._engine_memory import NETWORKS, Said, network
 from benchmarks._engine_memory_child import segment_of
 from crowdhmt_ros.choose_child import run_heat
 from crowdhmt_ros.choose_engines import to_choose_from
-from crowdhmt_ros.cli.figures import LOWER, Figure, claim, inform
+from crowdhmt_ros.cli.figures import LOWER, Figure, inform
 from crowdhmt_ros.engine.choice import Entrant, Heat, fastest, offers
 from crowdhmt_ros.types import EngineOptions
 
 CHILD = 'benchmarks._engine_peers_child'
-OURS = 'ours'
+OURS, AGAIN = 'ours', 'ours again'
 COMPILED = 'torch.compile'
 TITLES = {'onnxruntime': 'ONNX Runtime', 'openvino': 'OpenVINO f32', 'ncnn': 'ncnn',
           COMPILED: COMPILED}
 QUICK_NETWORKS = ('resnet18@32',)
-PROCESSES, SPAN_S, QUICK_SPAN_S = 3, 5.0, 1.0
+PROCESSES, MOST_PROCESSES = 5, 7
+SPAN_S, QUICK_SPAN_S, FIRST_SPAN_S = 4.0, 1.0, 3.0
+"""Of a process, and of the first, in which all peers are."""
+ROUNDS, FIRST_ROUNDS = 12, 4
+"""At least, where one takes long."""
 CHILD_S = 400.0
 MOST = 1.03
 SLOWER_FILTER = 1.2
 """A peer that is so far behind in the first process is not loaded again."""
 CLAIMS: parts.Claims = {'fp32_vs_best_peer/' + name: (MOST, LOWER) for name in NETWORKS}
-Times = Mapping[str, Sequence[float]]
 
 
 def figures(quick: bool) -> List[Figure]:
@@ -54,11 +58,12 @@ def figures(quick: bool) -> List[Figure]:
 def _network(name: str, folder: Path, quick: bool) -> List[Figure]:
     backbone, edge = NETWORKS[name]
     said = network(folder, backbone, edge=edge)
+    span_s = QUICK_SPAN_S if quick else SPAN_S
     try:
-        one = measured(said, backbone, edge, threads=1, processes=1 if quick else PROCESSES,
-                       span_s=QUICK_SPAN_S if quick else SPAN_S, compiled=not quick)
-        two = measured(said, backbone, edge, threads=2, processes=1,
-                       span_s=QUICK_SPAN_S if quick else SPAN_S / 2, compiled=False)
+        one = measured(said, backbone, edge, threads=1, processes=(1, 1) if quick else (
+            PROCESSES, MOST_PROCESSES), span_s=span_s, compiled=not quick)
+        two = measured(said, backbone, edge, threads=2, processes=(1, 1), span_s=span_s,
+                       compiled=False)
     finally:
         for path in folder.iterdir():
             path.unlink()
@@ -66,31 +71,63 @@ def _network(name: str, folder: Path, quick: bool) -> List[Figure]:
             _figure('fp32_vs_best_peer_2_threads/' + name, two, 2)]
 
 
-class Measured(Dict[str, List[float]]):
-    """Engine -> seconds of its turns in all processes; in equal places they are of one round."""
+class Measured:
+    """
+    What ours and its peers took.
 
-    options: EngineOptions = EngineOptions()
-    missing: Mapping[str, str] = {}
+    :param options: what was chosen
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options
+        self.rounds: List[Dict[str, float]] = []
+        self.missing: Mapping[str, str] = {}
+
+    def control(self) -> timing.Ratio:
+        """Return ours again over ours."""
+        return timing.median_ratio([(r[OURS], r[AGAIN]) for r in self.rounds])
+
+    def ratios(self) -> Dict[str, timing.Compared]:
+        """
+        Return peer -> ours over it.
+
+        A peer that was left out later is compared in the first process only.
+        """
+        names = dict.fromkeys(n for r in self.rounds for n in r if n not in (OURS, AGAIN))
+        return {name: timing.Compared(timing.median_ratio(
+            [(r[name], r[OURS]) for r in self.rounds if name in r]), self.control())
+            for name in names}
 
 
-def measured(said: Said, backbone: str, edge: int, *, threads: int, processes: int,
+def measured(said: Said, backbone: str, edge: int, *, threads: int, processes: Tuple[int, int],
              span_s: float, compiled: bool) -> Measured:
-    """Choose an engine, then run it with the peers in fresh processes."""
-    options = choose(said, threads)
+    """
+    Choose an engine, then run it with the peers in fresh processes.
+
+    :param processes: at least, and at most
+    """
+    found = Measured(choose(said, threads))
     peers = [p for p in TITLES if compiled or p != COMPILED]
-    found = Measured()
-    found.options = options
-    for number in range(processes):
+
+    def one_process() -> List[Dict[str, float]]:
+        nonlocal peers
+        first = not found.rounds and processes[1] > 1
         answer: Dict[str, Any] = timing.in_fresh_process(CHILD, {
             'said': said, 'backbone': backbone, 'edge': edge, 'threads': threads,
-            'options': asdict(options), 'peers': peers, 'span_s': span_s}, timeout_s=CHILD_S)
-        if not number:
+            'options': asdict(found.options), 'peers': peers,
+            'span_s': min(span_s, FIRST_SPAN_S) if first else span_s,
+            'rounds': FIRST_ROUNDS if first else ROUNDS}, timeout_s=CHILD_S)
+        times: Mapping[str, Sequence[float]] = answer['times']
+        if not found.rounds:
             found.missing = answer['missing']
-        for name, times in answer['times'].items():
-            found.setdefault(name, []).extend(times)
-        ours = answer['times'][OURS]
-        peers = [p for p in peers if p in answer['times'] and np.median(
-            np.divide(answer['times'][p], ours)) < SLOWER_FILTER] or peers
+        rounds = [dict(zip(times, each)) for each in zip(*times.values())]
+        found.rounds += rounds
+        peers = [p for p in peers if p in times and np.median(
+            np.divide(times[OURS], times[p])) > 1 / SLOWER_FILTER] or peers
+        return rounds
+
+    timing.gathered(one_process, lambda _: found.control(), least=processes[0],
+                    most=processes[1])
     return found
 
 
@@ -102,29 +139,15 @@ def choose(said: Said, threads: int) -> EngineOptions:
     return fastest(run_heat(heat, longest_s=2.0)) or default
 
 
-def ratios(found: Measured) -> Dict[str, Tuple[float, float]]:
-    """
-    Return peer -> ours over it: median of pairs, and fastest over fastest.
-
-    A peer that was left out later is compared in the first process only.
-    """
-    made = {}
-    for name in found:
-        if name != OURS:
-            theirs = np.array(found[name])
-            ours = np.array(found[OURS][:len(theirs)])
-            made[name] = (float(np.median(ours / theirs)), float(ours.min() / theirs.min()))
-    return made
-
-
 def _figure(key: str, found: Measured, threads: int) -> Figure:
-    against = ratios(found)
-    best = max(against, key=lambda name: against[name][0])
-    each = ', '.join('%s %.3f (%.3f)' % (TITLES[name], *pair) for name, pair in against.items())
-    how = ('ours is %s, best peer %s; median of pairs (fastest over fastest): %s; %d rounds, '
-           '%d thread%s' % (found.options.backend, TITLES[best], each, len(found[OURS]), threads,
-                            's' * (threads > 1)))
+    against = found.ratios()
+    best = max(against, key=lambda name: against[name].ratio.value)
+    how = 'ours is %s, best peer %s; %d rounds, %d thread%s' % (
+        found.options.backend, TITLES[best], len(found.rounds), threads, 's' * (threads > 1))
     how += ''.join('; without %s: %s' % item for item in found.missing.items())
+    titled = {TITLES[name]: each for name, each in against.items()}
     if threads == 1:
-        return claim(key, against[best][0], MOST, better=LOWER, how=how)
-    return inform(key, against[best][0], how=how + ', and peers may let theirs spin')
+        return timing.claim_ratio(key, titled, MOST, better=LOWER, how=how + '; ours over')
+    return inform(key, against[best].ratio.value, how=how + ', and peers may let theirs spin: '
+                  'ours over %s' % ', '.join('%s %s' % (n, c.ratio.text)
+                                             for n, c in titled.items()))
