@@ -7,8 +7,11 @@ import importlib
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
+
+PLAN_SEQ, READY_S = 1, 30.0
 
 
 class Blocker:
@@ -44,7 +47,8 @@ def run(blocked: Sequence[str], frames: int, folder: Path) -> Dict[str, Any]:
     ready = choose_engines(bundle, ready, folder, wishes=wishes, longest_s=3.0)
     _, plan = step(LoopState(), ResourceSnapshot(0.0), [], Requirements(), ready.front, 0.0)
     room = open_engine_room(CameraInferenceParameters(cache_dir=str(folder)))
-    room.switcher.apply(plan.chosen.candidate, 1)
+    room.switcher.apply(plan.chosen.candidate, PLAN_SEQ)
+    _await_plan(room)
     rng = np.random.default_rng(0)
     answered = 0
     for number in range(frames):
@@ -55,6 +59,19 @@ def run(blocked: Sequence[str], frames: int, folder: Path) -> Dict[str, Any]:
     return {'frames': frames, 'answered': answered, 'candidates': len(ready.front),
             'engines': sorted({e.candidate.engine.backend for e in ready.front}),
             'gains': gains(blocked)}
+
+
+def _await_plan(room: Any) -> None:
+    """
+    Wait until the plan answers: it may have to be prepared.
+
+    :raises RuntimeError: it does not come into force
+    """
+    until_s = time.monotonic() + READY_S
+    while room.executor.active.plan_seq != PLAN_SEQ:
+        if time.monotonic() > until_s:
+            raise RuntimeError('the plan did not come into force: %s' % room.switcher.failure)
+        time.sleep(0.01)
 
 
 def gains(blocked: Sequence[str]) -> List[str]:

@@ -4,7 +4,8 @@
 The camera path: a frame of 640 x 480 to the tensor of a model, beside the way it is usually done.
 
 Usual is cvtColor, resize, / 255, - mean, / std, transpose, ascontiguousarray. Both sides resize
-the same way, once by area and once bilinear, and the worse ratio of the two is the claim.
+once by area and once bilinear, and both ratios are claimed. Ours by area is an approximation of
+cv2's, up to a few levels of 255 apart, as stated beside it; bilinear it is the same.
 """
 from __future__ import annotations
 
@@ -13,14 +14,21 @@ from typing import Any, Dict, List, Mapping
 import numpy as np
 
 from benchmarks import parts
-from benchmarks.timing import Ratio, in_fresh_process, median_ratio
+from benchmarks.timing import (
+    Compared,
+    Ratio,
+    claim_ratio,
+    gathered,
+    in_fresh_process,
+    median_ratio,
+)
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 
 SPEEDUP, ALLOCATIONS, JPEG = 'camera_path_speedup', 'camera_path_allocations', 'jpeg_speedup'
 CLAIMS: parts.Claims = {SPEEDUP: (3.5, HIGHER), ALLOCATIONS: (0.0, LOWER)}
 CHILD = 'benchmarks._engine_camera_child'
 WAYS = ('area', 'linear')
-PROCESSES, PAIRS, FRAMES = 5, 60, 1000
+PROCESSES, MOST_PROCESSES, PAIRS, FRAMES = 5, 12, 60, 1000
 QUICK_PROCESSES, QUICK_PAIRS, QUICK_FRAMES = 2, 15, 100
 FAULTS_AT_MOST, HEAP_AT_MOST = 0.01, 4096
 """Pages touched for the first time, per frame, and bytes by which the heap may grow over all."""
@@ -35,8 +43,13 @@ def figures(quick: bool) -> List[Figure]:
 
 
 def _children(quick: bool, request: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    count, pairs = (QUICK_PROCESSES, QUICK_PAIRS) if quick else (PROCESSES, PAIRS)
-    return [in_fresh_process(CHILD, {**request, 'pairs': pairs}) for _ in range(count)]
+    return [_child(quick, request) for _ in range(QUICK_PROCESSES if quick else PROCESSES)]
+
+
+def _child(quick: bool, request: Mapping[str, Any]) -> Dict[str, Any]:
+    found: Dict[str, Any] = in_fresh_process(
+        CHILD, {**request, 'pairs': QUICK_PAIRS if quick else PAIRS})
+    return found
 
 
 def _ratio(found: List[Dict[str, Any]], name: str) -> Ratio:
@@ -48,13 +61,16 @@ def _ours_ms(found: List[Dict[str, Any]], name: str) -> float:
 
 
 def _speed(quick: bool) -> List[Figure]:
-    found = {how: _children(quick, {'what': 'speed', 'how': how}) for how in WAYS}
+    found = {how: gathered(
+        lambda h=how: [_child(quick, {'what': 'speed', 'how': h})],  # type: ignore[misc]
+        lambda runs: _ratio(list(runs), 'again'), least=QUICK_PROCESSES if quick else PROCESSES,
+        most=QUICK_PROCESSES if quick else MOST_PROCESSES) for how in WAYS}
     ratios = {how: _ratio(found[how], 'usual') for how in WAYS}
-    worst = min(WAYS, key=lambda how: ratios[how].value)
-    told = [claim(SPEEDUP, ratios[worst].value, 3.5, better=HIGHER, how=(
+    told = [claim_ratio(SPEEDUP, {how: Compared(ratios[how], _ratio(found[how], 'again'))
+                                  for how in WAYS}, 3.5, better=HIGHER, how=(
         'usual over ours, 640x480 to 1x3x224x224, one thread, its processor time, interleaved, '
-        'fresh processes; resized the same way on both sides; the worse of %s'
-        % ', '.join('%s %s' % (how, ratios[how].text) for how in WAYS)))]
+        'fresh processes; resized bilinear to the same values, by area to values at most %.1f of '
+        '255 levels apart' % found['area'][0]['apart']['max']))]
     for how in WAYS:
         runs, apart = found[how], found[how][0]['apart']
         told += [

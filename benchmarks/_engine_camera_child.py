@@ -102,8 +102,9 @@ def speed(how: str, pairs: int) -> Dict[str, Any]:
     images = frames()
     ours, _ = robots(how)
     mine = timed(ours, images)
-    others = {'usual': usual(how), 'colours_last': usual(how, colours_last=True),
-              'resize_alone': resize_alone(how), 'linear_alone': resize_alone('linear')}
+    others = {'usual': usual(how), 'again': robots(how)[0],
+              'colours_last': usual(how, colours_last=True), 'resize_alone': resize_alone(how),
+              'linear_alone': resize_alone('linear')}
     return {'pairs': {name: interleave(mine, timed(way, images), pairs)
                       for name, way in others.items()},
             'apart': apart(how, images)}
