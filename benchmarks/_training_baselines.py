@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 
 from benchmarks._training_baseline_runs import (
@@ -21,24 +22,25 @@ from benchmarks._training_baseline_runs import (
     read_choices,
     runs_of,
 )
+from benchmarks._training_claims import held
+from benchmarks._training_logs import sha256_of
+from benchmarks._training_shared import material_for, reached
 from benchmarks._training_shelf import Plan, Say, Shelf, is_done
 from benchmarks._training_shelf import opened as opened_family
-from crowdhmt_ros.cli.figures import HIGHER, Figure, claim, inform
+from crowdhmt_ros.cli.figures import HIGHER, Figure, inform
 from crowdhmt_ros.elastic.extraction import extract
 from crowdhmt_ros.elastic.norms import Statistics
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.machine_lock import hold_machine
-from crowdhmt_ros.tasks.evaluation import accuracies
 from crowdhmt_ros.tasks.fronts import Point, accuracy_at, front_of
 from crowdhmt_ros.tasks.latency import measured, session_of
-from crowdhmt_ros.tasks.material import Labelled, open_material
+from crowdhmt_ros.tasks.material import Labelled
 from crowdhmt_ros.tasks.static_choice import WHOLE
 from crowdhmt_ros.tasks.task_file import read_task
 from crowdhmt_ros.types import Variant
 
 MARGIN, MARGIN_OFA, OFA, FAMILY = 'baseline_margin_pt', 'baseline_margin_ofa_pt', 'ofa', 'family'
-CLAIMS = {MARGIN: (1.0, HIGHER), MARGIN_OFA: (0.0, HIGHER)}
 SEEDS, ROUNDS = 2, 60
 QUICK_ROUNDS, QUICK_INPUTS = 3, 500
 Front = Tuple[Point, ...]
@@ -52,6 +54,7 @@ class Net:
     :param side: the family, or the baseline to whose front it belongs
     :param run: of the training
     :param example: one input, (1, ...)
+    :param sha256: of its file
     """
 
     side: str
@@ -60,6 +63,7 @@ class Net:
     statistics: Statistics
     variants: Mapping[str, Variant]
     example: torch.Tensor
+    sha256: str
 
     def key(self, name: str) -> str:
         """Name a variant among those of all networks."""
@@ -118,14 +122,11 @@ def _nets(family: Plan, shelf: Shelf) -> List[Net]:
     own, choices = opened_family(family, shelf), read_choices()
     example = own.task.backbone.example()[:1]
     found = [Net(FAMILY, FAMILY, own.net, own.statistics,
-                 {WHOLE: own.net.whole(), **own.variants}, example)]
-    epochs = sum(phase['epochs'] for phase in own.log['recipe']['phases'])
-    for run in runs_of(read_task(choices.task), choices):
-        net, statistics, course = opened_run(run, family.seed, shelf)
-        if course.epochs != epochs:
-            raise DataError('%s was trained for %d epochs, the family for %d; train it with '
-                            '--epochs %d' % (run.name, course.epochs, epochs, epochs))
-        found.append(Net(run.baseline, run.name, net, statistics, course.measured, example))
+                 {WHOLE: own.net.whole(), **own.variants}, example, own.log['sha256'])]
+    for run in runs_of(read_task(choices.task), choices, family.seed):
+        net, statistics, course = opened_run(run, shelf)  # refused unless epochs are the recipe's
+        found.append(Net(run.baseline, run.label, net, statistics, course.measured, example,
+                         sha256_of(shelf.file(run))))
     return found
 
 
@@ -142,17 +143,18 @@ def _fronts(nets: Sequence[Net], seconds: Mapping[str, float], family: Plan, she
             quick: bool, say: Say) -> Dict[str, Front]:
     """Measure accuracies; return the front of the family and of each baseline."""
     task = read_task(family.task)
-    test = open_material(task, shelf.data, seed=family.seed).test
+    test = material_for(task, shelf.data, seed=family.seed).test
     if quick:
         test = Labelled(test.inputs[:QUICK_INPUTS], test.labels[:QUICK_INPUTS])
     points: Dict[str, List[Point]] = {}
     for net in nets:
-        reached = accuracies(net.net, net.variants, net.statistics, test, balanced=task.balanced)
+        right = reached(net.sha256, net.net, net.variants, net.statistics, test,
+                        balanced=task.balanced)
         points.setdefault(net.side, []).extend(
-            Point(net.key(n), seconds[net.key(n)], accuracy) for n, accuracy in reached.items())
+            Point(net.key(n), seconds[net.key(n)], accuracy) for n, accuracy in right.items())
         say('seed %d, %s: %s' % (family.seed, net.run, ', '.join(
             '%s %.1f %% in %.3f ms' % (n, 100.0 * a, 1e3 * seconds[net.key(n)])
-            for n, a in reached.items())))
+            for n, a in right.items())))
     return {side: front_of(found) for side, found in points.items()}
 
 
@@ -188,17 +190,17 @@ def figures_of(fronts: Mapping[int, Mapping[str, Front]], whole_s: float) -> Lis
         for side, front in own.items():
             if side != FAMILY:
                 compared.setdefault(side, []).append(margins(own[FAMILY], front, whole_s))
-    means = {side: _mean([m.points for one in seeds for m in one])
+    means = {side: float(np.mean([m.points for one in seeds for m in one]))
              for side, seeds in compared.items()}
     enough = len(fronts) >= SEEDS
     said = '%d seeds, front of test accuracies over one-thread latency' % len(fronts)
     figures = [
-        claim(MARGIN, _mean(list(means.values())), CLAIMS[MARGIN][0], better=HIGHER, also=enough,
-              how='points that the family is better, mean over baselines and over 2, 4, 8 times '
-              'less latency, or where a baseline is fastest; %s: %s' % (said, ', '.join(
-                  '%s %+.2f' % item for item in means.items()))),
-        claim(MARGIN_OFA, means.get(OFA), CLAIMS[MARGIN_OFA][0], better=HIGHER, also=enough,
-              how='the same against the OFA-like one alone; %s' % said)]
+        held(MARGIN, _mean(list(means.values())), also=enough, how='points that the family is '
+             'better, mean over baselines and over 2, 4, 8 times less latency, or where a '
+             'baseline is fastest; %s: %s' % (said, ', '.join(
+                 '%s %+.2f' % item for item in means.items()))),
+        held(MARGIN_OFA, means.get(OFA), also=enough,
+             how='the same against the OFA-like one alone; %s' % said)]
     return [*figures, *(inform('baseline_margin_pt/%s' % side, means[side], better=HIGHER,
                                how=_told(seeds)) for side, seeds in compared.items()),
             *_rows(fronts, whole_s)]

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from benchmarks._training_claims import held
 from benchmarks._training_logs import (
     RUNS,
     Run,
@@ -23,54 +24,44 @@ from benchmarks._training_logs import (
     missing,
     read_runs,
 )
-from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
+from benchmarks._training_shared import material_for, reached
+from crowdhmt_ros.cli.figures import HIGHER, Figure, inform
 from crowdhmt_ros.elastic.store import load_family
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.errors import DataError
 from crowdhmt_ros.machine_lock import hold_machine
-from crowdhmt_ros.tasks.evaluation import accuracies
-from crowdhmt_ros.tasks.fronts import Point, span
+from crowdhmt_ros.tasks.fronts import Point, best_within
 from crowdhmt_ros.tasks.latency import latencies
-from crowdhmt_ros.tasks.material import open_material
 from crowdhmt_ros.tasks.members import drawn
 from crowdhmt_ros.tasks.training import calibrated, shown_variants
 from crowdhmt_ros.types import Variant
 
-AGAIN, AGAIN_PT = 'reevaluated_diff_pt', 0.1
-"""Answers of another processor may differ where two classes score alike."""
-SPAN_TARGET = 8.0
+AGAIN = 'reevaluated_diff_pt'
+CHEAPER = 8.0
+"""Times fewer operations at which the loss of a task over folds is told."""
 FEW, OTHERS, OTHERS_SEED = 5, 32, 5
 """A log with fewer variants is judged on others too: that many are drawn, by this seed."""
 ROUNDS, QUICK_ROUNDS = 60, 3
-CLAIMS: Dict[str, Tuple[float, str]] = {
-    AGAIN: (AGAIN_PT, LOWER),
-    'har_accuracy': (0.94, HIGHER), 'har_accuracy_worst': (0.88, HIGHER),
-    'har_macs_span': (SPAN_TARGET, HIGHER),
-    'esc10_accuracy': (0.80, HIGHER), 'esc10_macs_span': (SPAN_TARGET, HIGHER)}
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class CrossValidated:
     """
-    What a task must reach over its folds.
+    What a task is judged over.
 
-    :param folds: that must be there
+    :param folds: that must be there, in each seed
     :param seeds: that must be there
-    :param mean: accuracy of the whole network over folds and seeds
-    :param worst: accuracy of the whole network in the worst fold, None where none is stated
-    :param lost: ratio of right answers that the cheapest variant of the span may lose
+    :param worst: whether a target is stated for the worst fold
     """
 
     folds: int
     seeds: int
-    mean: float
-    worst: Optional[float]
-    lost: float
+    worst: bool = False
 
 
 FOLDED: Mapping[str, CrossValidated] = {
-    'har': CrossValidated(5, 1, 0.94, 0.88, 0.04), 'esc10': CrossValidated(3, 2, 0.80, None, 0.06)}
+    'har': CrossValidated(5, 1, worst=True), 'esc10': CrossValidated(3, 2)}
 
 
 @dataclass(frozen=True)
@@ -98,19 +89,20 @@ class Judged:
         return max(100 * abs(self.accuracy[n] - a) for n, a in self.run.accuracy.items())
 
 
-def front_figures(runs: Sequence[Run], folder: Path, data: Path, *, quick: bool = False,
-                  say: Say = lambda line: None) -> List[Figure]:
+def front_figures(runs: Sequence[Run], folder: Path, data: Path, *, refused: Sequence[str] = (),
+                  quick: bool = False, say: Say = lambda line: None) -> List[Figure]:
     """
     Judge the families of all runs again.
 
     :param runs: as their logs tell them
     :param folder: where families are looked for
     :param data: folder with the tasks' files
+    :param refused: what is to be said of logs that are not judged
     :param quick: few rounds of latency, and one family of each task
     :raises DataError: a family or its data cannot be read
     """
     return figures_of(judge_all(runs, folder, data, quick=quick, say=say),
-                      missing(runs, families(runs, folder), folder))
+                      [*missing(runs, families(runs, folder), folder), *refused])
 
 
 def judge_all(runs: Sequence[Run], folder: Path, data: Path, *, quick: bool = False,
@@ -136,13 +128,14 @@ def judge(run: Run, path: Path, data: Path, *, rounds: int = ROUNDS) -> Judged:
     :raises DataError: family or data cannot be read, or the log lacks the whole network
     """
     net, statistics, _ = load_family(path)
-    material = open_material(run.task, data, held_out=run.held_out, seed=run.seed)
+    material = material_for(run.task, data, held_out=run.held_out, seed=run.seed)
     whole = next((n for n, v in run.variants.items() if v == net.whole()), None)
     if whole is None:
         raise DataError('the log of %s lists no whole network: train it again' % run.name)
     variants = with_others(net, run.variants)
     statistics = calibrated(net, material.train, variants.values(), statistics)
-    right = accuracies(net, variants, statistics, material.test, balanced=run.task.balanced)
+    right = reached(run.sha256, net, variants, statistics, material.test,
+                    balanced=run.task.balanced)
     with hold_machine():
         seconds = latencies(net, variants, statistics, run.task.backbone.example()[:1],
                             rounds=rounds)
@@ -172,10 +165,10 @@ def figures_of(judged: Sequence[Judged], lacking: Sequence[str] = ()) -> List[Fi
     :param lacking: what is to be said of runs whose family was not found
     """
     count = sum(len(j.run.accuracy) for j in judged)
-    found = [claim(
-        AGAIN, max((j.difference_pt for j in judged), default=None), AGAIN_PT, better=LOWER,
-        also=not lacking, how='largest difference to the logged accuracy, points, over %d '
-        'variants of %d families%s' % (count, len(judged), ''.join('; ' + s for s in lacking)))]
+    found = [held(
+        AGAIN, max((j.difference_pt for j in judged), default=None), also=not lacking,
+        how='largest difference to the logged accuracy, points, over %d variants of %d '
+        'families%s' % (count, len(judged), ''.join('; ' + s for s in lacking)))]
     for name in sorted({j.run.task.name for j in judged} | set(FOLDED)):
         own = [j for j in judged if j.run.task.name == name]
         if name in FOLDED:
@@ -197,22 +190,44 @@ def _ends(judged: Sequence[Judged]) -> Dict[str, float]:
 def _folded(name: str, judged: Sequence[Judged], wanted: CrossValidated) -> List[Figure]:
     """Return the claims of a task that is judged over folds."""
     whole = [j.accuracy[j.whole] for j in judged]
-    folds, seeds = {j.run.held_out for j in judged}, {j.run.seed for j in judged}
-    complete = len(folds) >= wanted.folds and len(seeds) >= wanted.seeds
-    how = 'whole network over %d folds of %d, %d seeds of %d; %s' % (
-        len(folds), wanted.folds, len(seeds), wanted.seeds, _runs_text(judged))
-    found = [claim(name + '_accuracy', float(np.mean(whole)) if whole else None, wanted.mean,
-                   better=HIGHER, how='mean, ' + how, also=complete)]
-    if wanted.worst is not None:
-        found.append(claim(name + '_accuracy_worst', min(whole, default=None), wanted.worst,
-                           better=HIGHER, how='worst, ' + how, also=complete))
-    points = mean_points(judged, 'macs')
-    value = span(points, points[0], lost=wanted.lost) if points else None
-    found.append(claim(name + '_macs_span', value, SPAN_TARGET, better=HIGHER, also=complete,
-                       how='operations of the whole network over those of the cheapest variant '
-                       'that loses at most %g points, accuracies averaged; %s' % (
-                           100 * wanted.lost, how)))
-    return found
+    pairs = {(j.run.held_out, j.run.seed) for j in judged}
+    folds, seeds = ({pair[side] for pair in pairs} for side in (0, 1))
+    complete = (len(folds) >= wanted.folds and len(seeds) >= wanted.seeds
+                and len(pairs) == len(folds) * len(seeds))
+    how = '%d trainings, %d folds of %d by %d seeds of %d%s; %s' % (
+        len(pairs), len(folds), wanted.folds, len(seeds), wanted.seeds,
+        '' if complete else ', not all of them', _runs_text(judged))
+    found = [held(name + '_accuracy', float(np.mean(whole)) if whole else None,
+                  how='whole network, mean; ' + how, also=complete)]
+    if wanted.worst:
+        found.append(held(name + '_accuracy_worst', min(whole, default=None),
+                          how='whole network, worst fold; ' + how, also=complete))
+    lost_pt, told = lost_by_folds(judged, CHEAPER)
+    return [*found, held(name + '_loss_pt_at_8x_macs', lost_pt, also=complete,
+                         how='points that a variant of at most 1/%g of the operations loses, '
+                         'chosen for each fold on the others, told of its test part: %s; %s' % (
+                             CHEAPER, told, how))]
+
+
+def lost_by_folds(judged: Sequence[Judged], ratio: float) -> Tuple[Optional[float], str]:
+    """
+    Tell what a cheap variant loses on a fold that had no say in which one it is.
+
+    :param judged: families of one task over folds, of any seeds
+    :param ratio: times fewer operations than the whole network
+    :returns: points, mean over all families, and which variants; None where nothing is so cheap
+        or there is one fold
+    """
+    lost, told = [], []
+    for fold in sorted({j.run.held_out for j in judged}):
+        points = mean_points([j for j in judged if j.run.held_out != fold], 'macs')
+        best = best_within(points, points[0].cost / ratio) if points else None
+        own = [j for j in judged if j.run.held_out == fold]
+        if best is None or any(best.name not in j.accuracy for j in own):
+            return None, 'none'
+        lost += [100 * (j.accuracy[j.whole] - j.accuracy[best.name]) for j in own]
+        told.append('%s at %.1fx' % (best.name, points[0].cost / best.cost))
+    return (float(np.mean(lost)) if lost else None), ', '.join(told) or 'none'
 
 
 def mean_points(judged: Sequence[Judged], cost: str) -> List[Point]:

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.elastic.store import Reference
+from crowdhmt_ros.elastic.teaching.recipe import Recipe
+from crowdhmt_ros.elastic.teaching.recipe_file import recipe_of
 from crowdhmt_ros.errors import ConfigError, DataError
 from crowdhmt_ros.tasks.task import DataPlan, InputScaling, Task
 from crowdhmt_ros.types import Variant, variant_from_json
 
 RUNS = Path(__file__).resolve().parent / 'runs'
 LOG, FAMILY_PATTERN = 'log.json', '**/*.pt'
-_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, ConfigError)
+DIGITS = 9
+"""Of a recipe's numbers, that tell it from another one; a sum may be rounded in another way."""
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, ConfigError)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def _run(path: Path, content: Mapping[str, Any]) -> Run:
             {str(n): variant_from_json(v, n) for n, v in content['variants'].items()},
             {str(n): float(a) for n, a in content['accuracy'].items()},
             float(content['cpu_s']), str(content['family_sha256']), str(content['command']))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError('%s is no log of a training, or is damaged (%s: %s)' % (
             path, type(error).__name__, error)) from error
 
@@ -125,6 +129,36 @@ def missing(runs: Sequence[Run], found: Mapping[str, Path], folder: Path) -> Lis
     """Say for each run whose family is not there how to make it."""
     return ['%s: no file below %s has sha256 %s; make it with: %s' % (
         run.name, folder, run.sha256[:16], run.command) for run in runs if run.name not in found]
+
+
+def difference(log: Mapping[str, Any], recipe: Recipe, variants: Mapping[str, Variant]) -> str:
+    """
+    Tell in what a logged training differs from its description.
+
+    :param recipe: that it follows now
+    :param variants: name -> variant that it trains and measures now; none where none are listed
+    :returns: '' where they are the same
+    """
+    try:
+        followed = recipe_of(log['recipe'])
+        measured = {str(n): variant_from_json(v, n) for n, v in log['variants'].items()}
+    except DAMAGED as error:
+        return 'its recipe or its variants cannot be read (%s)' % error
+    if followed.epochs != recipe.epochs:
+        return 'it had %d epochs, its recipe has %d now' % (followed.epochs, recipe.epochs)
+    old, new = _plain(followed), _plain(recipe)
+    other = [f.name for f in fields(recipe) if old[f.name] != new[f.name]]
+    if other:
+        return 'its recipe has other %s now' % ', '.join(other)
+    changed = [n for n in {**variants, **measured} if variants.get(n) != measured.get(n)]
+    return 'other variants are listed now: %s' % ', '.join(changed) if variants and changed else ''
+
+
+def _plain(recipe: Recipe) -> Dict[str, Any]:
+    """Return a recipe as its file would have it, numbers rounded."""
+    content: Dict[str, Any] = json.loads(
+        json.dumps(asdict(recipe)), parse_float=lambda text: float('%.*g' % (DIGITS, float(text))))
+    return content
 
 
 def sha256_of(path: Path) -> str:

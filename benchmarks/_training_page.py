@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Sequence
 
 from benchmarks._training_fronts import Judged, mean_points
+from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.cli.outcome import machine
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.report.write import write_whole
@@ -15,7 +16,7 @@ from crowdhmt_ros.tasks.fronts import Point, front_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAGE, IMAGES = 'fronts.md', 'images'
+PAGE, IMAGES, SHIPPED = 'fronts.md', 'images', 'campus7'
 SIZE_INCHES = (5.6, 3.4)
 HEAD = """# Fronts of all tasks
 
@@ -46,6 +47,7 @@ def write_page(judged: Sequence[Judged], docs: Path) -> Path:
         image = '%s/front-%s.svg' % (IMAGES, name)
         draw(own, docs / image)
         parts.append(section(name, own, image))
+    parts.append(shipped(open_bundle(SHIPPED)))
     page = docs / PAGE
     write_whole(page, '\n'.join(parts))
     return page
@@ -74,6 +76,28 @@ def section(name: str, judged: Sequence[Judged], image: str) -> str:
         ', tested on %s' % ', '.join(j.run.held_out) if j.run.held_out else '',
         j.run.cpu_s, 100 * j.accuracy[j.whole]) for j in judged]
     return '\n'.join([*lines, '', *_table(judged), ''])
+
+
+def shipped(bundle: Bundle) -> str:
+    """
+    Return the part of the page on the bundle that comes with the package, as its manifest has it.
+
+    :raises BundleError: the bundle cannot be read
+    """
+    macs = {v: bundle.macs(v) for v in bundle.manifest.front}
+    found = {v: bundle.accuracy(v) for v in macs}
+    conditions = list(next(iter(found.values())))
+    best = {c: {p.name for p in front_of(Point(v, macs[v], found[v][c]) for v in macs)}
+            for c in conditions}
+    told = ('The bundle that comes with the package, off its manifest: accuracies in %, of photos '
+            'balanced over the classes, of scenes per light band; bold is what no variant of '
+            'fewer operations beats. Latencies are measured on the robot, `crowdhmt calibrate`.')
+    lines = ['## %s' % bundle.manifest.name, '', told, '',
+             '| variant | MMAC | %s |' % ' | '.join(conditions), '|---|---|' + '---|' * len(best)]
+    lines += ['| `%s` | %.2f | %s |' % (v, macs[v] / 1e6, ' | '.join(
+        ('**%.2f**' if v in best[c] else '%.2f') % (100 * found[v][c]) for c in conditions))
+        for v in sorted(macs, key=lambda v: -macs[v])]
+    return '\n'.join([*lines, ''])
 
 
 def _table(judged: Sequence[Judged]) -> List[str]:

@@ -12,33 +12,54 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Protocol, Sequence, Tuple
 
+from benchmarks._training_logs import RUNS, difference, sha256_of
+from benchmarks._training_shared import material_for, reached
 from crowdhmt_ros.elastic.norms import Statistics
 from crowdhmt_ros.elastic.store import load_tensors, save_family
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.errors import ConfigError, DataError
 from crowdhmt_ros.machine_lock import wait_while_held
 from crowdhmt_ros.report.write import write_whole
-from crowdhmt_ros.tasks.alone import opened_alone, train_alone
+from crowdhmt_ros.tasks.alone import alone_recipe, opened_alone, train_alone
 from crowdhmt_ros.tasks.evaluation import accuracies
-from crowdhmt_ros.tasks.material import Material, folds_of, open_material
+from crowdhmt_ros.tasks.material import Material, folds_of
 from crowdhmt_ros.tasks.members import fitted, read_members
+from crowdhmt_ros.tasks.recipes import named_recipe
 from crowdhmt_ros.tasks.task import Task
 from crowdhmt_ros.tasks.task_file import read_task
 from crowdhmt_ros.tasks.training import Trained, calibrated, train_task, untrained
 from crowdhmt_ros.types import Variant, variant_to_json
 
-LOGS = Path(__file__).resolve().parent / 'runs'
 LISTED = Path(__file__).resolve().parent / 'variants.yaml'
 FAMILY, CHECKPOINT, LOCK, LOG = 'family.pt', 'checkpoint.pt', 'lock', 'log.json'
 Say = Callable[[str], None]
+
+
+class Training(Protocol):
+    """What is trained once, under a name, and leaves a log and a file."""
+
+    @property
+    def name(self) -> str:
+        """Of the folders of its log and its file."""
+        ...
+
+    def train(self, shelf: Shelf, say: Say) -> Dict[str, Any]:
+        """
+        Train, from the checkpoint where there is one, and write the log.
+
+        :raises DataError: data or the checkpoint cannot be used
+        """
+        ...
+
+    def outdated(self, log: Mapping[str, Any], shelf: Shelf) -> str:
+        """Tell in what the training of a log differs from what it would be now; '' in nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,21 @@ class Plan:
     listed: bool = False
     fold: int = 0
 
+    def train(self, shelf: Shelf, say: Say) -> Dict[str, Any]:
+        """Train; see `Training`."""
+        return train(self, shelf, say)
+
+    def outdated(self, log: Mapping[str, Any], shelf: Shelf) -> str:
+        """
+        Compare; see `Training`.
+
+        What is trained alone follows `alone_recipe` only: phases of the family may change.
+        """
+        task = read_task(self.task)
+        recipe = named_recipe(task.recipe)
+        return difference(log, alone_recipe(recipe) if self.alone else recipe,
+                          variants_of(self, task, shelf))
+
 
 @dataclass(frozen=True)
 class Shelf:
@@ -71,18 +107,20 @@ class Shelf:
     :param checkpoints: folder of the trained files
     :param logs: folder of the logs
     :param listed: file of the listed variants
+    :param device: where trainings compute, 'cpu' or 'cuda'
     """
 
     data: Path
     checkpoints: Path
-    logs: Path = LOGS
+    logs: Path = RUNS
     listed: Path = LISTED
+    device: str = 'cpu'
 
-    def file(self, plan: Plan) -> Path:
+    def file(self, plan: Training) -> Path:
         """Name the file that a training leaves."""
         return self.checkpoints / plan.name / FAMILY
 
-    def log(self, plan: Plan) -> Path:
+    def log(self, plan: Training) -> Path:
         """Name the log of a training."""
         return self.logs / plan.name / LOG
 
@@ -92,13 +130,13 @@ class Shelf:
 
         :raises ConfigError: the list is missing, or does not fit
         """
-        return fitted(read_members(self.listed).variants, _pattern(task))
+        return fitted(read_members(self.listed).variants, pattern_of(task))
 
 
 _PATTERNS: Dict[str, Supernet] = {}
 
 
-def _pattern(task: Task) -> Supernet:
+def pattern_of(task: Task) -> Supernet:
     """Return a task's network to read its structure off; making one takes seconds."""
     key = repr((task.backbone, task.exits))
     if key not in _PATTERNS:
@@ -125,7 +163,7 @@ class Opened:
     task: Task
 
 
-def train_all(plans: Sequence[Plan], shelf: Shelf, say: Say) -> int:
+def train_all(plans: Sequence[Training], shelf: Shelf, say: Say) -> int:
     """
     Do every training that is not done and that no other process does.
 
@@ -137,7 +175,7 @@ def train_all(plans: Sequence[Plan], shelf: Shelf, say: Say) -> int:
         with claimed(shelf.file(plan).parent) as mine:
             if mine and not is_done(plan, shelf):
                 say('%s: begins' % plan.name)
-                log = train(plan, shelf, say)
+                log = plan.train(shelf, say)
                 say('%s: %.0f s, accuracy %.4f' % (
                     plan.name, log['wall_s'], max(log['accuracy'].values())))
                 done += 1
@@ -160,9 +198,15 @@ def claimed(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def is_done(plan: Plan, shelf: Shelf) -> bool:
-    """Tell whether a training's log and its file are there."""
-    return shelf.log(plan).exists() and shelf.file(plan).exists()
+def is_done(plan: Training, shelf: Shelf) -> bool:
+    """
+    Tell whether a training's log and its file are there, and are what it would leave now.
+
+    :raises DataError: the log is damaged
+    """
+    if not (shelf.log(plan).exists() and shelf.file(plan).exists()):
+        return False
+    return not plan.outdated(_read(plan, shelf), shelf)
 
 
 def train(plan: Plan, shelf: Shelf, say: Say) -> Dict[str, Any]:
@@ -176,6 +220,7 @@ def train(plan: Plan, shelf: Shelf, say: Say) -> Dict[str, Any]:
     path, variants = shelf.file(plan), variants_of(plan, task, shelf)
     options: Dict[str, Any] = {
         'seed': plan.seed, 'checkpoint': path.with_name(CHECKPOINT), 'resume': True,
+        'device': shelf.device,
         'pause': lambda: wait_while_held() and None, 'report': _Reporter(plan, say)}
     if plan.alone:
         trained = train_alone(task, material, variants[plan.alone], **options)
@@ -187,7 +232,7 @@ def train(plan: Plan, shelf: Shelf, say: Say) -> Dict[str, Any]:
                 backbone=None if plan.alone else task.backbone)
     log = {**_log(plan, task, material, trained, variants), 'held_out': list(held_out),
            'accuracy': accuracies(trained.net, variants, statistics, material.test,
-                                  balanced=task.balanced), 'sha256': digest_of(path)}
+                                  balanced=task.balanced), 'sha256': sha256_of(path)}
     if not plan.alone:
         log['family_sha256'] = log['sha256']
     shelf.log(plan).parent.mkdir(parents=True, exist_ok=True)
@@ -233,11 +278,11 @@ def material_of(plan: Plan, shelf: Shelf) -> Tuple[Tuple[str, ...], Material]:
 
     :raises DataError: it is missing, or has no such fold
     """
-    return _material(plan.task, shelf.data, plan.fold, plan.seed)
+    return material_at(plan.task, shelf.data, plan.fold, plan.seed)
 
 
-@lru_cache(1)
-def _material(name: str, data: Path, fold: int, seed: int) -> Tuple[Tuple[str, ...], Material]:
+def material_at(name: str, data: Path, fold: int, seed: int) -> Tuple[Tuple[str, ...], Material]:
+    """Open the data of a task; see `material_of`."""
     task = read_task(name)
     held_out: Tuple[str, ...] = ()
     if fold:
@@ -245,14 +290,14 @@ def _material(name: str, data: Path, fold: int, seed: int) -> Tuple[Tuple[str, .
         if fold > len(folds):
             raise DataError('fold %d of %s: there are %d' % (fold, name, len(folds)))
         held_out = folds[fold - 1]
-    return held_out, open_material(task, data, held_out=held_out, seed=seed)
+    return held_out, material_for(task, data, held_out=held_out, seed=seed)
 
 
 def _log(plan: Plan, task: Task, material: Material, trained: Trained,
          variants: Mapping[str, Variant]) -> Dict[str, Any]:
     return {
         'plan': {**asdict(plan), 'task': task.name}, 'definition': asdict(task),
-        'command': 'crowdhmt bench training --train %s --data DIR' % plan.name,
+        'command': command_of(plan),
         **trained.log.to_json(), 'described': material.described,
         'counts': {'train': material.train.steps(1), 'held_back': len(material.held_back),
                    'test': len(material.test)},
@@ -260,49 +305,68 @@ def _log(plan: Plan, task: Task, material: Material, trained: Trained,
                      for name, v in variants.items()}}
 
 
-def digest_of(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def command_of(plan: Training) -> str:
+    """Return the command that does a training."""
+    return 'crowdhmt bench training --train %s --data DIR' % plan.name
 
 
-def _how(plan: Plan) -> str:
-    return 'make it: crowdhmt bench training --train %s --data DIR' % plan.name
-
-
-def log_of(plan: Plan, shelf: Shelf) -> Dict[str, Any]:
+def log_of(plan: Training, shelf: Shelf) -> Dict[str, Any]:
     """
-    Read a training's log.
+    Read a training's log; it must tell of the training that it would be now.
 
-    :raises DataError: there is none, or it is damaged
+    :raises DataError: there is none, it is damaged, or of another recipe or other variants
     """
+    content = _read(plan, shelf)
+    other = plan.outdated(content, shelf)
+    if other:
+        raise DataError('log %s is of another training: %s; train it again: %s' % (
+            shelf.log(plan), other, command_of(plan)))
+    return content
+
+
+def _read(plan: Training, shelf: Shelf) -> Dict[str, Any]:
     path = shelf.log(plan)
     try:
-        content: Dict[str, Any] = json.loads(path.read_text('utf-8'))
+        content: Any = json.loads(path.read_text('utf-8'))
     except FileNotFoundError as error:
-        raise DataError('%s was not trained; %s' % (plan.name, _how(plan))) from error
+        raise DataError('%s was not trained; make it: %s' % (
+            plan.name, command_of(plan))) from error
     except (OSError, ValueError) as error:
-        raise DataError('log %s cannot be read (%s)' % (path, error)) from error
+        raise DataError('log %s cannot be read (%s); delete it and make it: %s' % (
+            path, error, command_of(plan))) from error
+    if not isinstance(content, dict):
+        raise DataError('%s is no log; delete it and make it: %s' % (path, command_of(plan)))
     return content
+
+
+def logged_file(plan: Training, shelf: Shelf) -> Tuple[Dict[str, Any], Path]:
+    """
+    Return a training's log, and its file, which must be the one that the log names.
+
+    :raises DataError: log or file is missing, or is of another training
+    """
+    log, path = log_of(plan, shelf), shelf.file(plan)
+    if not path.exists():
+        raise DataError('%s is missing; it takes %.0f minutes to make it: %s' % (
+            path, log['wall_s'] / 60.0, command_of(plan)))
+    found = sha256_of(path)
+    if found != log['sha256']:
+        raise DataError('%s is not the file that its log names (sha256 %s, not %s); delete it and '
+                        'make it: %s' % (path, found[:12], log['sha256'][:12], command_of(plan)))
+    return log, path
 
 
 def opened(plan: Plan, shelf: Shelf) -> Opened:
     """
-    Open what a training left; its file must be the one that its log names.
+    Open what a training left.
 
-    :raises DataError: log or file is missing, or the file is another one
+    :raises DataError: log or file is missing, or is of another training
     """
-    log, path = log_of(plan, shelf), shelf.file(plan)
-    if not path.exists():
-        raise DataError('%s is missing; it takes %.0f minutes to %s' % (
-            path, log['wall_s'] / 60.0, _how(plan)))
-    found = digest_of(path)
-    if found != log['sha256']:
-        raise DataError('%s is not the file that its log names (sha256 %s, not %s); delete it and '
-                        '%s' % (path, found[:12], log['sha256'][:12], _how(plan)))
+    log, path = logged_file(plan, shelf)
     task = read_task(plan.task)
     variants = variants_of(plan, task, shelf)
     if plan.alone:
-        lone, own = opened_alone(_pattern(task), variants[plan.alone], path)
+        lone, own = opened_alone(pattern_of(task), variants[plan.alone], path)
         return Opened(lone, own, variants, log, task)
     net = untrained(task, plan.seed)
     statistics = load_tensors(net, path)
@@ -321,5 +385,5 @@ def evaluated(plan: Plan, shelf: Shelf, names: Optional[Sequence[str]] = None
     found = opened(plan, shelf)
     variants = {n: v for n, v in found.variants.items() if names is None or n in names}
     test = material_of(plan, shelf)[1].test
-    return found, accuracies(found.net, variants, found.statistics, test,
-                             balanced=found.task.balanced)
+    return found, reached(found.log['sha256'], found.net, variants, found.statistics, test,
+                          balanced=found.task.balanced)

@@ -66,6 +66,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
                           'may be killed and repeated, and run several times at once')
     training.add_argument('--retrain', type=int, metavar='N',
                           help='repeat a training, drawn by this number, and compare')
+    training.add_argument('--device', choices=('cpu', 'cuda'), default='cpu',
+                          help='where --train and --retrain compute (default: cpu)')
     return parser
 
 

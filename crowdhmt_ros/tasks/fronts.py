@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
-from typing import Iterable, List, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from crowdhmt_ros.errors import DataError
 
@@ -71,17 +71,19 @@ def accuracy_at(front: Sequence[Point], cost: float) -> Optional[float]:
     return low.accuracy + share * (high.accuracy - low.accuracy)
 
 
-def lost_at(points: Sequence[Point], whole: Point, ratio: float) -> Optional[float]:
+def chosen_within(points: Iterable[Point], deciding: Mapping[str, float], cost: float
+                  ) -> Optional[Point]:
     """
-    Return what the best variant at most 1/ratio as dear as the whole network loses.
+    Choose by accuracies on other data the point that stands for a cost.
 
-    :param points: measured variants
-    :param whole: the network they are compared with
-    :param ratio: above 1, how many times cheaper
-    :returns: ratio of right answers lost, None where no variant is so cheap
+    What is lost at that cost is then read off the point: nothing was chosen by its own accuracy.
+
+    :param deciding: name -> accuracy; points without one are not chosen
+    :returns: the point as it was measured, None where none is so cheap
     """
-    best = best_within(points, whole.cost / ratio)
-    return None if best is None else whole.accuracy - best.accuracy
+    known = {p.name: p for p in points if p.name in deciding}
+    best = best_within([replace(p, accuracy=deciding[n]) for n, p in known.items()], cost)
+    return None if best is None else known[best.name]
 
 
 def share_near(points: Sequence[Point], front: Sequence[Point], *, within: float) -> float:
@@ -114,13 +116,3 @@ def below(points: Sequence[Point], front: Sequence[Point]) -> List[float]:
                             % point.name)
         found.append(accuracy - point.accuracy)
     return found
-
-
-def span(points: Iterable[Point], whole: Point, *, lost: float) -> float:
-    """
-    Return how many times cheaper than the whole network a variant gets within a loss.
-
-    :param lost: ratio of right answers that may be lost
-    """
-    costs = [p.cost for p in points if p.accuracy >= whole.accuracy - lost]
-    return whole.cost / min([whole.cost, *costs])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +20,14 @@ from benchmarks._training_baselines import (  # noqa: E402
     figures_of,
     margins,
 )
-from benchmarks._training_shelf import Opened, Plan, Shelf  # noqa: E402
+from benchmarks._training_shelf import (  # noqa: E402
+    Opened,
+    Plan,
+    Shelf,
+    is_done,
+    log_of,
+    train_all,
+)
 from crowdhmt_ros.elastic.store import Reference  # noqa: E402
 from crowdhmt_ros.elastic.teaching.batches import MemoryBatches  # noqa: E402
 from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe  # noqa: E402
@@ -81,8 +87,8 @@ def test_each_baseline_counts_alike_in_the_mean_and_one_seed_is_not_enough():
 
 def test_the_committed_choices_name_eleven_trainings_of_six_kinds():
     choices = runs.read_choices()
-    found = runs.runs_of(replace(TASK, name=choices.task), choices)
-    assert len({r.named(1) for r in found}) == len(found) == 11
+    found = runs.runs_of(replace(TASK, name=choices.task), choices, 1)
+    assert len({r.name for r in found}) == len(found) == 11
     assert {r.baseline for r in found} == {
         'svd', 'fire', 'slimmable', 'ofa', runs.STATIC, runs.MOBILENET}
     assert sorted(choices.static) == [2.0, 4.0, 8.0]
@@ -109,56 +115,58 @@ def trained(tmp_path_factory, material):
     """A shelf with one baseline of a tiny task, and that baseline."""
     folder = tmp_path_factory.mktemp('shelf')
     shelf = Shelf(folder, folder / 'checkpoints', folder / 'logs')
-    run = next(r for r in runs.runs_of(TASK, runs.Choices('tiny', (), {}))
-               if r.name == 'slimmable')
+    run = next(r for r in runs.runs_of(TASK, runs.Choices('tiny', (), {}), 3)
+               if r.label == 'slimmable')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, 'open_material', lambda task, data, seed: material)
+        patch.setattr(runs, 'material_at', lambda name, data, fold, seed: ((), material))
         patch.setattr(runs, 'named_recipe', lambda name: FRAME.recipe)
-        assert runs.train([run], FRAME, [3], shelf, lambda line: None) == 1
-        assert runs.train([run], FRAME, [3], shelf, lambda line: None) == 0
+        assert train_all([run], shelf, lambda line: None) == 1
+        assert train_all([run], shelf, lambda line: None) == 0
         yield shelf, run
 
 
 def test_a_training_leaves_its_log_and_a_net_that_answers(trained):
     shelf, run = trained
-    log = json.loads(run.log(3, shelf).read_text('utf-8'))
-    net, _, course = runs.opened_run(run, 3, shelf)
+    log = log_of(run, shelf)
+    net, _, course = runs.opened_run(run, shelf)
     assert set(log['accuracy']) == set(log['variants']) == set(course.measured)
-    assert (log['epochs'], log['legs'][0]['took']['complete']) == (1, True)
+    assert (log['device'], log['legs'][0]['took']['complete']) == ('cpu', True)
     assert not net.training
 
 
-@pytest.mark.parametrize('epochs', [1, 2])
-def test_family_and_baselines_are_measured_with_equal_epochs_alone(
-        trained, material, monkeypatch, epochs):
+def test_a_baseline_of_an_earlier_recipe_is_not_compared(trained, monkeypatch):
     shelf, run = trained
-    net, statistics, course = runs.opened_run(run, 3, shelf)
-    family = Opened(net, statistics, course.measured,
-                    {'recipe': {'phases': [{'epochs': epochs}]}}, TASK)
+    longer = replace(FRAME.recipe, phases=(PhaseRecipe('backbone', 2, 0.05),))
+    monkeypatch.setattr(runs, 'named_recipe', lambda name: longer)
+    assert not is_done(run, shelf)
+    with pytest.raises(DataError, match='it had 1 epochs, its recipe has 2 now; train it again: '
+                       '.*--train tiny-baseline-slimmable-3'):
+        runs.opened_run(run, shelf)
+
+
+def test_family_and_baselines_are_measured(trained, material, monkeypatch):
+    shelf, run = trained
+    net, statistics, course = runs.opened_run(run, shelf)
+    family = Opened(net, statistics, course.measured, {'sha256': 'any'}, TASK)
     choices = runs.Choices('tiny', (), {})
     for name, value in {
             'opened_family': lambda plan, shelf: family, 'read_choices': lambda: choices,
-            'runs_of': lambda task, choices: [run], 'read_task': lambda name: TASK,
-            'open_material': lambda task, data, seed: material,
+            'runs_of': lambda task, choices, seed: [run], 'read_task': lambda name: TASK,
+            'material_for': lambda task, data, seed: material,
             'hold_machine': contextlib.nullcontext, 'is_done': lambda plan, shelf: True}.items():
         monkeypatch.setattr(figures, name, value)
-    plans = [Plan('family', 'tiny', 3)]
-    if epochs != course.epochs:
-        with pytest.raises(DataError, match='--epochs 2'):
-            figures.baseline_figures(plans, shelf, quick=True)
-        return
     found = {f.key: f for f in figures.baseline_figures(
-        plans, shelf, quick=True, say=lambda line: None)}
+        [Plan('family', 'tiny', 3)], shelf, quick=True, say=lambda line: None)}
     assert found['baseline_margin_pt/slimmable'].value is not None
     assert (found[MARGIN_OFA].value, found[MARGIN_OFA].holds) == (None, False)
 
 
 def test_a_file_that_its_log_does_not_name_is_refused_with_the_command(trained):
     shelf, run = trained
-    kept = run.family(3, shelf).read_bytes()
-    run.family(3, shelf).write_bytes(b'something else')
+    kept = shelf.file(run).read_bytes()
+    shelf.file(run).write_bytes(b'something else')
     try:
-        with pytest.raises(DataError, match='--only slimmable --seed 3'):
-            runs.opened_run(run, 3, shelf)
+        with pytest.raises(DataError, match='--train tiny-baseline-slimmable-3'):
+            runs.opened_run(run, shelf)
     finally:
-        run.family(3, shelf).write_bytes(kept)
+        shelf.file(run).write_bytes(kept)

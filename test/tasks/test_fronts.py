@@ -11,10 +11,9 @@ from crowdhmt_ros.tasks.fronts import (
     accuracy_at,
     below,
     best_within,
+    chosen_within,
     front_of,
-    lost_at,
     share_near,
-    span,
 )
 
 POINTS = (Point('whole', 8.0, 0.70), Point('half', 4.0, 0.66), Point('poor', 5.0, 0.60),
@@ -48,9 +47,13 @@ def test_a_budget_gets_a_variant_that_is_there_not_one_in_between():
     assert best_within(POINTS, 3.9).name == 'lean'
     assert best_within(POINTS, 5.5).name == 'half'
     assert best_within(POINTS, 0.5) is None
-    assert lost_at(POINTS, POINTS[0], 2.0) == pytest.approx(0.04)
-    assert lost_at(POINTS, POINTS[0], 4.0) == pytest.approx(0.20)
-    assert lost_at(POINTS, POINTS[0], 10.0) is None
+
+
+def test_the_point_for_a_cost_is_chosen_on_other_data_and_keeps_its_own_accuracy():
+    deciding = {'half': 0.5, 'twin': 0.6, 'whole': 0.9, 'lean': 0.4}
+    assert chosen_within(POINTS, deciding, 4.0) == Point('twin', 4.0, 0.65)
+    assert chosen_within(POINTS, deciding, 5.5).name == 'twin'  # poor was not judged elsewhere
+    assert chosen_within(POINTS, deciding, 0.5) is None
 
 
 def test_distances_below_a_front_are_of_the_same_cost():
@@ -65,9 +68,3 @@ def test_a_point_cheaper_than_the_front_is_an_error():
         share_near([Point('r', 0.5, 0.4)], front_of(POINTS), within=0.05)
     with pytest.raises(DataError, match='no points'):
         share_near([], front_of(POINTS), within=0.05)
-
-
-def test_the_span_counts_the_cheapest_variant_within_the_loss():
-    assert span(POINTS, POINTS[0], lost=0.05) == pytest.approx(2.0)
-    assert span(POINTS, POINTS[0], lost=0.20) == pytest.approx(8.0)
-    assert span([], POINTS[0], lost=0.05) == 1.0
