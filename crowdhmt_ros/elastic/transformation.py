@@ -126,14 +126,15 @@ def importance(net: Supernet, moments: Moments) -> Dict[int, torch.Tensor]:
     squared norm of the weights on it, as a share of each reader's sum. A constant part counts
     for nothing: the normalisations absorb it when they are calibrated.
 
-    :returns: group -> (size,), summing to the number of its readers
+    :returns: group -> (size,), summing to the number of its readers; on the processor, wherever
+        the network is
     """
     scores: Dict[int, torch.Tensor] = {}
     for unit in net.structure.units:
         group = None if unit.in_group is None else net.structure.groups[unit.in_group]
         if group is None or group.fixed or unit.kind == 'norm':
             continue
-        weight = net.tensor(unit.name + '.weight').detach().double()
+        weight = net.tensor(unit.name + '.weight').detach().double().cpu()
         energy = weight.pow(2).flatten(2).sum(2) if weight.ndim > 2 else weight.pow(2)
         per_input = energy[:, 0] if unit.is_depthwise else energy.sum(0)
         score = (per_input * moments.variance(unit.node)).reshape(-1, unit.in_repeat).sum(1)
@@ -225,7 +226,7 @@ def _set(net: Supernet, name: str, value: torch.Tensor) -> None:
     if net.has(name) and net.tensor(name).shape == value.shape:
         net.tensor(name).copy_(value.to(net.tensor(name)))
     else:
-        net.add(name, value)
+        net.add(name, value.to(next(net.parameters()).device))
 
 
 def backbone_statistics(net: Supernet) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crowdhmt_ros.elastic.norms import FixedNorms
 from crowdhmt_ros.elastic.operators.channel import channel
@@ -206,3 +207,24 @@ def test_moments_are_taken_along_the_channels():
         rows = x.double().movedim(axis, -1).reshape(-1, 6)
         assert torch.allclose(moment.second(centred=False), rows.T @ rows / len(rows))
         assert torch.allclose(moment.second(centred=True), torch.cov(rows.T, correction=0))
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'vision_transformer'])
+@torch.no_grad()
+def test_channels_are_sorted_where_the_network_is_on_another_device(name):
+    """Fake tensors refuse to mix devices as those of a GPU do, and 'meta' needs none."""
+    net, image = fresh(name).net, image_of(name)
+    net.running.clear()  # as a training does
+    moved = 0
+    with FakeTensorMode():
+        for owner in net.modules():
+            for key, value in owner.named_parameters(recurse=False):
+                setattr(owner, key, torch.nn.Parameter(torch.empty(value.shape, device='meta')))
+                moved += 1
+            for key, value in owner.named_buffers(recurse=False):
+                setattr(owner, key, torch.empty(value.shape, dtype=value.dtype, device='meta'))
+        moments = moments_of(net, [torch.empty(image.shape, device='meta')])
+        assert {s.device.type for s in importance(net, moments).values()} == {'cpu'}
+        sort_channels(net, moments)
+    assert moved > 10
+    assert {p.device.type for p in net.parameters()} == {'meta'}
