@@ -111,7 +111,7 @@ def _accuracies(net: Supernet, batches: Sequence[torch.Tensor], test: Images) ->
     norms = FixedNorms(calibrate(net, variants.values(), batches))
     found = {}
     for name, variant in variants.items():
-        answers = [net(campus7.NORMALISATION.apply(test.pixels[i:i + BATCH]), variant, norms,
+        answers = [net(campus7.NORMALISATION.of_pixels(test.pixels[i:i + BATCH]), variant, norms,
                        every_exit=False)[-1].argmax(1).numpy()
                    for i in range(0, len(test.labels), BATCH)]
         right = np.concatenate(answers) == test.labels

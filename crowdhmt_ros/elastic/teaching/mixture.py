@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crowdhmt_ros.elastic.scaling import InputScaling
 from crowdhmt_ros.elastic.teaching.augment import VARIATION, augmented_batch
 from crowdhmt_ros.elastic.teaching.batches import Draw
 from crowdhmt_ros.elastic.teaching.images import Images, balanced_draw, shares
@@ -21,25 +22,23 @@ UNVARIED_SEED = 2 ** 20
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(InputScaling):
     """
-    From pixel to network input: (rgb * scale - mean) / std.
+    The scaling of pixels, (rgb * scale - mean) / std; its name is in checkpoints.
 
     :param mean: per colour
     :param std: per colour
     :param scale: of pixel values
     """
 
-    mean: Tuple[float, float, float] = (0.47, 0.46, 0.43)
-    std: Tuple[float, float, float] = (0.26, 0.25, 0.27)
+    mean: Tuple[float, ...] = (0.47, 0.46, 0.43)
+    std: Tuple[float, ...] = (0.26, 0.25, 0.27)
     scale: float = 1.0 / 255.0
 
-    def apply(self, pixels: NDArray[np.generic]) -> torch.Tensor:
+    def of_pixels(self, pixels: NDArray[np.generic]) -> torch.Tensor:
         """Turn pixels of shape (n, h, w, 3) into a network input of shape (n, 3, h, w)."""
         x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        scale = torch.tensor([self.scale / s for s in self.std]).view(1, 3, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std)]).view(1, 3, 1, 1)
-        return (x * scale + shift).contiguous(memory_format=torch.channels_last)
+        return self.apply(x).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +108,7 @@ class Mixture:
             images = self._take(domain[drawn], index[drawn])
             pixels = augmented_batch(images.pixels, edge, [
                 np.random.default_rng((draw.seed, draw.epoch, step, int(row))) for row in rows])
-            yield step, self.normalisation.apply(pixels), torch.from_numpy(images.labels)
+            yield step, self.normalisation.of_pixels(pixels), torch.from_numpy(images.labels)
 
     def unvaried(self, batches: int, batch_size: int, edge: int) -> List[torch.Tensor]:
         """See `Batches`; images are stretched to the edge, 0 leaves them."""
@@ -119,7 +118,7 @@ class Mixture:
             rows = slice(start, start + batch_size)
             if len(domain[rows]) > 1:
                 pixels = self._take(domain[rows], index[rows]).pixels
-                found.append(self.normalisation.apply(_stretched(pixels, edge)))
+                found.append(self.normalisation.of_pixels(_stretched(pixels, edge)))
         return found
 
 

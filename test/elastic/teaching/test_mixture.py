@@ -68,7 +68,7 @@ def test_images_without_variation_are_the_same_each_time(mixture):
     first, again = (mixture.unvaried(2, 8, 0) for _ in range(2))
     assert [len(b) for b in first] == [8, 8]
     assert all(torch.equal(a, b) for a, b in zip(first, again))
-    source = {mixture.normalisation.apply(p[None]).numpy().tobytes()
+    source = {mixture.normalisation.of_pixels(p[None]).numpy().tobytes()
               for images in (mixture.photos, mixture.scenes) for p in images.pixels}
     assert all(image[None].numpy().tobytes() in source for batch in first for image in batch)
     assert mixture.unvaried(1, 8, 16)[0].shape == (8, 3, 16, 16)
@@ -81,6 +81,9 @@ def test_other_data_or_variation_has_another_identity(mixture):
     others = [replace(mixture, photos=_images(30, 2)), replace(mixture, photos_per_epoch=16),
               replace(mixture, normalisation=Normalisation(scale=1.0))]
     assert len({m.identity for m in (mixture, *others)}) == 4
+    # As it has always been written: old checkpoints are still known.
+    assert ('Normalisation(mean=(0.47, 0.46, 0.43), std=(0.26, 0.25, 0.27), '
+            'scale=0.00392156862745098)') in mixture.identity
 
 
 def test_without_scenes_an_epoch_is_of_photos():
@@ -91,5 +94,5 @@ def test_without_scenes_an_epoch_is_of_photos():
 
 def test_normalised_pixels_are_what_the_robot_feeds():
     pixels = np.full((1, 2, 2, 3), 255, np.uint8)
-    found = Normalisation((0.5, 0.4, 0.3), (0.5, 0.5, 0.5)).apply(pixels)
+    found = Normalisation((0.5, 0.4, 0.3), (0.5, 0.5, 0.5)).of_pixels(pixels)
     assert found[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.2, 1.4])
