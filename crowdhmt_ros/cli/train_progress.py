@@ -12,21 +12,24 @@ if TYPE_CHECKING:
     from crowdhmt_ros.elastic.teaching.trainer import Progress
 
 KEPT_RATIO = 0.98
-"""Of a smoothed loss, from step to step."""
+"""Of a smoothed loss or conflict, from step to step."""
 
 
 def on_bar(bar: Bar) -> Callable[[Progress], None]:
-    """Return what shows a training's steps on a bar: phase, epoch and smoothed losses."""
+    """Return what shows a training's steps on a bar: phase, epoch, losses and conflict."""
     smooth: Dict[str, float] = {}
 
     def report(progress: Progress) -> None:
-        for name, loss in progress.losses.items():
+        shown = dict(progress.losses)
+        if progress.conflict_ratio is not None:
+            shown['conflict'] = progress.conflict_ratio
+        for name, loss in shown.items():
             key = '%s %s' % (progress.phase, name)
             smooth[key] = KEPT_RATIO * smooth.get(key, loss) + (1.0 - KEPT_RATIO) * loss
         bar(int(100 * progress.done_ratio), 100, ' %s %d/%d %s' % (
             progress.phase, progress.epoch + 1, progress.epochs, ' '.join(
                 '%s %.3f' % (name, smooth['%s %s' % (progress.phase, name)])
-                for name in progress.losses)))
+                for name in shown)))
 
     return report
 

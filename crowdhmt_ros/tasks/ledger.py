@@ -31,6 +31,8 @@ class EpochEntry:
     :param wall_s: without waiting for measurements of others
     :param cpu_s: of this process, all its threads together
     :param losses: name -> sum over the steps
+    :param conflict: sum of the steps' `conflict_ratio`
+    :param conflict_steps: of how many steps; ledgers of earlier versions did not count it
     """
 
     phase: int
@@ -41,6 +43,13 @@ class EpochEntry:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     losses: Dict[str, float] = field(default_factory=dict)
+    conflict: float = 0.0
+    conflict_steps: float = 0.0
+
+    @property
+    def conflict_ratio(self) -> Optional[float]:
+        """Mean over the steps that have one; None where none has."""
+        return self.conflict / self.conflict_steps if self.conflict_steps else None
 
     def cut(self, steps: int) -> None:
         """Forget all but the first steps; they count as their share of what is known."""
@@ -48,6 +57,7 @@ class EpochEntry:
         self.steps = steps
         self.wall_s, self.cpu_s = self.wall_s * share, self.cpu_s * share
         self.losses = {name: total * share for name, total in self.losses.items()}
+        self.conflict, self.conflict_steps = self.conflict * share, self.conflict_steps * share
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class PhaseLog:
     :param cpu_s: of the process, all its threads together
     :param losses: name -> mean of each epoch
     :param complete: whether every step was counted
+    :param conflict_ratio: share of the variants' gradient that opposed the whole network's, mean
+        of each epoch; None where it was not measured, or no variant shares a tensor
     """
 
     phase: str
@@ -69,6 +81,7 @@ class PhaseLog:
     cpu_s: float
     losses: Mapping[str, Tuple[float, ...]]
     complete: bool
+    conflict_ratio: Tuple[Optional[float], ...] = ()
 
 
 class Watch:
@@ -141,6 +154,9 @@ class Ledger:
             entry.steps + 1, entry.wall_s + wall_s, entry.cpu_s + cpu_s)
         for name, loss in progress.losses.items():
             entry.losses[name] = entry.losses.get(name, 0.0) + loss
+        if progress.conflict_ratio is not None:
+            entry.conflict += progress.conflict_ratio
+            entry.conflict_steps += 1
         if progress.step + 1 in (progress.steps,) or (progress.step + 1) % self._write_steps == 0:
             self._write()
 
@@ -168,4 +184,5 @@ def _summed(entries: List[EpochEntry], epochs: int) -> PhaseLog:
         entries[0].name, epochs, sum(e.wall_s for e in entries), sum(e.cpu_s for e in entries),
         {name: tuple(e.losses.get(name, 0.0) / max(1, e.steps) for e in entries)
          for name in names},
-        len(entries) == epochs and all(e.steps == e.of for e in entries))
+        len(entries) == epochs and all(e.steps == e.of for e in entries),
+        tuple(e.conflict_ratio for e in entries))

@@ -60,6 +60,8 @@ def test_the_log_tells_every_phase_and_is_json(trained):
         ('backbone', 2, True), ('joint', 1, True)]
     assert len(log.phases[0].losses['backbone']) == 2
     assert {'backbone', 'variants'} == set(log.phases[1].losses)
+    assert log.phases[0].conflict_ratio == (None, None)
+    assert 0.0 <= log.phases[1].conflict_ratio[0] <= 1.0
     assert log.wall_s > log.calibration_wall_s > 0.0
     written = json.loads(json.dumps(log.to_json()))
     assert (written['task'], written['seed'], written['cpu_s']) == ('small', 3, log.cpu_s)
@@ -81,6 +83,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(small, trained, tmp_path,
     assert all(map(torch.equal, _weights(again.net), _weights(trained.net)))
     assert [p.complete for p in again.log.phases] == [True, True]
     assert [p.losses for p in again.log.phases] == [p.losses for p in trained.log.phases]
+    assert [p.conflict_ratio for p in again.log.phases] == [
+        p.conflict_ratio for p in trained.log.phases]
 
 
 def test_waiting_does_not_count_as_training(small):

@@ -11,8 +11,8 @@ nothing). To first order, no step of a variant then raises the backbone's loss, 
 Chosen over an importance-weighted anchor (elastic weight consolidation): that one needs a pass for
 the importances and a strength that fits one task only, and it holds tensors where they are even
 where moving would serve both; the projection needs nothing but the gradients that a step of
-the sandwich has anyway. Its cost is one product per tensor. `interference` measures what
-is at stake, with the projection and without.
+the sandwich has anyway. Its cost is one product per tensor. `interference.interference` measures
+what is at stake, with the projection and without.
 """
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 """One step of a phase: the gradients of the whole network and of its variants, joined."""
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,24 @@ class Teacher:
         :param parameters: that learn
         :param variants: beside the whole network
         """
+        own, others, losses = self.gradients(phase, parameters, variants, inputs, labels)
+        merged = merge(own, others, phase.plan.protection, weight=phase.plan.variants_weight)
+        for parameter, gradient in zip(parameters, merged.gradients):
+            parameter.grad = gradient
+        self._ranks.average(list(losses.values()))
+        return Taught(losses, merged.conflict_ratio)
+
+    def gradients(self, phase: Phase, parameters: Sequence[nn.Parameter],
+                  variants: Sequence[Variant], inputs: torch.Tensor, labels: torch.Tensor
+                  ) -> Tuple[List[Gradient], List[Gradient], Dict[str, torch.Tensor]]:
+        """
+        Return both parties' gradients of one step, before they are joined, and their losses.
+
+        :param phase: says the losses
+        :param parameters: that learn
+        :param variants: beside the whole network
+        :returns: per parameter the whole network's, then those of the variants, summed
+        """
         losses: Dict[str, torch.Tensor] = {}
         for parameter in parameters:
             parameter.grad = None
@@ -65,12 +83,7 @@ class Teacher:
                 shares.append(loss.detach())
         if shares:
             losses['variants'] = torch.stack(shares).mean()
-        merged = merge(own, self._taken(parameters), phase.plan.protection,
-                       weight=phase.plan.variants_weight)
-        for parameter, gradient in zip(parameters, merged.gradients):
-            parameter.grad = gradient
-        self._ranks.average(list(losses.values()))
-        return Taught(losses, merged.conflict_ratio)
+        return own, self._taken(parameters), losses
 
     def _whole(self, phase: Phase, inputs: torch.Tensor, labels: torch.Tensor,
                losses: Dict[str, torch.Tensor]) -> List[torch.Tensor]:
