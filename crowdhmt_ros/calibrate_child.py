@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.memory.room import be_first_to_go
 from crowdhmt_ros.errors import CalibrationError, CrowdHMTError
 from crowdhmt_ros.types import Candidate, EngineOptions, Segment, TensorSpec
 
@@ -129,4 +130,5 @@ def main(arguments: Sequence[str], write: Callable[[str], object] = sys.stdout.w
 
 
 if __name__ == '__main__':
+    be_first_to_go()
     sys.exit(main(sys.argv[1:]))

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from crowdhmt_ros.calibrate_child import segment_from
 from crowdhmt_ros.engine.backends import BACKENDS
 from crowdhmt_ros.engine.backends.several import SeveralBackend
 from crowdhmt_ros.engine.choice import LONGEST_S, Entrant, Heat, Result, race
+from crowdhmt_ros.engine.memory.room import be_first_to_go
 from crowdhmt_ros.errors import CalibrationError, CrowdHMTError
 from crowdhmt_ros.types import EngineOptions, Segment
 
@@ -44,7 +46,8 @@ def run_heat(heat: Heat, *, longest_s: float = LONGEST_S,
     Return how the entrants of a heat did, each in a child process.
 
     One that ends the child, or does not come back, is out with that as its reason, and the
-    others go on without it.
+    others go on without it. One at which the child was killed, which is what the kernel does for
+    want of memory, is put off.
 
     :param longest_s: for the turns of one entrant
     :param longest_entrant_s: for everything about one entrant
@@ -66,7 +69,7 @@ def run_heat(heat: Heat, *, longest_s: float = LONGEST_S,
         if failed == left.default:
             raise CalibrationError('engines for %s cannot be compared: %s' % (
                 left.default.segment.segment_id, child.why))
-        results.append(Result(failed, None, 0, child.why))
+        results.append(Result(failed, None, 0, child.why, child.was_killed))
         _log.warning('%s is out for %s: %s', failed.options.backend, failed.segment.segment_id,
                      child.why)
         left = _without(left, [r.entrant for r in results])
@@ -92,6 +95,7 @@ class _Child:
         paths = [here] + [p for p in (os.environ.get('PYTHONPATH'),) if p]
         self.results: List[Result] = []
         self.why = ''
+        self.was_killed = False
         self._heat = heat
         self._lines: queue.Queue[Optional[str]] = queue.Queue()
         try:
@@ -144,6 +148,7 @@ class _Child:
         code = self._process.wait()
         if code == 0:
             return None
+        self.was_killed = code == -signal.SIGKILL  # engines that fail end in other ways
         self._readers[1].join(1.0)
         last = self._said[-1] if self._said else ''
         self.why = 'it ended the process that tried it (%s)%s' % (
@@ -197,7 +202,7 @@ def _entrant_in(heat: Heat, options: Mapping[str, Any]) -> Entrant:
 
 def _result_in(heat: Heat, told: Mapping[str, Any]) -> Result:
     return Result(_entrant_in(heat, told['options']), told['ratio'], told['samples'],
-                  told['reason'])
+                  told['reason'], bool(told.get('put_off')))
 
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout) -> int:
@@ -213,7 +218,8 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout) -> int:
         for result in race(backend, heat_from(request), longest_s=request['longest_s'],
                            starts=lambda entrant: tell({'starts': asdict(entrant.options)})):
             tell({'result': {'options': asdict(result.entrant.options), 'ratio': result.ratio,
-                             'samples': result.samples, 'reason': result.reason}})
+                             'samples': result.samples, 'reason': result.reason,
+                             'put_off': result.put_off}})
     except CrowdHMTError as error:
         sys.stderr.write('%s\n' % error)
         return 1
@@ -221,4 +227,5 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout) -> int:
 
 
 if __name__ == '__main__':
+    be_first_to_go()
     sys.exit(main(sys.argv[1:]))

@@ -4,9 +4,9 @@
 The fastest engine of each segment, measured once per device and remembered (P III-C1).
 
 Runs behind the robot's back: it answers with the default engine meanwhile. Whole models come
-before heads and one thread before more; what there is no time for is measured at the next start.
-The machine is held while a segment is measured, so that two robots on one machine, or a bench,
-do not measure each other.
+before heads and one thread before more; what there is no time or no memory for is measured at
+the next start. The machine is held while a segment is measured, so that two robots on one
+machine, or a bench, do not measure each other.
 """
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import onnxruntime
 
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.calibrate_child import memory_of
@@ -30,6 +32,8 @@ from crowdhmt_ros.engine.choice import (
     fastest_low,
     offers,
 )
+from crowdhmt_ros.engine.memory.optimised import kept_graph, rewriting_bytes
+from crowdhmt_ros.engine.memory.room import CHILD_BYTES, free_bytes
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.first_start import (
     MEASURED_TABLES,
@@ -72,7 +76,8 @@ def to_choose_from() -> Tuple[str, ...]:
 def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wishes,
                    longest_s: float = LONGEST_S, progress: Optional[Progress] = None,
                    run: RunHeat = run_heat, measure_memory: MeasureMemory = memory_of,
-                   clock: Callable[[], float] = time.monotonic) -> Ready:
+                   clock: Callable[[], float] = time.monotonic,
+                   free: Callable[[], int] = free_bytes) -> Ready:
     """
     Return what plans are chosen from with the fastest engines among it.
 
@@ -83,6 +88,7 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
         one engine and no graphs in other forms, or tables that are not of this machine
     :param longest_s: no segment is begun after that
     :param progress: told (part done 0..1, what is being done); what it raises ends the work
+    :param free: bytes of memory that are left
     :raises CalibrationError: stopped by `progress`
     """
     if wishes.tables != MEASURED_TABLES or FAST not in wishes.memory_modes or not (
@@ -96,22 +102,59 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
         before = _chosen_before(Path(cache_dir), bundle.sha256, path)
         items = list(_items(bundle, ready, wishes, known))
         began_s = clock()
+        measured = 0
+        lacking: List[str] = []
         for number, (candidate, heat) in enumerate(items):
             if clock() - began_s >= longest_s:
                 _log.info('engines of %d segments are measured at the next start',
                           len(items) - number)
                 break
+            taken = ready.tables.rows[_key(heat.default)].memory_bytes.mean
+            fitting, why = _fitting(heat, taken, free())
+            lacking += [why] if why else []
+            if fitting is None:
+                continue
+            measured += 1
             part = number / len(items)
             text = 'engines of %s, %d threads' % (heat.default.segment.segment_id,
                                                   heat.default.options.threads)
             show(part, text)
-            known = _run(known, candidate, heat, before, run, measure_memory,
+            known = _run(known, candidate, fitting, before, run, measure_memory,
                          lambda part=part, text=text: show(part, text))  # type: ignore[misc]
             _save(known, path)
+    if lacking:
+        _log.warning('%s%s; tried again at the next start', lacking[0],
+                     ', and so for %d more' % (len(lacking) - 1) if lacking[1:] else '')
     if items:
-        show(1.0, 'measured the engines of %d segments in %.0f s' % (
-            len(items), clock() - began_s))
+        show(1.0, 'measured the engines of %d segments in %.0f s' % (measured, clock() - began_s))
     return ready_from(bundle, ready.segments, ready.tables, wishes, known)
+
+
+def _fitting(heat: Heat, taken_bytes: float, left_bytes: int) -> Tuple[Optional[Heat], str]:
+    """
+    Return what of a heat there is memory for, and in words what there is none for.
+
+    :param taken_bytes: by the default; two executables are there at once, in a process of their
+        own, and what rewrites a graph for the lean modes runs beside the default alone
+    """
+    segment = heat.default.segment
+    single = max(taken_bytes, segment.weight_bytes)
+    needed = int(CHILD_BYTES + 2 * single)
+    if needed > left_bytes:
+        return None, _too_much('engines', segment, needed, left_bytes)
+    lean = [options for options in heat.others if options.memory_mode in LEAN_MODES]
+    needed = int(CHILD_BYTES + single) + rewriting_bytes(segment)
+    if needed <= left_bytes or all(
+            kept_graph(segment, options, str(onnxruntime.__version__)) for options in lean):
+        return heat, ''
+    rest = replace(heat, others=tuple(o for o in heat.others if o not in lean))
+    return (rest if rest.others or rest.fused or rest.more else None,
+            _too_much('memory modes', segment, needed, left_bytes))
+
+
+def _too_much(what: str, segment: Segment, needed_bytes: int, left_bytes: int) -> str:
+    return 'to try %s of %s takes about %d MB of memory and %d are left' % (
+        what, segment.segment_id, needed_bytes >> 20, left_bytes >> 20)
 
 
 def _has_forms(bundle: Bundle) -> bool:
@@ -218,7 +261,8 @@ def _run(known: EngineTables, candidate: Candidate, heat: Heat,
             return known
         trials = dict(known.trials)
         for result in results:
-            trials[_key(result.entrant)] = _trial(result, beside)
+            if not result.put_off:
+                trials[_key(result.entrant)] = _trial(result, beside)
         everything = _results(trials, beside, heat)
         best = fastest(everything, kept=before.get(beside))
         worth = (best, *fastest_low(everything))
@@ -264,8 +308,8 @@ def _tell(name: str, default: EngineOptions, results: Sequence[Result],
         options = result.entrant.options
         _log.info('%s, %d threads: %s', name, options.threads,
                   '%s takes %.2f of the time' % (_way(options), result.ratio)
-                  if result.ratio is not None else '%s is out: %s' % (
-                      _way(options), result.reason))
+                  if result.ratio is not None else '%s is %s: %s' % (
+                      _way(options), 'put off' if result.put_off else 'out', result.reason))
     _log.info('%s, %d threads: %s stays' % (name, default.threads, default.backend)
               if best is None else '%s, %d threads: %s is chosen' % (
                   name, default.threads, best.backend))

@@ -33,6 +33,12 @@ def run(options):
         sys.stderr.write('vkCreateInstance failed\\n')
         sys.stderr.flush()
         os.kill(os.getpid(), 9)
+    if name == 'abort':
+        os.abort()
+    if name == 'full':
+        tell(result={'options': options, 'ratio': None, 'samples': 0, 'reason': 'no room',
+                     'put_off': True})
+        return
     if name == 'hang':
         time.sleep(60)
     ratio = None if name == 'refuses' else 0.5
@@ -70,6 +76,12 @@ def test_an_engine_that_crashes_is_out_with_what_it_said_and_the_others_go_on():
     assert names_of(results) == [('a', 0.5), ('crash', None), ('b', 0.5)]
     assert 'signal 9' in results[1].reason
     assert 'vkCreateInstance failed' in results[1].reason
+
+
+def test_what_is_killed_or_finds_no_memory_is_put_off_and_what_fails_by_itself_is_not():
+    results = run_heat(heat('crash', 'abort', 'full', 'refuses', 'b'), command=FAKE)
+    assert [(r.entrant.options.backend, r.put_off) for r in results] == [
+        ('crash', True), ('abort', False), ('full', True), ('refuses', False), ('b', False)]
 
 
 def test_an_engine_that_hangs_is_ended():

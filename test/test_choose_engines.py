@@ -14,7 +14,7 @@ from crowdhmt_ros import first_start as starting
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
 from crowdhmt_ros.engine.backends import make_backend
-from crowdhmt_ros.engine.choice import Entrant, Result
+from crowdhmt_ros.engine.choice import Entrant, Heat, Result, offers
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.first_start import Wishes, engines_path, first_start
 from crowdhmt_ros.profiling.engine_tables import load_engine_tables
@@ -122,6 +122,47 @@ def test_what_there_is_no_time_for_is_measured_at_the_next_start(bundle, ready, 
     choose(bundle, ready, cache_dir, heats)
     assert len(heats.run) == 4
     assert len({id(h.default.segment) for h in heats.run}) == 2
+
+
+def test_what_there_is_no_memory_for_is_not_begun_and_measured_at_the_next_start(
+        bundle, ready, cache_dir, caplog):
+    heats = Heats(ncnn=0.5, openvino=1.0)
+    assert choose(bundle, ready, cache_dir, heats, free=lambda: 30 << 20).front == ready.front
+    assert heats.run == []
+    said = [message for message in caplog.messages if 'at the next start' in message]
+    assert len(said) == 1
+    assert 'MB of memory and 30 are left, and so for 3 more; tried again' in said[0]
+    choose(bundle, ready, cache_dir, heats)
+    assert len(heats.run) == 4
+
+
+def test_an_engine_that_was_killed_is_tried_again_at_the_next_start(bundle, ready, cache_dir):
+    def killed(heat, *, check):
+        return [Result(Entrant(heat.default.segment, o), None, 0, 'signal 9', o.backend == 'ncnn')
+                for o in heat.others]
+
+    choose(bundle, ready, cache_dir, killed)
+    heats = Heats(ncnn=0.5, openvino=1.0)
+    assert 'ncnn' in backends(choose(bundle, ready, cache_dir, heats))
+    assert {o.backend for heat in heats.run for o in heat.others} == {'ncnn'}
+
+
+def test_lean_modes_wait_for_memory_unless_their_graph_is_kept(ready, monkeypatch):
+    segment = replace(ready.segments['wide/whole'], weight_bytes=100 << 20)
+    default = Entrant(segment, EngineOptions())
+    heat = Heat(default, offers(default.options, ('openvino',)))
+    lean = replace(heat, others=heat.others[1:])
+    assert [o.memory_mode for o in heat.others] == ['fast', 'mapped', 'streamed']
+    plenty, some, little = 700 << 20, 300 << 20, 200 << 20
+    assert module._fitting(heat, 1.0, plenty) == (heat, '')
+    fitting, why = module._fitting(heat, 1.0, some)
+    assert [o.memory_mode for o in fitting.others] == ['fast']
+    assert 'memory modes of wide/whole takes about 580 MB of memory and 300 are left' in why
+    assert module._fitting(lean, 1.0, some) == (None, why)
+    assert module._fitting(heat, 1.0, little)[0] is None
+    assert module._fitting(heat, 200 << 20, some)[0] is None, 'what is measured counts'
+    monkeypatch.setattr(module, 'kept_graph', lambda *asked: 'a graph')
+    assert module._fitting(heat, 1.0, some) == (heat, '')
 
 
 def test_one_thread_comes_before_more_and_whole_models_before_heads():

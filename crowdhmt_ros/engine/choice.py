@@ -19,6 +19,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 import numpy as np
 
 from crowdhmt_ros.engine.backend import Backend, make_buffers
+from crowdhmt_ros.engine.memory.room import RoomError
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment
 
@@ -78,12 +79,14 @@ class Result:
     :param ratio: of the default's time, None where it did not run
     :param samples: turns that this rests on
     :param reason: why it did not run, '' where it did
+    :param put_off: it did not run for want of memory: another time it may
     """
 
     entrant: Entrant
     ratio: Optional[float]
     samples: int = 0
     reason: str = ''
+    put_off: bool = False
 
 
 def offers(default: EngineOptions, engines: Sequence[str], *,
@@ -176,7 +179,7 @@ def _duel(backend: Backend, default: _Lane, entrant: Entrant, longest_s: float,
                           '%.2g is allowed' % (difference, allowed))
         ratios = _turns(default, lane, longest_s, clock)
     except BackendError as error:
-        return Result(entrant, None, 0, str(error))
+        return Result(entrant, None, 0, str(error), isinstance(error, RoomError))
     return Result(entrant, statistics.median(ratios), len(ratios))
 
 

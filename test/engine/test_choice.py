@@ -18,6 +18,7 @@ from crowdhmt_ros.engine.choice import (
     offers,
     race,
 )
+from crowdhmt_ros.engine.memory.room import RoomError
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
@@ -34,6 +35,7 @@ class Engines:
         self.seconds = {'onnxruntime': 0.010, **seconds}
         self.now_s, self.resident, self.most_resident = 0.0, 0, 0
         self.refused, self.broken, self.wrong, self.compiled = {}, (), {}, []
+        self.too_large = ()
         self.noise = iter(())
 
     def clock(self):
@@ -46,6 +48,8 @@ class Engines:
         self.compiled.append((segment.segment_id, options))
         if options.backend in self.broken:
             raise BackendError('%s does not take it' % options.backend)
+        if options.backend in self.too_large:
+            raise RoomError('there is no room for %s' % options.backend)
         return Executable(self, segment, options)
 
 
@@ -111,6 +115,14 @@ def test_an_engine_that_does_not_compile_is_named_and_the_others_go_on():
     bad, good = run(engines, 'bad', 'good')
     assert bad.reason == 'bad does not take it'
     assert fastest([bad, good]).backend == 'good'
+
+
+def test_an_engine_that_finds_no_memory_is_put_off_and_one_that_fails_is_not():
+    engines = Engines(bad=0.001, large=0.001, good=0.005)
+    engines.broken, engines.too_large = ('bad',), ('large',)
+    bad, large, good = run(engines, 'bad', 'large', 'good')
+    assert [result.put_off for result in (bad, large, good)] == [False, True, False]
+    assert large.reason == 'there is no room for large'
 
 
 @pytest.mark.parametrize('difference', [0.5, np.nan])

@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime
 
 from crowdhmt_ros.engine.memory.optimised import GRAPH_NAME, WEIGHTS_NAME
+from crowdhmt_ros.engine.memory.room import be_first_to_go
 from crowdhmt_ros.engine.memory.wire import (
     ELEMENT_TYPES,
     Place,
@@ -144,5 +145,6 @@ def _options(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.SessionOp
 
 
 if __name__ == '__main__':
+    be_first_to_go()
     request = json.loads(sys.argv[1])
     sys.stdout.write(json.dumps(rewrite(request['graph'], request['folder'])) + '\n')

@@ -13,7 +13,13 @@ import pytest
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.engine.backends.mapped import LEAST_RELEASE, is_supported
 from crowdhmt_ros.engine.memory import optimised
-from crowdhmt_ros.engine.memory.optimised import cache_key, instruction_set, optimised_graph
+from crowdhmt_ros.engine.memory.optimised import (
+    cache_key,
+    instruction_set,
+    optimised_graph,
+    rewriting_bytes,
+)
+from crowdhmt_ros.engine.memory.room import RoomError
 from crowdhmt_ros.errors import BackendError
 from crowdhmt_ros.types import EngineOptions
 
@@ -120,6 +126,22 @@ def test_processes_that_start_together_all_get_it(segment, bundle):
     paths = {process.communicate(timeout=120)[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert len(paths) == 1
+
+
+def test_nothing_is_rewritten_where_there_is_too_little_memory_until_there_is_more(
+        segment, made, monkeypatch):
+    heavy = replace(segment, weight_bytes=100 << 20)
+    needed = rewriting_bytes(heavy)
+    assert needed > 4 * heavy.weight_bytes
+    monkeypatch.setattr(optimised, 'free_bytes', lambda: needed - 1)
+    with pytest.raises(RoomError, match=r'takes about 440 MB of memory and 439 are left: make'):
+        optimised_graph(heavy, OPTIONS, '1')
+    assert made == []
+    monkeypatch.setattr(optimised, 'free_bytes', lambda: needed)
+    kept = optimised_graph(heavy, OPTIONS, '1')
+    monkeypatch.setattr(optimised, 'free_bytes', lambda: 0)
+    assert optimised_graph(heavy, OPTIONS, '1') == kept
+    assert len(made) == 1
 
 
 def test_a_graph_that_the_engine_refuses_is_told_in_one_line(segment):

@@ -1,8 +1,15 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 
-from crowdhmt_ros.engine.memory.room import room_bytes
+from crowdhmt_ros.engine.memory import room
+from crowdhmt_ros.engine.memory.room import be_first_to_go, free_bytes, room_bytes
 
 MB = 1 << 20
 
@@ -64,3 +71,30 @@ def test_pages_of_files_that_nobody_mapped_count_as_free(tree, tmp_path, names, 
     (folder / 'memory.stat').write_text('anon 77\n' + ''.join(
         '%s %d\n' % item for item in numbers.items()))
     assert tree({'mind': (50 * MB, 45 * MB)}, line, names, below) == 15 * MB
+
+
+@pytest.mark.parametrize(('limit', 'share'), [(None, 1.0), (2 ** 60, 1.0), (MB, 0.0)])
+def test_what_is_free_is_what_both_group_and_machine_leave(monkeypatch, limit, share):
+    monkeypatch.setattr(room, 'room_bytes', lambda: limit)
+    expected = psutil.virtual_memory().available if share else limit
+    assert free_bytes() == pytest.approx(expected, rel=0.2)
+
+
+def test_to_be_the_first_to_go_is_not_worth_failing_for(tmp_path):
+    be_first_to_go(tmp_path / 'absent' / 'score')
+    be_first_to_go(tmp_path / 'score')
+    assert int((tmp_path / 'score').read_text()) == 1000
+
+
+@pytest.mark.skipif(not Path('/proc/self/oom_score_adj').exists(), reason='needs /proc')
+@pytest.mark.parametrize('module', ['choose_child', 'calibrate_child',
+                                    'engine.memory.rewrite_child'])
+def test_the_kernel_ends_what_works_behind_the_robot_before_the_robot(tmp_path, module):
+    (tmp_path / 'sitecustomize.py').write_text(
+        'import atexit\natexit.register(lambda: print("score", open('
+        '"/proc/self/oom_score_adj").read()))\n')
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        [sys.executable, '-m', 'crowdhmt_ros.' + module, '{}'], capture_output=True, text=True,
+        check=False, env=dict(os.environ, PYTHONPATH='%s:%s' % (tmp_path, root)))
+    assert done.stdout.split() == ['score', '1000'], done.stderr
