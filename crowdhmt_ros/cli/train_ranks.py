@@ -41,7 +41,6 @@ def run(args: argparse.Namespace, data: Path) -> int:
     :raises DataError: a rank failed; the last checkpoint stays
     """
     context, port = multiprocessing.get_context('spawn'), _free_port()
-    args.threads = max(1, args.threads // args.ranks)
     ranks: List[Tuple[Any, Connection]] = []
     try:
         for rank in range(args.ranks):
@@ -107,7 +106,7 @@ def _rank(args: argparse.Namespace, data: Path, rank: int, port: int, said: Conn
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         from crowdhmt_ros.cli.train import configure_threads
-        configure_threads(args.threads)
+        configure_threads(max(1, args.threads // args.ranks))
         from crowdhmt_ros.cli import train_task
         train_task.run(args, data)
     except CrowdHMTError as error:

@@ -167,6 +167,7 @@ def command_of(args: argparse.Namespace) -> str:
     words = ['crowdhmt train %s --data DIR --out DIR --seed %d --threads %d' % (
         task, args.seed, args.threads)]
     named: Sequence[Tuple[str, Any]] = (
+        ('ranks', args.ranks if args.ranks > 1 else ''),
         ('recipe', args.recipe), ('phases', args.phases), ('epochs', args.epochs),
         ('fold', args.fold), ('held-out', args.held_out), ('limit', args.limit),
         ('device', args.device if args.device != 'cpu' else ''),

@@ -49,7 +49,7 @@ class TrainingLog:
     :param scaling: of inputs, as a robot has to do it
     :param data: what tells the training data from other data
     :param device: where it computed
-    :param threads: of the training
+    :param threads: of each process that trained
     :param versions: of what computed
     """
 

@@ -144,13 +144,16 @@ def test_two_ranks_leave_the_family_that_one_leaves(folder, tmp_path, more):
     """The second time the training is done already: both only read the checkpoint."""
     out = folder / 'ranks'
     assert main([*_command(folder, 'ranks', '--variants', str(folder / 'variants.yaml'),
-                           '--held-out', '2', '--ranks', '2'), *more]) == 0
+                           '--held-out', '2', '--ranks', '2', '--threads', '2'), *more]) == 0
     alone, _, _ = load_family(folder / 'out' / 'family.pt')
     shared, statistics, _ = load_family(out / 'family.pt')
     assert not missing(shared, HALF, statistics)
     for name in alone.names():
         assert torch.allclose(alone.tensor(name), shared.tensor(name), atol=2e-3), name
-    assert _log(folder, 'ranks')['phases'] != []
+    log = _log(folder, 'ranks')
+    assert log['phases'] != []
+    assert '--seed 5 --threads 2 --ranks 2 --held-out 2' in log['command']
+    assert log['threads'] == 1
 
 
 def test_what_ranks_cannot_do_is_said_in_one_line(folder, capsys):
