@@ -104,22 +104,31 @@ class VariedBatches:
 
     def unvaried(self, batches: int, batch_size: int, edge: int) -> List[torch.Tensor]:
         """See `Batches`; an edge of 0 leaves images as they are."""
-        values = self._at(edge)
         order = np.random.default_rng(0).permutation(len(self.labels))
         parts = [order[k * batch_size:(k + 1) * batch_size] for k in range(batches)]
-        return [ready(values[rows], self.scaling) for rows in parts if len(rows) > 1]
+        return [ready(_stretched(self.values[rows], edge), self.scaling)
+                for rows in parts if len(rows) > 1]
 
     def _at(self, edge: int) -> NDArray[np.generic]:
         """Return all images at an edge; those of the last one asked for are kept."""
-        if edge in (0, self.values.shape[1]) and self.values.dtype == np.uint8:
-            return self.values
-        if not edge:
-            return self.values
-        if self.values.dtype != np.uint8:
-            raise ConfigError('the recipe gives edges of images, but the inputs are none; leave '
-                              'edges out')
         if edge != self._edge:
-            self._edge, self._resized = edge, np.stack([
-                np.asarray(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), np.uint8)
-                for v in np.asarray(self.values, np.uint8)])
+            self._edge, self._resized = edge, _stretched(self.values, edge)
         return self._resized
+
+
+def _stretched(values: NDArray[np.generic], edge: int) -> NDArray[np.generic]:
+    """
+    Return images at an edge, 0 for as they are.
+
+    :raises ConfigError: an edge is given, but the values are no images
+    """
+    if not edge:
+        return values
+    if values.dtype != np.uint8:
+        raise ConfigError('the recipe gives edges of images, but the inputs are none; leave '
+                          'edges out')
+    if edge == values.shape[1]:
+        return values
+    return np.stack([
+        np.asarray(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), np.uint8)
+        for v in np.asarray(values, np.uint8)])

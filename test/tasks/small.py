@@ -3,6 +3,7 @@
 """A task that is learnt in seconds: windows of noise, their classes by loudness."""
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,18 @@ phases:
   - {phase: backbone, epochs: 2, learning_rate: 0.01}
   - {phase: joint, epochs: 1, learning_rate: 0.005, members_ratio: 0.5}
 """
+
+
+NARROW = {'resnet18': {'width': 8}, 'resnet34': {'width': 8}, 'vgg16': {'width': 8},
+          'motion_cnn': {'width': 8}, 'mobilenet_v2': {'width_multiplier': 0.125},
+          'spectrogram_cnn': {'width': 8}, 'residual': {'widths': (16, 16, 24, 24)},
+          'vision_transformer': {'width': 16, 'heads': 2, 'head_size': 8}}
+
+
+def narrow(task):
+    """Return a task of the package with few channels."""
+    options = {**task.backbone.options, **NARROW[task.backbone.name]}
+    return replace(task, backbone=replace(task.backbone, options=options))
 
 
 def windows(path: Path, *, subjects: int = 5, each: int = 24) -> Path:

@@ -2,29 +2,44 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('torch', reason='training needs the extra train')
 pytest.importorskip('onnx', reason='training needs the extra train')
 
+from crowdhmt_ros.datasets import InputKind  # noqa: E402
+from crowdhmt_ros.elastic.teaching.trainer import Trainer  # noqa: E402
 from crowdhmt_ros.errors import ConfigError  # noqa: E402
 from crowdhmt_ros.share import config_folders  # noqa: E402
+from crowdhmt_ros.tasks.drawing import VariedBatches, settled  # noqa: E402
 from crowdhmt_ros.tasks.recipes import named_recipe  # noqa: E402
 from crowdhmt_ros.tasks.task_file import read_task  # noqa: E402
 from crowdhmt_ros.tasks.training import untrained  # noqa: E402
+from crowdhmt_ros.tasks.variation import VARIATIONS  # noqa: E402
+from test.tasks.small import narrow  # noqa: E402
 
 SHIPPED = sorted(path.stem for path in config_folders('tasks')[0].glob('*.yaml'))
-NARROW = {'resnet18': {'width': 8}, 'vgg16': {'width': 8}, 'motion_cnn': {'width': 8},
-          'mobilenet_v2': {'width_multiplier': 0.125}, 'spectrogram_cnn': {'width': 8},
-          'vision_transformer': {'width': 16, 'heads': 2, 'head_size': 8}}
 WHOLE = """
 data: {train: a.npz, test: b.npz, limit: 20}
 backbone: {name: motion_cnn, classes: 3, options: {width: 8}}
 exits: [1]
 recipe: own
 """
+
+
+def _batches(task):
+    """Draw four inputs of the task's kind, one batch."""
+    rng, shape = np.random.default_rng(0), task.backbone.example().shape[1:]
+    kind = {2: InputKind.WINDOW}.get(len(shape), InputKind.IMAGE if shape[0] == 3
+                                     else InputKind.SPECTROGRAM)
+    values = (rng.integers(0, 256, (4, *shape[1:], 3)).astype(np.uint8)
+              if kind is InputKind.IMAGE else rng.normal(size=(4, *shape)).astype(np.float32))
+    return VariedBatches(values, np.arange(4), settled(task.normalisation, values, kind),
+                         VARIATIONS[task.variation])
 
 
 def _task(folder, text, name='own.yaml'):
@@ -36,12 +51,27 @@ def _task(folder, text, name='own.yaml'):
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_task_of_the_package_names_a_recipe_and_exits_that_its_network_has(name):
     task = read_task(name)
-    options = {**task.backbone.options, **NARROW[task.backbone.name]}
-    narrow = replace(task, backbone=replace(task.backbone, options=options))
-    assert untrained(narrow, 0).structure.exits[:-1] == task.exits
-    recipe = named_recipe(task.recipe)
+    net, recipe = untrained(narrow(task), 0), named_recipe(task.recipe)
+    assert net.structure.exits[:-1] == task.exits
     edge = recipe.phases[-1].edge_at(recipe.phases[-1].epochs - 1)
     assert edge in (0, task.backbone.example().shape[-1])
+    batches = _batches(task)
+    Trainer(net, replace(recipe, batch_size=len(batches.labels)), batches)  # tries every edge
+    short = replace(recipe, batch_size=len(batches.labels), transformation_batches=1,
+                    phases=tuple(replace(p, epochs=1) for p in recipe.phases))
+    said = []
+    Trainer(net, short, batches).run(said.append)
+    assert [p.phase for p in said] == [p.phase for p in recipe.phases]
+    assert all(math.isfinite(loss) for p in said for loss in p.losses.values())
+
+
+def test_a_recipe_whose_images_vanish_in_the_network_is_refused_before_training():
+    task = narrow(read_task('cifar100_vgg16'))
+    with pytest.raises(ConfigError, match='phase backbone: inputs of 3x24x24 do not go through '
+                                          'the network .*change edges') as caught:
+        Trainer(untrained(task, 0), replace(named_recipe('cifar100'), batch_size=4),
+                _batches(task))
+    assert '\n' not in str(caught.value)
 
 
 def test_what_a_file_leaves_out_has_a_default(tmp_path):

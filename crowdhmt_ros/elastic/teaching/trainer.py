@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from crowdhmt_ros.elastic.norms import SkippedNorms
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching import checkpoint
 from crowdhmt_ros.elastic.teaching.ahead import ahead
@@ -120,6 +121,7 @@ class Trainer:
         self._teacher = Teacher(net, self._place, self._ranks)
         self._phases = [PHASES[p.phase](net, p, recipe, members) for p in recipe.phases]
         self._passes = [0 if p.is_idle else _passes(p) for p in self._phases]
+        self._refuse_edges()
         self._identity = {
             'recipe': repr(recipe), 'seed': str(seed), 'data': batches.identity,
             'network': _digest(net), 'list of members': _short_digest(tuple(members))}
@@ -137,6 +139,25 @@ class Trainer:
         if self.recipe.batch_size % self._ranks.count:
             raise ConfigError('%d processes cannot share batches of %d evenly; change one of them'
                               % (self._ranks.count, self.recipe.batch_size))
+
+    @torch.no_grad()
+    def _refuse_edges(self) -> None:
+        """Run the whole network once at each edge of the recipe, before hours of training."""
+        plans = [phase.plan for phase in self._phases if not phase.is_idle]
+        first = {plan.edge_at(epoch): plan.phase for plan in reversed(plans)
+                 for epoch in range(plan.epochs)}
+        whole, was_training = self.net.plan(self.net.whole()), self.net.training
+        self.net.eval()  # draws nothing
+        for edge, phase in sorted(first.items()):
+            for inputs in self._batches.unvaried(1, 2, edge):
+                try:
+                    self.net.run(inputs.to(self._place.device), whole, SkippedNorms())
+                except RuntimeError as error:
+                    raise ConfigError(
+                        'phase %s: inputs of %s do not go through the network (%s); change edges '
+                        'in the recipe' % (phase, 'x'.join(map(str, inputs.shape[1:])),
+                                           ' '.join(str(error).split())[:120])) from error
+        self.net.train(was_training)
 
     def resume(self) -> bool:
         """
