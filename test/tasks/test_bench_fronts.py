@@ -172,7 +172,8 @@ def test_the_share_near_the_front_counts_five_points():
 def folded(fold, seed, **accuracy):
     """Make a family judged on a fold: a whole network and cheaper variants of it."""
     task = replace(tiny_task(), name='esc10')
-    run = logs.Run('esc10-fold%s-%d' % (fold, seed), task, seed, (fold,), '', {}, {}, 1.0, '', '')
+    run = logs.Run('esc10-fold%s-%d' % (fold, seed), task, seed, (fold,), '', {},
+                   {'full': 0.9}, 1.0, '', '')
     macs = {'full': 80, 'lean': 10, 'thin': 8, 'half': 40}
     return fronts.Judged(run, 'full', {'full': 0.9, 'half': 0.9, **accuracy}, macs, macs)
 
@@ -186,7 +187,7 @@ def test_every_fold_of_every_seed_must_be_there():
     figures = esc10_figures(whole)
     assert figures['esc10_accuracy'].holds
     assert figures['esc10_loss_pt_at_8x_macs'].holds
-    figures = esc10_figures(whole[:4:2] + whole[4:])  # both folds of seed 1, one of seed 2
+    figures = esc10_figures(whole[:4:2] + whole[4:])  # all folds of seed 1, one of seed 2
     assert not figures['esc10_accuracy'].holds
     assert not figures['esc10_loss_pt_at_8x_macs'].holds
     assert 'not all of them' in figures['esc10_accuracy'].how
