@@ -3,10 +3,10 @@
 """
 Switching (P III-C1): how soon another variant answers, and what that costs while frames come.
 
-The peer is ONNX Runtime as a user starts it: a session from the bytes of the model, everything at
-its default but one thread. Networks are the project's own backbones, untrained: time and memory
-do not hang on what they learnt. Serving runs on the bundle of the package, with the objects of
-camera_inference.
+The peer is ONNX Runtime as a user starts it, everything at its default but one thread: where time
+counts a session from the bytes of the model, where memory counts from its path. Networks are the
+project's own backbones, untrained: time and memory do not hang on what they learnt. Serving runs
+on the bundle of the package, with the objects of camera_inference.
 """
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ WIDTHS = (64, 56, 48, 40, 32, 24, 16, 8)
 QUICK_WIDTHS = (32, 28, 24, 20, 16, 12, 8, 4)
 SWITCHED = (64, 32, 16)
 """Widths between which the pool switches."""
-PLAIN, FAST, MAPPED, STREAMED = 'plain', 'fast', 'mapped', 'streamed'
-PROCESSES, COLD_ROUNDS = 5, 8
+PLAIN, AGAIN, FAST, MAPPED, STREAMED = 'plain', 'plain again', 'fast', 'mapped', 'streamed'
+PROCESSES, MOST_PROCESSES, COLD_ROUNDS = 5, 10, 16
+FIRST_PROCESSES, MOST_FIRST_PROCESSES = 4, 10
 SWITCHES, QUICK_SWITCHES = 1000, 60
+RARE, QUICK_RARE, RARE_S = 60, 5, 1.0
+"""Plans one by one, and the time between two."""
 PER = 1000
 """Switches over which memory may grow by its bound."""
 Found = Dict[str, Any]
@@ -65,9 +68,15 @@ def _child(what: str, module: str = CHILD, **options: Any) -> Found:
     return found
 
 
-def _claim(key: str, value: Any, how: str, *, also: bool = True) -> Figure:
+def _claim(key: str, value: Any, how: str) -> Figure:
     target, better = CLAIMS[key]
-    return claim(key, value, target, better=better, how=how, also=also)
+    return claim(key, value, target, better=better, how=how)
+
+
+def _claim_ratio(key: str, found: Mapping[str, timing.Compared], how: str, *, also: bool
+                 ) -> Figure:
+    target, better = CLAIMS[key]
+    return timing.claim_ratio(key, found, target, better=better, how=how, also=also)
 
 
 # What is not resident
@@ -76,21 +85,22 @@ def _claim(key: str, value: Any, how: str, *, also: bool = True) -> Figure:
 def cold_figures(folder: Path, quick: bool) -> List[Figure]:
     """Return how much sooner a session is ready than a plain one, and how long others wait."""
     said = network(folder, HEAD)
-    processes, count = (1, 5) if quick else (PROCESSES, COLD_ROUNDS)
-    rounds = [r for _ in range(processes)
-              for r in _child('cold', said=said, rounds=count)['rounds']]
+    least, most, count = (1, 1, 5) if quick else (PROCESSES, MOST_PROCESSES, COLD_ROUNDS)
+    rounds: List[Mapping[str, float]] = timing.gathered(
+        lambda: _child('cold', said=said, rounds=count)['rounds'],
+        lambda found: timing.compared(found, PLAIN, AGAIN, FAST).control, least=least, most=most)
     speedup, mapped = (_speedup(rounds, way) for way in (FAST, MAPPED))
     ready = _medians_ms(rounds)
     answered = _child('answered', said=said, rounds=3 if quick else COLD_ROUNDS)
     first = _medians_ms(answered['rounds'])
-    how = ('%s at 224, one thread, page cache warm: a session ready in %s ms, %s in %d fresh '
-           'processes, interleaved; to its first answer %s ms, the same answer bit by bit: %s'
-           % (HEAD, _listed(ready), speedup.text, processes, _listed(first),
-              'yes' if answered['digests'][PLAIN] == answered['digests'][FAST] else 'no'))
-    return [_claim('switch_cold_speedup', speedup.value, how,
-                   also=answered['digests'][PLAIN] == answered['digests'][FAST]),
-            inform('switch_cold_speedup/mapped', mapped.value, better=HIGHER,
-                   how='the same with nothing packed anew: %s' % mapped.text),
+    same = answered['digests'][PLAIN] == answered['digests'][FAST]
+    how = ('%s at 224, one thread, page cache warm: a session ready in %s ms, plain from bytes, '
+           '%d rounds in fresh processes; to its first answer %s ms, the same answer bit by bit: '
+           '%s; plain over ours' % (HEAD, _listed(ready), len(rounds), _listed(first),
+                                    'yes' if same else 'no'))
+    return [_claim_ratio('switch_cold_speedup', {'': speedup}, how, also=same),
+            inform('switch_cold_speedup/mapped', mapped.ratio.value, better=HIGHER,
+                   how='the same with nothing packed anew: %s' % mapped.ratio.text),
             inform('switch_cold_first_answer', first[FAST] / first[PLAIN],
                    how='time to the first answer over that of a plain session, which the '
                    'inference itself dominates: medians %s ms' % _listed(first)),
@@ -105,8 +115,9 @@ def _blocking_figure(said: Found, rounds: int) -> Figure:
                       {way: 1e3 * value for way, value in late.items()})))
 
 
-def _speedup(rounds: Sequence[Mapping[str, float]], way: str) -> timing.Ratio:
-    return timing.median_ratio([(r[way], r[PLAIN]) for r in rounds])
+def _speedup(rounds: Sequence[Mapping[str, float]], way: str) -> timing.Compared:
+    return timing.Compared(timing.median_ratio([(r[way], r[PLAIN]) for r in rounds]),
+                           timing.median_ratio([(r[AGAIN], r[PLAIN]) for r in rounds]))
 
 
 def _medians_ms(rounds: Sequence[Mapping[str, float]]) -> Dict[str, float]:
@@ -123,20 +134,31 @@ def _listed(values: Mapping[str, float]) -> str:
 def first_figures(folder: Path, quick: bool) -> List[Figure]:
     """Return the first run behind a switch over the steady ones, resident and prepared."""
     saids = [network(folder, HEAD, width=width) for width in SWITCHED]
-    runs = [_child('pool_switches', saids=saids, mode=FAST)
-            for _ in range(1 if quick else 3)]
-    ratios = {kind: timing.median_ratio([tuple(p) for run in runs for p in run['pairs'][kind]])
-              for kind in ('resident', 'prepared')}
+    runs: List[Found] = timing.gathered(
+        lambda: [_child('pool_switches', saids=saids, mode=FAST)],
+        lambda found: max((c.control for c in _first_ratios(found).values()),
+                          key=lambda control: control.half_width),
+        least=1 if quick else FIRST_PROCESSES, most=1 if quick else MOST_FIRST_PROCESSES)
     prepare_s = statistics.median(s for run in runs for s in run['prepare_s'])
     how = ('%s at widths %s, one thread: first run behind a switch over the median of those that '
-           'follow, resident %s, prepared by the pool %s (session and warm-up %.0f ms, while the '
-           'old one answers); all answers those of a fresh load: %s of %d' % (
-               HEAD, ', '.join(map(str, SWITCHED)), ratios['resident'].text,
-               ratios['prepared'].text, 1e3 * prepare_s,
+           'follow, control the last of these over the others, resident and prepared by the pool '
+           '(session and warm-up %.0f ms, while the old one answers); all answers those of a '
+           'fresh load: %s of %d' % (
+               HEAD, ', '.join(map(str, SWITCHED)), 1e3 * prepare_s,
                sum(run['answers'] - run['other'] for run in runs),
                sum(run['answers'] for run in runs)))
-    return [_claim('switch_first_inference_ratio', max(r.value for r in ratios.values()), how,
-                   also=not any(run['other'] for run in runs))]
+    return [_claim_ratio('switch_first_inference_ratio', _first_ratios(runs), how,
+                         also=not any(run['other'] for run in runs))]
+
+
+def _first_ratios(runs: Sequence[Found]) -> Dict[str, timing.Compared]:
+    found = {}
+    for kind in ('resident', 'prepared'):
+        rounds = [r for run in runs for r in run['rounds'][kind]]
+        found[kind] = timing.Compared(*(
+            timing.median_ratio([(r[steady], r[one]) for r in rounds])
+            for steady, one in (('steady', 'first'), ('before', 'last'))))
+    return found
 
 
 # What is resident
@@ -158,29 +180,38 @@ def resident_figures(folder: Path, quick: bool) -> List[Figure]:
                         1e6 * max(found['rested_s'])))
     through = _through_ros(quick)
     if through is None:  # the node's own callback is what decides, where there is a node
-        return [_claim('switch_resident_us', _median_us(found['times_s']), row,
-                       also=not found['lost']), rested]
-    return [_claim('switch_resident_us', _median_us(through),
-                   'median of %d plans through the topic to the real node, plan callback entered '
-                   'to reference replaced, after pauses of up to 10 ms, while its worker answers '
-                   'without a pause; p99 %.0f us' % (
-                       len(through), 1e6 * (switch_percentile_s(through) or 0.0)),
-                   also=not found['lost']),
+        return [_claim_us('switch_resident_us', found['times_s'], row, also=not found['lost']),
+                rested]
+    times_s, rare_s = through['times_s'], through['rare_s']
+    return [_claim_us('switch_resident_us', times_s,
+                      'median of %d plans through the topic to the real node, plan callback '
+                      'entered to reference replaced, after pauses of up to 10 ms, while its '
+                      'worker answers without a pause; p99 %.0f us' % (
+                          len(times_s), 1e6 * (switch_percentile_s(times_s) or 0.0)),
+                      also=not found['lost']),
+            inform('switch_resident_us/one_a_second', _median_us(rare_s),
+                   how='likewise, median of %d plans %g s apart; longest %.0f us' % (
+                       len(rare_s), RARE_S, 1e6 * max(rare_s))),
             inform('switch_resident_us/without_ros', _median_us(found['times_s']), how=row),
             rested]
+
+
+def _claim_us(key: str, times_s: Sequence[float], how: str, *, also: bool) -> Figure:
+    return timing.claim_median(key, [1e6 * s for s in times_s], CLAIMS[key][0], how=how, also=also)
 
 
 def _median_us(times_s: Sequence[float]) -> float:
     return 1e6 * statistics.median(times_s)
 
 
-def _through_ros(quick: bool) -> Optional[List[float]]:
+def _through_ros(quick: bool) -> Optional[Found]:
     """Return the seconds of the same through the real node and its topics, None without ROS."""
     if importlib.util.find_spec('rclpy') is None:
         return None
     found: Found = timing.in_fresh_process(ROS_CHILD, {
-        'bundle': BUNDLE, 'count': QUICK_SWITCHES if quick else SWITCHES})
-    return list(found['times_s'])
+        'bundle': BUNDLE, 'count': QUICK_SWITCHES if quick else SWITCHES,
+        'rare_count': QUICK_RARE if quick else RARE, 'rare_s': RARE_S})
+    return found
 
 
 # While a camera is served
@@ -209,20 +240,24 @@ def serving_figures(folder: Path, quick: bool) -> List[Figure]:
                'worst %.1f ms late, typically %.2f' % (
                    how, found['frames'], found['answers'], found['superseded'],
                    1e3 * found['latest_s'], 1e3 * found['typical_late_s'])),
-        _growth_figure(found['memory'], how)]
+        *_growth_figures(found['memory'], how)]
 
 
-def _growth_figure(memory: Sequence[Tuple[int, float]], how: str) -> Figure:
+def _growth_figures(memory: Sequence[Tuple[int, float]], how: str) -> List[Figure]:
     """Return the slope of private memory over the second half, in MB per 1000 switches."""
     later = memory[len(memory) // 2:]
     slope = float(np.polyfit([n for n, _ in later], [mb for _, mb in later], 1)[0]) * PER
-    return _claim('switch_memory_growth_mb', slope,
-                  '%s: slope of private memory per %d switches over the second half, when each '
-                  'candidate has found its places in memory, looked at each time with the same '
-                  'one candidate resident; %.1f MB at first, %.1f half '
-                  'way, %.1f at the end, highest %.1f' % (
-                      how, PER, memory[0][1], later[0][1], memory[-1][1],
-                      max(mb for _, mb in memory)))
+    middle, end = later[0][0], memory[-1][0]
+    return [
+        _claim('switch_memory_growth_mb', slope,
+               '%s: the first %d are warm-up, in which each candidate finds its places in memory; '
+               'slope of private memory per %d switches over the %d that follow, looked at each '
+               'time with the same one candidate resident; %.1f MB before the warm-up, %.1f '
+               'behind it, %.1f at the end, highest %.1f' % (
+                   how, middle, PER, end - middle, memory[0][1], later[0][1], memory[-1][1],
+                   max(mb for _, mb in memory))),
+        inform('switch_memory_growth_mb/warm_up', later[0][1] - memory[0][1],
+               how='what the %d switches of the warm-up add, MB' % middle)]
 
 
 # Many at once

@@ -12,15 +12,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import statistics
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
+from benchmarks import timing
 from benchmarks._engine_memory_child import (
     PLAIN,
     Arrays,
+    PlainExecutable,
     buffers_of,
     memory_mb,
     plain_session,
@@ -40,7 +44,7 @@ from crowdhmt_ros.types import (
     Variant,
 )
 
-FAST, MAPPED = 'fast', 'mapped'
+FAST, MAPPED, AGAIN = 'fast', 'mapped', 'plain again'
 PAUSE_S, TICK_S = 0.02, 0.0005
 STEADY_RUNS, SWITCHES = 7, 12
 
@@ -69,7 +73,7 @@ def digest(outputs: Arrays) -> str:
 
 def cold(said: Mapping[str, Any], rounds: int) -> Dict[str, Any]:
     """
-    Return rounds of seconds until a session is ready: plain from bytes, fast, mapped.
+    Return rounds of seconds until a session is ready: plain from bytes twice, fast, mapped.
 
     The last one of each is ended outside the time that counts; the page cache is warm.
     """
@@ -77,33 +81,37 @@ def cold(said: Mapping[str, Any], rounds: int) -> Dict[str, Any]:
     segment = segments_of([said])[said['name']]
     backend = OnnxRuntimeBackend()
     ways: Dict[str, Callable[[], Any]] = {
-        PLAIN: lambda: plain_session(content),
+        PLAIN: lambda: plain_session(content), AGAIN: lambda: plain_session(content),
         FAST: lambda: backend.compile(segment, EngineOptions()),
         MAPPED: lambda: backend.compile(segment, EngineOptions(memory_mode=MAPPED))}
-    order = list(ways)
-    found: List[Dict[str, float]] = []
-    for _ in range(rounds):
-        times_s = {}
-        for way in order:
-            start_s = time.perf_counter()
-            made = ways[way]()
-            times_s[way] = time.perf_counter() - start_s
-            del made
-        found.append(times_s)
-        order = order[1:] + order[:1]
+    found = timing.in_rounds({way: partial(_made_s, make) for way, make in ways.items()}, rounds)
     return {'rounds': found}
 
 
+def _made_s(make: Callable[[], Any]) -> float:
+    start_s = time.perf_counter()
+    made = make()
+    taken_s = time.perf_counter() - start_s
+    del made
+    return taken_s
+
+
 def answered(said: Mapping[str, Any], rounds: int) -> Dict[str, Any]:
-    """Return rounds of seconds until a first answer is there, and digests of those answers."""
+    """
+    Return rounds of seconds until a first answer is there, and digests of those answers.
+
+    Plain is from bytes, as in `cold`.
+    """
     segments_of([said])
+    content = Path(said['plain_path']).read_bytes()
     inputs, outputs = buffers_of(said)
     order, found, digests = [PLAIN, FAST, MAPPED], [], {}
     for _ in range(rounds):
         times_s = {}
         for way in order:
             start_s = time.perf_counter()
-            executable = ready(said, way)
+            executable = (PlainExecutable(plain_session(content)) if way == PLAIN
+                          else ready(said, way))
             executable.run(inputs, outputs)
             times_s[way] = time.perf_counter() - start_s
             digests[way] = digest(outputs)
@@ -118,15 +126,17 @@ def pool_switches(saids: Sequence[Mapping[str, Any]], mode: str) -> Dict[str, An
     Return the first runs and the steady runs behind switches through the pool.
 
     By turns each segment is resident and was let go of: 'resident' and 'prepared' runs. A
-    first run is compared with the median of those that follow it at once.
+    first run is compared with the median of those that follow it at once; the last of these
+    likewise with the others, for the control.
 
-    :returns: ratios of first to steady, seconds of preparing, and digests that must all agree
+    :returns: rounds of first, steady, last and the others' median, seconds of preparing, and
+        how many digests there are and how many do not agree
     """
     segments = segments_of(saids)
     candidates = [candidate_of(segment, mode) for segment in segments.values()]
     buffers = {said['name']: buffers_of(said) for said in saids}
     pool = Pool(OnnxRuntimeBackend(), segments)
-    ratios: Dict[str, List[Any]] = {'resident': [], 'prepared': []}
+    rounds: Dict[str, List[Any]] = {'resident': [], 'prepared': []}
     prepare_s: List[float] = []
     digests: Dict[str, List[str]] = {name: [] for name in segments}
     for index in range(SWITCHES * len(candidates)):
@@ -143,11 +153,12 @@ def pool_switches(saids: Sequence[Mapping[str, Any]], mode: str) -> Dict[str, An
         times_s = [_run_s(executable, inputs, outputs) for _ in range(1 + STEADY_RUNS)]
         digests[candidate.variant_id].append(digest(outputs))
         if index >= len(candidates):  # the first round is everybody's first
-            steady_s = sorted(times_s[1:])[STEADY_RUNS // 2]
-            ratios['prepared' if cold else 'resident'].append([steady_s, times_s[0]])
+            rounds['prepared' if cold else 'resident'].append({
+                'first': times_s[0], 'steady': statistics.median(times_s[1:]),
+                'last': times_s[-1], 'before': statistics.median(times_s[1:-1])})
     pool.close()
     fresh = {said['name']: _fresh_digest(said, mode, buffers[said['name']]) for said in saids}
-    return {'pairs': ratios, 'prepare_s': prepare_s, 'answers': sum(map(len, digests.values())),
+    return {'rounds': rounds, 'prepare_s': prepare_s, 'answers': sum(map(len, digests.values())),
             'other': sum(d != fresh[name] for name, found in digests.items() for d in found)}
 
 

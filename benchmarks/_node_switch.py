@@ -15,7 +15,7 @@ import random
 import sys
 import threading
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import rclpy  # noqa: TID251 - the bench runs the real node
 from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
@@ -123,16 +123,18 @@ def feed(watched: Watched, ended: threading.Event) -> None:
 
 
 def switch_times(watched: Watched, plans: List[Plan], executor: SingleThreadedExecutor,
-                 publisher: Any) -> List[float]:
+                 publisher: Any, pause_s: Callable[[], float]) -> List[float]:
     """
     Return the seconds of each switch; one plan is published after the other.
 
-    Pauses of random length let them come at every moment of a frame.
+    :param pause_s: asked before each plan; meanwhile the node goes on
     """
     found = []
-    rng = random.Random(1)
     for plan in plans:
-        executor.spin_once(timeout_sec=rng.uniform(0.0, LONGEST_PAUSE_S))
+        until_s = time.monotonic() + pause_s()
+        executor.spin_once(timeout_sec=max(0.0, until_s - time.monotonic()))
+        while time.monotonic() < until_s:
+            executor.spin_once(timeout_sec=max(0.0, until_s - time.monotonic()))
         watched.replaced_s = 0.0
         publisher.publish(plan)
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
@@ -146,20 +148,30 @@ def switch_times(watched: Watched, plans: List[Plan], executor: SingleThreadedEx
 
 
 def measure(options: Dict[str, Any]) -> Dict[str, Any]:
-    """Switch to and fro while frames are answered."""
+    """
+    Switch to and fro while frames are answered.
+
+    Plans come after pauses of random length, at every moment of a frame; then, where
+    'rare_count' is asked for, so many 'rare_s' apart.
+    """
     watched = Watched(options['bundle'])
     planner = Node('adaptation_planner', namespace='vehicle')
     publisher = planner.create_publisher(Plan, topics.PLAN.name, profile_of(topics.PLAN.profile))
     executor = SingleThreadedExecutor()
     executor.add_node(watched.node)
     bundle = watched.node.room.bundle
-    plans = plan_messages(bundle, resident_entries(bundle, watched.node), options['count'])
+    count, rng = options['count'], random.Random(1)
+    plans = plan_messages(bundle, resident_entries(bundle, watched.node),
+                          count + options.get('rare_count', 0))
     ended = threading.Event()
     feeder = threading.Thread(target=feed, args=(watched, ended))
     feeder.start()
     try:
         watched.answered.wait(ANSWER_TIMEOUT_S)
-        times_s = switch_times(watched, plans, executor, publisher)
+        times_s = switch_times(watched, plans[:count], executor, publisher,
+                               lambda: rng.uniform(0.0, LONGEST_PAUSE_S))
+        rare_s = switch_times(watched, plans[count:], executor, publisher,
+                              lambda: options['rare_s'])
     finally:
         ended.set()
         feeder.join()
@@ -167,7 +179,7 @@ def measure(options: Dict[str, Any]) -> Dict[str, Any]:
     watched.node.close()
     for node in (watched.node, planner):
         node.destroy_node()
-    return {'times_s': times_s, 'answers': answers}
+    return {'times_s': times_s, 'rare_s': rare_s, 'answers': answers}
 
 
 def main() -> int:
