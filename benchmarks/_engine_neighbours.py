@@ -7,7 +7,7 @@ Two threads are allowed. The neighbour is an endless loop in a process of its ow
 priority, in the session of the engines: Linux groups processes by session when it shares the
 processor, and robots start all of theirs in one. Both engines stay loaded in processes of their
 own and run in turns, never at once; nothing tells ours of the neighbour but the counters of the
-kernel.
+kernel. The median of a turn is one time; the control is a second process of ONNX Runtime's.
 """
 from __future__ import annotations
 
@@ -21,25 +21,39 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import onnx
 import torch
 
 from benchmarks import parts, timing
-from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
+from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, inform
 from crowdhmt_ros.cli.processes import ros_environment
 from crowdhmt_ros.elastic.backbones import BACKBONES
 from crowdhmt_ros.elastic.export import to_onnx
 
 CHILD = 'benchmarks._engine_neighbours_child'
-CLAIMS: parts.Claims = {'busy_neighbour_gain': (1.3, HIGHER), 'quiet_cost': (1.03, LOWER)}
-HEAD = ('resnet18', 224)
-"""Decides; the others inform."""
-OTHERS = (('mobilenet_v2', 224), ('resnet18', 32))
-PROCESSES, TURNS, RUNS, ADAPT_EVERY = 5, 8, 5, 4
-QUICK_TURNS = 3
+NETWORKS = {'resnet18': ('resnet18', 224), 'mobilenet_v2': ('mobilenet_v2', 224),
+            'resnet18@32': ('resnet18', 32)}
+HEAD = 'resnet18'
+"""Beside other neighbours, too."""
+GAIN, COST = 1.3, 1.03
+CLAIMS: parts.Claims = {
+    **{'busy_neighbour_gain/' + name: (GAIN, HIGHER) for name in NETWORKS},
+    **{'quiet_cost/' + name: (COST, LOWER) for name in NETWORKS}}
+PROCESSES, MOST_PROCESSES, TURNS, RUNS, ADAPT_EVERY = 5, 6, 20, 5, 10
+QUICK_TURNS, INFORMING_TURNS = 3, 8
 GAP_S = 0.01
 """Between turns: by then threads that spin have stopped."""
 BUSY_LOOP = 'while True: pass'
@@ -62,36 +76,49 @@ class Condition(NamedTuple):
     def __str__(self) -> str:
         """Return it in words."""
         where = '' if self.core is None else ' on core %d' % self.core
-        return '%d busy loops%s in %s session' % (
-            self.neighbours, where, 'their own' if self.own_session else 'the same')
+        return '%d busy loop%s%s in %s session' % (
+            self.neighbours, 's' * (self.neighbours != 1), where,
+            'their own' if self.own_session else 'the same')
 
 
 class Turns(NamedTuple):
-    """Seconds of all runs by engine, and why ours ran as it did."""
+    """
+    What engines did in turns.
 
+    :param rounds: title -> median seconds of a turn, by round
+    :param times_s: title -> seconds of each run
+    :param reasons: why ours ran as it did, by process
+    """
+
+    rounds: List[Dict[str, float]]
     times_s: Dict[str, List[float]]
-    reason: str
+    reasons: List[str]
 
 
 def figures(quick: bool) -> List[Figure]:
-    """Measure beside a neighbour and alone; other networks and neighbours inform."""
-    with tempfile.TemporaryDirectory() as name:
-        head = Network(Path(name), *HEAD, quick=quick)
-        found = parts.tried(('busy_neighbour_gain',), CLAIMS, lambda: busy_figures(head, quick))
-        found += parts.tried(('quiet_cost',), CLAIMS, lambda: quiet_figures(head, quick))
-        if not quick:
-            found += other_figures(head, [Network(Path(name), *other, quick=quick)
-                                          for other in OTHERS])
+    """Measure beside a neighbour and alone; other neighbours inform."""
+    found: List[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in [HEAD] if quick else NETWORKS:
+            network = Network(Path(folder), name, quick=quick)
+            for key, make in (('busy_neighbour_gain', busy_figure),
+                              ('quiet_cost', quiet_figure)):
+                found += parts.tried(('%s/%s' % (key, name),), CLAIMS,
+                                     lambda m=make, n=network: [  # type: ignore[misc]
+                                         m(n, quick)])
+            if name == HEAD and not quick:
+                found += other_neighbours(network)
     return found
 
 
 class Network:
     """An untrained backbone in a folder, with its times on this machine alone."""
 
-    def __init__(self, folder: Path, name: str, edge: int, *, quick: bool) -> None:
-        self.title = '%s_%d' % (name, edge)
+    def __init__(self, folder: Path, name: str, *, quick: bool) -> None:
+        self.title = name
+        backbone, edge = NETWORKS[name]
         torch.manual_seed(0)
-        net = BACKBONES[name](CLASSES, edge=edge).eval()
+        net = BACKBONES[backbone](CLASSES, edge=edge).eval()
         path = folder / (self.title + '.onnx')
         onnx.save_model(to_onnx(net, torch.zeros(1, 3, edge, edge)), path)
         self.said: Mapping[str, Any] = {
@@ -154,84 +181,99 @@ def beside(condition: Condition) -> Iterator[None]:
             _end(loop)
 
 
-def in_turns(network: Network, condition: Condition, hows: Mapping[str, str], *,
-             processes: int, turns: int) -> Turns:
+THEIRS, AGAIN, OURS = 'theirs', 'theirs again', 'ours'
+
+
+def in_turns(network: Network, condition: Condition, titles: Sequence[str], turns: int) -> Turns:
     """
-    Run engines in turns, their order reversed at each.
+    Run engines in turns, each in a fresh process.
 
-    :param hows: title -> 'ours' or 'theirs'
-    :param processes: fresh ones for each engine
+    :param titles: of `THEIRS`, `AGAIN`, `OURS`; ours last
     """
-    times_s: Dict[str, List[float]] = {title: [] for title in hows}
-    reason = ''
-    for _ in range(processes):
-        with beside(condition), contextlib.ExitStack() as stack:
-            engines: Dict[str, Engine] = {}
-            for title, how in hows.items():
-                engines[title] = Engine(network, how)
-                stack.callback(engines[title].end)
-            for turn in range(turns):
-                if turn % ADAPT_EVERY == 0:
-                    reason = [e.ask(do='adapt') for e in engines.values()][-1]['reason']
-                for title in sorted(engines, reverse=bool(turn % 2)):
-                    time.sleep(GAP_S)
-                    times_s[title] += engines[title].ask(do='run', runs=RUNS)
-    return Turns(times_s, reason)
+    found = Turns([], {title: [] for title in titles}, [])
+    with beside(condition), contextlib.ExitStack() as stack:
+        engines: Dict[str, Engine] = {}
+        for title in titles:
+            engines[title] = Engine(network, OURS if title == OURS else THEIRS)
+            stack.callback(engines[title].end)
+        for turn in range(turns):
+            if turn % ADAPT_EVERY == 0:
+                reason = engines[OURS].ask(do='adapt')['reason']
+            times_s = {}
+            for title in timing.order(titles, turn):
+                time.sleep(GAP_S)
+                times_s[title] = engines[title].ask(do='run', runs=RUNS)
+                found.times_s[title] += times_s[title]
+            found.rounds.append({t: statistics.median(s) for t, s in times_s.items()})
+        found.reasons.append(reason)
+    return found
 
 
-BOTH = {'theirs': 'theirs', 'ours': 'ours'}
+def gathered(network: Network, condition: Condition, quick: bool, *, inverse: bool
+             ) -> Tuple[timing.Compared, Turns]:
+    """
+    Run ours, theirs and theirs again in fresh processes until the control is narrow.
+
+    :param inverse: theirs over ours, not ours over theirs
+    """
+    def measure() -> List[Turns]:
+        return [in_turns(network, condition, (THEIRS, AGAIN, OURS),
+                         QUICK_TURNS if quick else TURNS)]
+
+    def control(found: Sequence[Turns]) -> timing.Ratio:
+        return timing.median_ratio([(r[THEIRS], r[AGAIN]) for t in found for r in t.rounds])
+    found = timing.gathered(measure, control, least=1 if quick else PROCESSES,
+                            most=1 if quick else MOST_PROCESSES)
+    rounds = [r for t in found for r in t.rounds]
+    pairs = [(r[OURS], r[THEIRS]) if inverse else (r[THEIRS], r[OURS]) for r in rounds]
+    merged = {title: [s for t in found for s in t.times_s[title]] for title in (THEIRS, OURS)}
+    return (timing.Compared(timing.median_ratio(pairs), control(found)),
+            Turns(rounds, merged, [t.reasons[-1] for t in found]))
 
 
-def busy_figures(network: Network, quick: bool) -> List[Figure]:
-    """Return what is gained beside one busy neighbour."""
-    found = in_turns(network, Condition(1), BOTH, processes=1 if quick else PROCESSES,
-                     turns=QUICK_TURNS if quick else TURNS)
-    gain, tails, how = _gain(found)
-    target, better = CLAIMS['busy_neighbour_gain']
-    return [claim('busy_neighbour_gain', gain, target, better=better, also=tails[1] <= tails[0],
-                  how='%s, two threads, one busy loop in the same session: %s' % (
-                      network.title, how))]
+def busy_figure(network: Network, quick: bool) -> Figure:
+    """Return what is gained beside one busy neighbour; the slowest runs count as well."""
+    found, turns = gathered(network, Condition(1), quick, inverse=True)
+    theirs, ours = _tails_s(turns)
+    return timing.claim_ratio(
+        'busy_neighbour_gain/' + network.title, {'': found}, GAIN, better=HIGHER,
+        also=ours <= theirs, how="%s, two threads, %s: ONNX Runtime's defaults over ours, whose "
+        '95th percentile must not be above theirs; %s' % (
+            network.title, Condition(1), _told(turns)))
 
 
-def _gain(found: Turns) -> Any:
-    theirs, ours = found.times_s['theirs'], found.times_s['ours']
-    medians = [statistics.median(t) for t in (theirs, ours)]
-    tails = [float(np.percentile(t, 95)) for t in (theirs, ours)]
-    how = ("median %.1f ms of ONNX Runtime's defaults over %.1f ms, 95th percentile %.1f and "
-           '%.1f ms, %d runs each; %s' % (
-               1e3 * medians[0], 1e3 * medians[1], 1e3 * tails[0], 1e3 * tails[1], len(ours),
-               found.reason))
-    return medians[0] / medians[1], tails, how
+def quiet_figure(network: Network, quick: bool) -> Figure:
+    """Return what the schedule costs where nobody else is busy."""
+    found, turns = gathered(network, Condition(0), quick, inverse=False)
+    return timing.claim_ratio(
+        'quiet_cost/' + network.title, {'': found}, COST, better=LOWER,
+        how="%s, two threads, nobody else: ours over ONNX Runtime's defaults; %s" % (
+            network.title, _told(turns)))
 
 
-def quiet_figures(network: Network, quick: bool) -> List[Figure]:
-    """Return what the schedule costs where nobody else is busy, beside a control."""
-    found = in_turns(network, Condition(0), {'theirs': 'theirs', 'theirs again': 'theirs',
-                                             'ours': 'ours'},
-                     processes=1 if quick else PROCESSES, turns=QUICK_TURNS if quick else TURNS)
-    theirs = found.times_s['theirs']
-    ratio, control = (timing.median_ratio(list(zip(theirs, found.times_s[title])))
-                      for title in ('ours', 'theirs again'))
-    target, better = CLAIMS['quiet_cost']
-    return [claim('quiet_cost', ratio.value, target, better=better, how=(
-        "%s, two threads, nobody else: ours over ONNX Runtime's defaults %s; control %s; %s" % (
-            network.title, ratio.text, control.text, found.reason)))]
+def _tails_s(turns: Turns) -> Tuple[float, float]:
+    theirs, ours = (float(np.percentile(turns.times_s[t], 95)) for t in (THEIRS, OURS))
+    return theirs, ours
 
 
-def other_figures(head: Network, others: Sequence[Network]) -> List[Figure]:
-    """Return other networks beside a neighbour, and other neighbours."""
-    found = [_informed('busy_neighbour_gain/' + network.title, network, Condition(1))
-             for network in others]
-    found += [_informed('quiet_gain/' + network.title, network, Condition(0))
-              for network in others]
+def _told(turns: Turns) -> str:
+    medians = [statistics.median(turns.times_s[t]) for t in (THEIRS, OURS)]
+    return ('medians %.1f and %.1f ms, 95th percentiles %.1f and %.1f ms, %d runs each in %d '
+            'fresh processes, pairs of turns of %d; ours: %s' % (
+                *(1e3 * s for s in (*medians, *_tails_s(turns))), len(turns.times_s[OURS]),
+                len(turns.reasons), RUNS, turns.reasons[-1]))
+
+
+def other_neighbours(network: Network) -> List[Figure]:
+    """Return what is gained beside other neighbours, one process each."""
     conditions: Mapping[str, Condition] = {
         'own_session': Condition(1, own_session=True), 'on_core_0': Condition(1, core=0),
         'two_neighbours': Condition(2)}
-    return found + [_informed('busy_neighbour_gain/' + title, head, condition)
-                    for title, condition in conditions.items()]
-
-
-def _informed(key: str, network: Network, condition: Condition) -> Figure:
-    gain, _, how = _gain(in_turns(network, condition, BOTH, processes=1, turns=TURNS))
-    return inform(key, gain, better=HIGHER, how='%s, %r: %s' % (
-        network.title, condition, how))
+    found = []
+    for title, condition in conditions.items():
+        turns = in_turns(network, condition, (THEIRS, OURS), INFORMING_TURNS)
+        ratio = timing.median_ratio([(r[OURS], r[THEIRS]) for r in turns.rounds])
+        found.append(inform('busy_neighbour_gain_beside/' + title, ratio.value, better=HIGHER,
+                            how='%s, %s: %s; %s' % (network.title, condition, ratio.text,
+                                                    _told(turns))))
+    return found
