@@ -11,7 +11,7 @@ up, nearly, so the first guess leaves out as many as should do. (Greedy; *recons
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -101,7 +101,7 @@ def lower(model: onnx.ModelProto, calibration: Sequence[Given], held_back: Seque
     :param model: with fixed shapes and folded normalisations
     :param calibration: inputs that ranges are chosen on
     :param held_back: other inputs, that the answers are compared on
-    :returns: the one with the fewest operators in fp32 that keeps the limits, or the last tried
+    :returns: one with few operators in fp32 that keeps the limits, or the last tried
     :raises ExportError: the graph cannot be quantised
     """
     wanted = outputs(model, held_back)
@@ -111,21 +111,53 @@ def lower(model: onnx.ModelProto, calibration: Sequence[Given], held_back: Seque
     if best.holds:
         return best
     ranked = _worst_first(seen, best.rule, held_back, wanted, limits.least_work_ratio)
-    count = _guess(ranked, best.deviation.output_error, limits.output_error)
-    while not best.holds and count <= len(ranked):
-        best = _tried(seen, best.rule, [u for u, _ in ranked[:count]], held_back, wanted, limits)
-        count += max(1, count // 8)
+    if not ranked:
+        return best
+    guess = _guess(ranked, best.deviation.output_error, limits.output_error)
+    return fewest(lambda count: _tried(seen, best.rule, [u for u, _ in ranked[:count]], held_back,
+                                       wanted, limits), guess, len(ranked))
+
+
+def fewest(tried: Callable[[int], Lowered], guess: int, most: int) -> Lowered:
+    """
+    Return the one with nearly the fewest operators in fp32 that holds, the last where none does.
+
+    From the guess on steps grow; between the last that does not hold and the first that does,
+    the rest is halved. So there are few tries, each of which runs the whole network.
+
+    :param tried: makes the one with so many operators in fp32
+    :param guess: tried first, from 1
+    :param most: of them
+    """
+    short, count, step = guess - 1, guess, 1
+    best = tried(count)
+    while not best.holds and count < most:
+        short, count, step = count, min(most, count + step), 2 * step
+        best = tried(count)
+    while best.holds and count - short > 1:
+        middle = (short + count) // 2
+        found = tried(middle)
+        if found.holds:
+            best, count = found, middle
+        else:
+            short = middle
     return best
 
 
 def _guess(ranked: Sequence[Tuple[str, float]], error: float, wanted: float) -> int:
-    """Return how many of the worst should stay in fp32, at least one."""
+    """
+    Return how many of the worst should stay in fp32, at least one.
+
+    Where they make more error alone than all together, it has saturated: then what each makes
+    alone is what stays.
+    """
     total = sum(square for _, square in ranked) or 1.0
-    left = error ** 2
+    scale = max(1.0, error ** 2 / total)
+    left = scale * total
     for count, (_, square) in enumerate(ranked):
         if left <= wanted ** 2:
             return max(1, count)
-        left -= error ** 2 * square / total
+        left -= scale * square
     return max(1, len(ranked))
 
 

@@ -3,6 +3,8 @@
 """Graphs in whole numbers: what overflows nowhere, what stays, and what is refused."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,13 @@ onnx = pytest.importorskip('onnx', reason='quantising needs the extra train')
 pytest.importorskip('onnxruntime')
 
 from crowdhmt_ros.errors import ExportError  # noqa: E402
-from crowdhmt_ros.graph.lower import Deviation, Limits, deviation, outputs  # noqa: E402
+from crowdhmt_ros.graph.lower import (  # noqa: E402
+    Deviation,
+    Limits,
+    deviation,
+    fewest,
+    outputs,
+)
 from crowdhmt_ros.graph.quantise import quantised, units  # noqa: E402
 from crowdhmt_ros.graph.ranges import RULES, Observed, observe  # noqa: E402
 from crowdhmt_ros.graph.rounding import LEVELS, grid, rounded_weights  # noqa: E402
@@ -138,3 +146,21 @@ def test_limits_ask_for_error_and_for_agreement_where_there_are_scores():
     assert found.agreement == 0.5
     assert found.largest_error == pytest.approx(0.5)
     assert found.output_error == pytest.approx((0.5 * 0.25) ** 0.5)
+
+
+@pytest.mark.parametrize(('guess', 'needed', 'most'), [
+    (1, 1, 52), (1, 2, 52), (10, 41, 52), (5, 52, 52), (30, 30, 52), (1, 1, 1)])
+def test_few_tries_find_the_fewest_operators_that_have_to_stay_in_fp32(guess, needed, most):
+    tries = []
+
+    def tried(count):
+        tries.append(count)
+        return SimpleNamespace(holds=count >= needed, count=count)
+    assert fewest(tried, guess, most).count == max(guess, needed)
+    assert len(tries) <= 2 * np.log2(most) + 2
+    assert len(set(tries)) == len(tries)
+
+
+def test_where_nothing_holds_the_last_is_told():
+    found = fewest(lambda count: SimpleNamespace(holds=False, count=count), 3, 17)
+    assert (found.holds, found.count) == (False, 17)
