@@ -58,7 +58,7 @@ def keep_rewritten(segments: Iterable[Segment], options: EngineOptions, engine_v
     """
     Have segments rewritten and kept, about a second each; what is kept already takes none.
 
-    Meant for the first start, while nothing answers frames: it takes a processor, and memory of
+    Nobody should wait for it, nor lack what it takes: a processor, and memory of
     several times the weights in a process of its own.
 
     :param options: of which precision and fusion set matter
