@@ -32,7 +32,7 @@ from crowdhmt_ros.engine.memory.optimised import optimised_graph
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 PLAIN = 'plain'
-"""A session from the bytes of one file, as a user makes it: everything on, one thread."""
+"""A session from the path of one file, as a user makes it: everything on, one thread."""
 DEFAULT_RUN = 'default_run'
 """ONNX Runtime's default arena and pattern on the mapped graph: its run phase without the load,
 whose freed memory would hide it."""
@@ -75,7 +75,7 @@ def plain_session(source: Any, *, default_rewrites: bool = True) -> onnxruntime.
 def ready(said: Mapping[str, Any], mode: str) -> Any:
     """Return what runs a segment in a memory mode, `PLAIN` or `DEFAULT_RUN`."""
     if mode == PLAIN:
-        return PlainExecutable(plain_session(Path(said['plain_path']).read_bytes()))
+        return PlainExecutable(plain_session(said['plain_path']))
     segment = segment_of(said)
     backend = OnnxRuntimeBackend()
     if mode == DEFAULT_RUN:
@@ -149,8 +149,13 @@ def resident_mb(path: str) -> float:
     return 1024 * found / 1e6
 
 
-def latencies(said: Mapping[str, Any], modes: Sequence[str], pairs: int) -> Dict[str, Any]:
-    """Return pairs of seconds of one run in two modes; equal modes are a control."""
+def latencies(said: Mapping[str, Any], modes: Mapping[str, str], count: int) -> Dict[str, Any]:
+    """
+    Return rounds of seconds of one run in some modes, interleaved.
+
+    :param modes: title -> mode; the same mode twice is a control
+    :param count: of rounds
+    """
     inputs, outputs = buffers_of(said)
 
     def run_of(mode: str) -> Callable[[], float]:
@@ -158,7 +163,7 @@ def latencies(said: Mapping[str, Any], modes: Sequence[str], pairs: int) -> Dict
         for _ in range(3):
             executable.run(inputs, outputs)
         return timing.timed(lambda: executable.run(inputs, outputs))
-    return {'pairs': timing.interleave(run_of(modes[0]), run_of(modes[1]), pairs)}
+    return {'rounds': timing.in_rounds({t: run_of(mode) for t, mode in modes.items()}, count)}
 
 
 def in_group(said: Mapping[str, Any], mode: str, group: str, runs: int) -> Dict[str, Any]:
