@@ -3,10 +3,10 @@
 """
 Runs of one network in several ways, interleaved, in a process of its own.
 
-    python -m benchmarks._engine_precision_child '{"ways": [...], "peer": true, ...}'
+    python -m benchmarks._engine_precision_child '{"what": "times", "ways": [...], ...}'
 
 prints one JSON object: way -> seconds of each run. A way is 'ENGINE/PRECISION' through this
-project's backends; the peer is OpenVINO's own interface on the same quantised file.
+project's backends; peers are OpenVINO's own interface on a file. Or "answers": what a peer says.
 """
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before an engine is impor
 
 import numpy as np  # noqa: E402
 
+from benchmarks import timing  # noqa: E402
 from crowdhmt_ros.engine.backend import make_buffers  # noqa: E402
 from crowdhmt_ros.engine.backends import BACKENDS  # noqa: E402
 from crowdhmt_ros.errors import BackendError  # noqa: E402
 from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec  # noqa: E402
 
-PEER = 'peer'
 WARM = 2
 Run = Callable[[], Any]
 
@@ -55,23 +55,38 @@ def ours(said: Mapping[str, Any], way: str, threads: int) -> Run:
     return lambda: executable.run(inputs, found)
 
 
-def peer(said: Mapping[str, Any], threads: int) -> Run:
-    """Return what runs the quantised file through OpenVINO's own interface, as users do."""
+def request_of(path: str, threads: int) -> Any:
+    """Return OpenVINO's own request on a file, as users make it."""
     import openvino
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(said['int8']), 'CPU', {
+    return core.compile_model(core.read_model(path), 'CPU', {
         'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads, 'NUM_STREAMS': 1,
-        'INFERENCE_PRECISION_HINT': 'f32'})
-    request = compiled.create_infer_request()
-    tensor = openvino.Tensor(picture(said), shared_memory=True)
-    request.set_input_tensor(tensor)
+        'INFERENCE_PRECISION_HINT': 'f32'}).create_infer_request()
+
+
+def peer(said: Mapping[str, Any], path: str, threads: int) -> Run:
+    """Return what runs a file through OpenVINO's own interface."""
+    import openvino
+    request = request_of(path, threads)
+    request.set_input_tensor(openvino.Tensor(picture(said), shared_memory=True))
     return lambda: request.infer(share_outputs=True)
 
 
-def times(said: Mapping[str, Any], ways: List[str], threads: int, rounds: int,
-          most_s: float) -> Dict[str, List[float]]:
-    """Run all ways and the peer in turns; ways that an engine refuses are left out."""
-    runs: Dict[str, Run] = {PEER: peer(said, threads)}
+def answers(paths: Mapping[str, str], pictures: str) -> Dict[str, List[Any]]:
+    """Return what OpenVINO makes of pictures, an .npy file, with each of some files."""
+    return {name: [np.array(next(iter(request.infer({0: one}).values()))).tolist()
+                   for request in [request_of(path, 1)] for one in np.load(pictures)]
+            for name, path in paths.items()}
+
+
+def times(said: Mapping[str, Any], ways: List[str], peers: Mapping[str, str], threads: int,
+          rounds: int, most_s: float) -> Dict[str, List[float]]:
+    """
+    Run all ways and peers in turns; ways that an engine refuses are left out.
+
+    :param peers: name -> file
+    """
+    runs: Dict[str, Run] = {name: peer(said, path, threads) for name, path in peers.items()}
     for way in ways:
         try:
             runs[way] = ours(said, way, threads)
@@ -82,7 +97,7 @@ def times(said: Mapping[str, Any], ways: List[str], threads: int, rounds: int,
     for index in range(-WARM, rounds):
         if index > 3 and time.perf_counter() - began_s > most_s:
             break
-        for name in names if index % 2 else reversed(names):
+        for name in timing.order(names, index + WARM):
             start_s = time.perf_counter()
             runs[name]()
             if index >= 0:
@@ -90,5 +105,9 @@ def times(said: Mapping[str, Any], ways: List[str], threads: int, rounds: int,
     return found
 
 
+TASKS: Mapping[str, Callable[..., Any]] = {'times': times, 'answers': answers}
+
+
 if __name__ == '__main__':
-    print(json.dumps(times(**json.loads(sys.argv[1]))))
+    asked = json.loads(sys.argv[1])
+    print(json.dumps(TASKS[asked.pop('what')](**asked)))
