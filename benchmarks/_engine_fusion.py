@@ -3,8 +3,9 @@
 """
 Fusion (P III-C1): what it gains where the engine fuses nothing, what it costs where it does.
 
-Compared are the fastest of interleaved runs in several fresh processes, since neighbours only ever
-add; whether a family pays is told by the interval of the median ratio.
+Each ratio is the median of interleaved pairs in several fresh processes, its control the same
+graph loaded twice. Networks whose control is wide are measured in more processes, whatever their
+ratio is.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import numpy as np
 import onnx
 
 from benchmarks import parts, timing
-from benchmarks._engine_fusion_child import UNFUSING, Pairs
+from benchmarks._engine_fusion_child import UNFUSING, Rounds
 from benchmarks._fusion_networks import Network, networks
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.graph.fusion import fuse
@@ -31,8 +32,8 @@ CLAIMS: parts.Claims = {
     'fusion_max_abs_diff': (DIFFERENCE, LOWER),
     **{'fusion_family_gain/' + family: (1.0, HIGHER) for family in FAMILY_NAMES}}
 ROUNDS, SPAN_S = 3, 0.25
-MORE_ROUNDS = 3
-"""At most, for what seems slower with fusion: a fresh process has luck of its own."""
+MORE_ROUNDS = 2
+"""At most, where the control is wide."""
 QUICK_SPAN_S = 0.15
 QUICK = ('resnet18@32', 'motion_cnn', 'detector@224', 'vision_transformer@32', 'variant/fire',
          'paddle/mobile', 'pointwise norms', 'separable pairs', 'written-out gates', 'towers',
@@ -43,22 +44,22 @@ CHILD_S = 900.0
 @dataclass(frozen=True)
 class Measured:
     """
-    What fusion does to one unfused export, one thread; times are pairs of seconds.
+    What fusion does to one unfused export, one thread; times are seconds by round.
 
     :param operators: before and after all families
-    :param gain: of the fused graph and of the export, engine optimisation off
-    :param harm: of the export and of the fused graph, engine optimisation on
-    :param alone: of all families and of all but the network's own, optimisation off
+    :param gain: of the fused graph, of the export and of the first again, optimisation off
+    :param harm: of the export, of the fused graph and of the first again, optimisation on
+    :param alone: of all families, of all but the network's own and of the first again, off
     :param others: engine that fuses nothing -> of the fused and of the cleaned export
     :param differences: engine -> largest difference of the outputs
     """
 
     network: Network
     operators: Tuple[int, int]
-    gain: Pairs
-    harm: Pairs
-    alone: Pairs
-    others: Mapping[str, Pairs]
+    gain: Rounds
+    harm: Rounds
+    alone: Rounds
+    others: Mapping[str, Rounds]
     differences: Mapping[str, float]
 
 
@@ -71,22 +72,23 @@ def figures(quick: bool) -> List[Figure]:
     chosen = [n for n in networks() if not quick or n.name in QUICK]
     with tempfile.TemporaryDirectory(prefix='crowdhmt-fusion-') as name:
         found = measured(chosen, Path(name), rounds=1 if quick else ROUNDS,
+                         more=0 if quick else MORE_ROUNDS,
                          span_s=QUICK_SPAN_S if quick else SPAN_S)
     return [_gain(found), _harm(found), *_differences(found), *_families(found),
             *_groups(found), *_engines(found)]
 
 
-def measured(chosen: Sequence[Network], folder: Path, *, rounds: int, span_s: float
+def measured(chosen: Sequence[Network], folder: Path, *, rounds: int, more: int, span_s: float
              ) -> List[Measured]:
-    """Export, fuse and time networks; those that seem slower with fusion once more."""
+    """Export, fuse and time networks; those whose control is wide in more processes."""
     operators = {n.name: prepare(n, folder / place(n)) for n in chosen}
     said = {n.name: place(n) for n in chosen}
-    answers: Dict[str, List[Dict[str, Pairs]]] = {name: [] for name in said}
-    first: Dict[str, Dict[str, Mapping[str, Pairs]]] = {}
-    for turn in range(rounds + MORE_ROUNDS):
+    answers: Dict[str, List[Dict[str, Rounds]]] = {name: [] for name in said}
+    first: Dict[str, Dict[str, Mapping[str, Rounds]]] = {}
+    for turn in range(rounds + more):
         left = said if turn < rounds else {
             name: at for name, at in said.items()
-            if fastest([p for a in answers[name] for p in a['harm']]) > HARM}
+            if not compared([r for a in answers[name] for r in a['harm']]).conclusive}
         if not left:
             break
         for name, answer in timing.in_fresh_process(
@@ -95,8 +97,8 @@ def measured(chosen: Sequence[Network], folder: Path, *, rounds: int, span_s: fl
             first.setdefault(name, answer)
             answers[name].append(answer)
 
-    def pooled(name: str, key: str) -> Pairs:
-        return [(a, b) for answer in answers[name] for a, b in answer.get(key, ())]
+    def pooled(name: str, key: str) -> Rounds:
+        return [row for answer in answers[name] for row in answer.get(key, ())]
     return [Measured(n, operators[n.name], pooled(n.name, 'gain'), pooled(n.name, 'harm'),
                      pooled(n.name, 'family'), first[n.name]['others'],
                      first[n.name]['differences'])  # type: ignore[arg-type]
@@ -127,10 +129,21 @@ def prepare(network: Network, folder: Path) -> Tuple[int, int]:
     return len(export.graph.node), len(fused.graph.node)
 
 
-def fastest(pairs: Pairs) -> float:
-    """Return the fastest second over the fastest first."""
-    first, second = np.min(pairs, axis=0)
-    return float(second / first)
+def compared(rounds: Rounds) -> timing.Compared:
+    """Return second over first, and the first again over it."""
+    return timing.Compared(*(timing.median_ratio([(r[0], r[place]) for r in rounds])
+                             for place in (1, 2)))
+
+
+def median(rounds: Rounds) -> float:
+    """Return second over first."""
+    return float(np.median([r[1] / r[0] for r in rounds]))
+
+
+def mean_ratio(ratios: Sequence[timing.Ratio]) -> timing.Ratio:
+    """Return the geometric mean, with the means of the ends: as if all erred to one side."""
+    return timing.Ratio(*(mean_gain([getattr(r, end) for r in ratios])
+                          for end in ('value', 'low', 'high')), sum(r.pairs for r in ratios))
 
 
 def mean_gain(ratios: Sequence[float]) -> float:
@@ -143,27 +156,25 @@ def _suite(found: Sequence[Measured]) -> List[Measured]:
 
 
 def _each(found: Sequence[Measured]) -> str:
-    return ', '.join('%s %.2f' % (m.network.name, fastest(m.gain)) for m in found)
+    return ', '.join('%s %.2f' % (m.network.name, median(m.gain)) for m in found)
 
 
 def _gain(found: Sequence[Measured]) -> Figure:
-    suite = _suite(found)
-    return claim(
-        'fusion_gain', mean_gain([fastest(m.gain) for m in suite]), GAIN, better=HIGHER,
-        how='time of the unfused export over that of its fused form, ONNX Runtime with its '
-        'optimisations off, 1 thread, geometric mean of %d networks; fastest of interleaved runs '
-        'in fresh processes' % len(suite))
+    each = [compared(m.gain) for m in _suite(found)]
+    return timing.claim_ratio(
+        'fusion_gain', {'': timing.Compared(*(mean_ratio(r) for r in zip(*each)))}, GAIN,
+        better=HIGHER, how='time of the unfused export over that of its fused form, ONNX Runtime '
+        'with its optimisations off, 1 thread, geometric mean of %d networks and of the ends of '
+        'their intervals' % len(each))
 
 
 def _harm(found: Sequence[Measured]) -> Figure:
-    worst = max(found, key=lambda m: fastest(m.harm))
-    return claim(
-        'fusion_harm', fastest(worst.harm), HARM, better=LOWER,
+    each = {m.network.name: compared(m.harm) for m in found}
+    return timing.claim_ratio(
+        'fusion_harm', each, HARM, better=LOWER,
         how="time of the fused form over that of the export, all of ONNX Runtime's optimisations "
-        'on, 1 thread; the worst of %d networks is %s (median ratio %s); geometric mean %.3f; '
-        'what exceeds the bound is measured again in up to %d more processes' % (
-            len(found), worst.network.name, timing.median_ratio(worst.harm).text,
-            mean_gain([fastest(m.harm) for m in found]), MORE_ROUNDS))
+        'on, 1 thread; %d networks, geometric mean %.3f; the worst, and what does not hold' % (
+            len(found), mean_gain([c.ratio.value for c in each.values()])))
 
 
 def _differences(found: Sequence[Measured]) -> List[Figure]:
@@ -185,14 +196,15 @@ def _differences(found: Sequence[Measured]) -> List[Figure]:
 def _families(found: Sequence[Measured]) -> List[Figure]:
     made = []
     for family in FAMILY_NAMES:
-        cases = {m.network.name: timing.median_ratio(m.alone) for m in found
+        cases = {m.network.name: compared(m.alone) for m in found
                  if m.network.family == family}
-        name = max(cases, key=lambda n: cases[n].value)
-        made.append(claim(
-            'fusion_family_gain/' + family, cases[name].value, 1.0, better=HIGHER,
-            also=cases[name].low > 1.0,
-            how='time with all other families over time with all, optimisation off, median of '
-            'pairs: %s' % '; '.join('%s %s' % (n, r.text) for n, r in cases.items())))
+        name = max(cases, key=lambda n: cases[n].ratio.value)
+        others = ''.join('; %s %s' % (n, c.ratio.text) for n, c in cases.items() if n != name)
+        made.append(timing.claim_ratio(
+            'fusion_family_gain/' + family, {name: cases[name]}, 1.0, better=HIGHER,
+            also=cases[name].ratio.low > 1.0,
+            how='time with all other families over time with all, optimisation off, the best of '
+            'its %d cases%s' % (len(cases), others)))
     return made
 
 
@@ -200,7 +212,7 @@ def _groups(found: Sequence[Measured]) -> List[Figure]:
     suite = _suite(found)
     members = {g: [m for m in suite if m.network.group == g]
                for g in dict.fromkeys(m.network.group for m in suite)}
-    return [inform('fusion_gain_of/' + group, mean_gain([fastest(m.gain) for m in those]),
+    return [inform('fusion_gain_of/' + group, mean_gain([median(m.gain) for m in those]),
                    better=HIGHER, how='of these in fusion_gain: %s' % _each(those))
             for group, those in members.items()]
 
@@ -208,7 +220,7 @@ def _groups(found: Sequence[Measured]) -> List[Figure]:
 def _engines(found: Sequence[Measured]) -> List[Figure]:
     made = []
     for engine in UNFUSING:
-        theirs = {m.network.name: fastest(m.others[engine]) for m in _suite(found)
+        theirs = {m.network.name: median(m.others[engine]) for m in _suite(found)
                   if engine in m.others}
         made.append(inform(
             'fusion_gain_on/' + engine, mean_gain(list(theirs.values())) if theirs else None,

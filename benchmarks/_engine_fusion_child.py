@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks import timing
 from crowdhmt_ros.engine.backend import Executable, make_buffers
 from crowdhmt_ros.engine.backends import BACKENDS
 from crowdhmt_ros.errors import BackendError
@@ -30,8 +31,8 @@ from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 UNFUSING = ('torch', 'ncnn')
 """Engines of the robot's that compute the operators as they find them."""
-LEAST_PAIRS, MOST_PAIRS, WARM = 6, 2000, 2
-Pairs = List[Tuple[float, float]]
+LEAST_PAIRS, MOST_PAIRS, WARM = 6, 400, 2
+Rounds = List[List[float]]
 
 
 def session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
@@ -44,30 +45,30 @@ def session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 
-def paired(first: Path, second: Path, given: Arrays, span_s: float, *, optimise: bool) -> Pairs:
-    """Return the times of two models on the same input, runs interleaved."""
+def paired(first: Path, second: Path, given: Arrays, span_s: float, *, optimise: bool) -> Rounds:
+    """Return the times of two models and the first again on the same input, interleaved."""
     return interleaved([partial(session(p, optimise=optimise).run, None, given)
-                        for p in (first, second)], span_s)
+                        for p in (first, second, first)], span_s)
 
 
-def interleaved(runs: Sequence[Callable[[], object]], span_s: float) -> Pairs:
+def interleaved(runs: Sequence[Callable[[], object]], span_s: float) -> Rounds:
     """
-    Return the processor times of two functions, pair by pair, in alternating order.
+    Return the processor times of some functions, round by round, in changing order.
 
-    :param span_s: how long to go on, processor time; a few pairs are run in any case
+    :param span_s: how long to go on, processor time; a few rounds are run in any case
     """
-    times: Pairs = []
+    times: Rounds = []
     begun = time.thread_time()
     for index in range(-WARM, MOST_PAIRS):
         if index >= LEAST_PAIRS and time.thread_time() - begun > span_s:
             break
-        spent = [0.0, 0.0]
-        for place in ((0, 1) if index % 2 else (1, 0)):
+        spent = [0.0] * len(runs)
+        for place in timing.order(range(len(runs)), index + WARM):
             begin = time.thread_time()
             runs[place]()
             spent[place] = time.thread_time() - begin
         if index >= 0:
-            times.append((spent[0], spent[1]))
+            times.append(spent)
     return times
 
 
@@ -91,7 +92,7 @@ def _specs(values: Sequence[onnx.ValueInfoProto]) -> Tuple[TensorSpec, ...]:
         tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values)
 
 
-def paired_on(engine: str, folder: Path, given: Arrays, span_s: float) -> Optional[Pairs]:
+def paired_on(engine: str, folder: Path, given: Arrays, span_s: float) -> Optional[Rounds]:
     """Return times of the fused and of the cleaned graph on an engine; None where it has none."""
     ready = [executable(engine, folder / name) for name in ('fused.onnx', 'clean.onnx')]
     runs = [partial(e.run, [given[i.name] for i in e.inputs], make_buffers(e.outputs))

@@ -43,14 +43,15 @@ def test_the_suite_names_each_network_once_and_cases_are_not_in_it():
 
 
 def measured(network, *, gain, harm, alone=()):
-    return bench.Measured(network, (9, 5), [(1.0, gain)] * 50, [(1.0, harm)] * 50, list(alone),
+    return bench.Measured(network, (9, 5), [[1.0, gain, 1.0]] * 50, [[1.0, harm, 1.0]] * 50,
+                          list(alone),
                           {'torch': [(1.0, 1.1)]}, {'onnxruntime off': 2e-6, 'torch': 1e-3})
 
 
 def figures(**changes):
     values = {'gain': 1.3, 'harm': 1.0, 'alone': 1.1, **changes}
     found = [measured(n, gain=values['gain'], harm=values['harm'],
-                      alone=[(1.0, values['alone'])] * 50 if n.family else ())
+                      alone=[[1.0, values['alone'], 1.0]] * 50 if n.family else ())
              for n in networks()]
     made = [bench._gain(found), bench._harm(found), *bench._differences(found),
             *bench._families(found), *bench._groups(found), *bench._engines(found)]
@@ -67,6 +68,13 @@ def test_claims_hold_above_their_targets_and_fall_short_below():
         assert figures(**change)[key].holds is False
 
 
+def test_a_network_whose_control_is_wide_is_not_said_to_be_unharmed():
+    found = [measured(n, gain=1.3, harm=1.0) for n in networks()[:2]]
+    assert bench._harm(found).holds
+    found[1].harm[::2] = [[1.0, 1.0, 1.1]] * 25
+    assert bench._harm(found).holds is False
+
+
 def test_what_another_engine_rounds_otherwise_informs_only():
     found = figures()
     assert found['fusion_max_abs_diff'].value == pytest.approx(2e-6)
@@ -75,7 +83,7 @@ def test_what_another_engine_rounds_otherwise_informs_only():
 
 def test_a_process_measures_one_case(tmp_path):
     case = next(n for n in networks() if n.family == 'elementwise')
-    found = bench.measured([case], tmp_path, rounds=1, span_s=0.01)
+    found = bench.measured([case], tmp_path, rounds=1, more=0, span_s=0.01)
     assert found[0].operators[0] > found[0].operators[1]
     assert found[0].alone
     assert found[0].differences['onnxruntime off'] <= 1e-5

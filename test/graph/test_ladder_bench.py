@@ -57,6 +57,15 @@ def test_the_gain_of_all_holds_only_with_its_interval(said):
     assert set(bench.PAPER) < set(rows)
 
 
+def test_a_wide_control_of_the_original_decides_nothing(said):
+    rows = bench.engine_rows(said)
+    times, taken = found(rows, all=0.2)[0]
+    times['original again'] = [0.9, 1.1] * 10
+    figure = by_key(bench.engine_figures([(times, taken)], said, WIDTH))['ladder_all_gain']
+    assert figure.holds is False
+    assert 'inconclusive' in figure.how
+
+
 def test_all_levels_must_be_best_or_tied_in_latency_and_in_memory(said):
     rows = bench.shared_rows(said)
     tied = by_key(bench.shared_figures(found(rows, all=1.02), WIDTH))
@@ -71,7 +80,8 @@ def test_all_levels_must_be_best_or_tied_in_latency_and_in_memory(said):
 def test_rows_answer_alike_whole_and_shared_with_a_peer(said):
     rows = bench.shared_rows(said)
     times, taken = bench.measured(
-        {name: rows[name] for name in ('compression+partition', 'compression+engine', 'all')}, 1)
+        {name: rows[name] for name in ('compression+partition', 'compression+engine', 'all')}, 1,
+        control='all', deciding=(), most=1)
     assert all(seconds > 0.0 for row in times.values() for seconds in row)
     answers = [one['answer'] for one in taken.values()]
     for other in answers[1:]:
