@@ -9,6 +9,7 @@ cv2's, up to a few levels of 255 apart, as stated beside it; bilinear it is the 
 """
 from __future__ import annotations
 
+import functools
 from typing import Any, Dict, List, Mapping
 
 import numpy as np
@@ -60,10 +61,14 @@ def _ours_ms(found: List[Dict[str, Any]], name: str) -> float:
     return 1e3 * float(np.median([ours for each in found for ours, _ in each['pairs'][name]]))
 
 
+def _timed(quick: bool, how: str) -> List[Dict[str, Any]]:
+    return [_child(quick, {'what': 'speed', 'how': how})]
+
+
 def _speed(quick: bool) -> List[Figure]:
     found = {how: gathered(
-        lambda h=how: [_child(quick, {'what': 'speed', 'how': h})],  # type: ignore[misc]
-        lambda runs: _ratio(list(runs), 'again'), least=QUICK_PROCESSES if quick else PROCESSES,
+        functools.partial(_timed, quick, how), lambda runs: _ratio(list(runs), 'again'),
+        least=QUICK_PROCESSES if quick else PROCESSES,
         most=QUICK_PROCESSES if quick else MOST_PROCESSES) for how in WAYS}
     ratios = {how: _ratio(found[how], 'usual') for how in WAYS}
     told = [claim_ratio(SPEEDUP, {how: Compared(ratios[how], _ratio(found[how], 'again'))

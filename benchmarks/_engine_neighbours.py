@@ -12,6 +12,7 @@ kernel. The median of a turn is one time; the control is a second process of ONN
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 from typing import (
     Any,
+    Callable,
     Dict,
     Iterator,
     List,
@@ -104,11 +106,17 @@ def figures(quick: bool) -> List[Figure]:
             for key, make in (('busy_neighbour_gain', busy_figure),
                               ('quiet_cost', quiet_figure)):
                 found += parts.tried(('%s/%s' % (key, name),), CLAIMS,
-                                     lambda m=make, n=network: [  # type: ignore[misc]
-                                         m(n, quick)])
+                                     functools.partial(_alone, make, network, quick))
             if name == HEAD and not quick:
                 found += other_neighbours(network)
     return found
+
+
+Measure = Callable[['Network', bool], Figure]
+
+
+def _alone(measure: Measure, network: Network, quick: bool) -> List[Figure]:
+    return [measure(network, quick)]
 
 
 class Network:

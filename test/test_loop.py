@@ -187,7 +187,7 @@ def test_a_clock_that_jumps_back_does_not_hold_a_switch_up():
 
 
 def failed(candidate_id, stamp_s):
-    return Feedback(1, candidate_id, stamp_s, 0.0)
+    return Feedback(1, candidate_id, stamp_s, 0.0, failed=True)
 
 
 def test_what_cannot_be_made_ready_gives_way_to_the_next_best_and_is_tried_again():

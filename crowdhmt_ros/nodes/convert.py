@@ -191,15 +191,9 @@ def estimate_from_msg(message: Choice) -> Optional[types.CostEstimate]:
 
 # The loop's state
 
-LEFT_OUT = 'left_out:'
-"""Before the id of a candidate that could not be made ready, among the rows of corrections."""
-
-
 def state_to_msg(state: types.LoopState) -> LoopState:
     """Convert all that the loop remembers."""
-    rows = (*state.corrections, *(
-        types.CostCorrection(LEFT_OUT + row.candidate_id, row.until_s, 1.0, row.times)
-        for row in state.left_out))
+    rows, left_out = state.corrections, state.left_out
     return LoopState(
         plan_seq=state.plan_seq, current_id=state.current_id,
         current_since_s=float(state.current_since_s), condition=state.condition,
@@ -209,19 +203,21 @@ def state_to_msg(state: types.LoopState) -> LoopState:
         correction_ids=[row.candidate_id for row in rows],
         latency_ratios=doubles(row.latency_ratio for row in rows),
         spread_ratios=doubles(row.spread_ratio for row in rows),
-        correction_samples=array.array('I', [row.samples for row in rows]))
+        correction_samples=array.array('I', [row.samples for row in rows]),
+        left_out_ids=[row.candidate_id for row in left_out],
+        left_out_until_s=doubles(row.until_s for row in left_out),
+        left_out_times=array.array('I', [row.times for row in left_out]))
 
 
 def state_from_msg(message: LoopState) -> types.LoopState:
     """Convert all that the loop remembers."""
-    rows = tuple(
+    corrections = tuple(
         types.CostCorrection(*row) for row in zip(
             message.correction_ids, message.latency_ratios, message.spread_ratios,
             message.correction_samples))
-    corrections = tuple(row for row in rows if not row.candidate_id.startswith(LEFT_OUT))
     left_out = tuple(
-        types.LeftOut(row.candidate_id[len(LEFT_OUT):], row.latency_ratio, row.samples)
-        for row in rows if row.candidate_id.startswith(LEFT_OUT))
+        types.LeftOut(*row) for row in zip(
+            message.left_out_ids, message.left_out_until_s, message.left_out_times))
     return types.LoopState(
         plan_seq=message.plan_seq, current_id=message.current_id,
         current_since_s=message.current_since_s, corrections=corrections,
@@ -293,6 +289,7 @@ def feedback_to_msg(feedback: types.Feedback, *, answered_stamps_ns: Sequence[in
     message = Feedback(
         robot_id=robot_id, boot_id=boot_id, plan_seq=feedback.plan_seq,
         candidate_id=feedback.candidate_id, window_s=float(feedback.window_s),
+        failed=feedback.failed,
         answered_stamps=[ns_to_time(stamp) for stamp in answered_stamps_ns],
         capture_to_result_s=doubles(feedback.capture_to_result_s),
         queue_s=doubles(feedback.queue_s), preprocess_s=doubles(feedback.preprocess_s),
@@ -321,6 +318,7 @@ def feedback_from_msg(message: Feedback) -> types.Feedback:
     return types.Feedback(
         plan_seq=message.plan_seq, candidate_id=message.candidate_id,
         stamp_s=time_to_seconds(message.header.stamp), window_s=message.window_s,
+        failed=message.failed,
         capture_to_result_s=tuple(message.capture_to_result_s), queue_s=tuple(message.queue_s),
         preprocess_s=tuple(message.preprocess_s), infer_s=tuple(message.infer_s),
         exit_index=tuple(message.exit_indices), confidence=tuple(message.confidences),

@@ -200,7 +200,7 @@ class FeedbackWindow:
         Close the window and return all closed ones since the last call, empty ones left out.
 
         Each is stamped with the moment at which it ended, which may be before now. Behind them
-        come those of no length, for candidates that could not be made ready.
+        come empty ones for candidates that could not be made ready.
 
         :param now_s: node clock
         """
@@ -211,7 +211,7 @@ class FeedbackWindow:
             now = self._monotonic()
         windows = tuple(self._report(one, now_s - max(0.0, now - one.ended_s)) for one in closed)
         return windows + tuple(
-            WindowReport(Feedback(seq, name, now_s - max(0.0, now - at_s), 0.0), ())
+            WindowReport(Feedback(seq, name, now_s - max(0.0, now - at_s), 0.0, failed=True), ())
             for name, (seq, at_s) in failed.items())
 
     def _window(self, plan_seq: int, candidate_id: str) -> _Open:

@@ -12,27 +12,15 @@ import logging
 import time
 from typing import Callable, Dict, Iterable, List, Mapping, Tuple
 
-import psutil
-
 from crowdhmt_ros.engine.backends import FIRST, release
 from crowdhmt_ros.engine.backends.kept import FAST, keep_rewritten
 from crowdhmt_ros.engine.backends.mapped import MODES, is_supported
 from crowdhmt_ros.engine.memory.optimised import kept_graph
-from crowdhmt_ros.engine.memory.room import room_bytes
 from crowdhmt_ros.machine_lock import hold_machine
 from crowdhmt_ros.types import HERE, EngineOptions, FrontEntry, RemoteOption, Segment
 
-TIMES_WEIGHTS = 6
-"""So many times the weights of a graph must be free before it is rewritten."""
 Graph = Tuple[Segment, EngineOptions]
 _log = logging.getLogger(__name__)
-
-
-def available_bytes() -> float:
-    """Return what this process may still take, of the machine's memory and of its group's."""
-    machine = float(psutil.virtual_memory().available)
-    room = room_bytes()
-    return machine if room is None else min(machine, float(room))
 
 
 def graphs_of(front: Iterable[FrontEntry], remote: Iterable[RemoteOption],
@@ -58,16 +46,14 @@ def graphs_of(front: Iterable[FrontEntry], remote: Iterable[RemoteOption],
     return tuple(found.values())
 
 
-def keep_graphs(graphs: Iterable[Graph], *, check: Callable[[], None],
-                available: Callable[[], float] = available_bytes) -> int:
+def keep_graphs(graphs: Iterable[Graph], *, check: Callable[[], None]) -> int:
     """
     Have graphs rewritten and kept, one at a time; the machine is held for each, about a second.
 
-    One that cannot be rewritten gets a warning, one that there is too little memory for is left
-    to the next start; both are made ready as slowly as before.
+    One that cannot be rewritten, or that there is too little memory for at this start, gets a
+    warning and is made ready as slowly as before.
 
     :param check: called before each and while the machine is waited for; what it raises ends it
-    :param available: bytes of memory that may still be taken
     :returns: how many were rewritten now
     """
     version, began_s, made = release(FIRST), time.monotonic(), 0
@@ -78,11 +64,7 @@ def keep_graphs(graphs: Iterable[Graph], *, check: Callable[[], None],
         if kept_graph(segment, options, version) is not None:
             continue
         with hold_machine(check):
-            if available() < TIMES_WEIGHTS * segment.weight_bytes:
-                _log.info('%s is rewritten at the next start: there is too little memory now',
-                          segment.segment_id)
-            else:
-                made += not keep_rewritten([segment], options, version)
+            made += not keep_rewritten([segment], options, version)
     if made:
         _log.info('rewrote %d graphs for this processor in %.0f s: they are ready in milliseconds',
                   made, time.monotonic() - began_s)

@@ -293,8 +293,7 @@ class PlanSwitcher:
                 self.switches += 1
             self.failure = ''
             before, self._ready = self._ready, None
-        if before is not None:
-            _retire(before)
+        _retire(before)
         return True, changed
 
     def _prepared(self, candidate: Candidate, executable: Optional[Executable],

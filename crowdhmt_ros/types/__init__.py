@@ -115,7 +115,7 @@ __all__ = [
     'TensorSpec',
     'Variant',
     'Violation',
+    'engine_named',
     'variant_from_json',
     'variant_to_json',
-    'engine_named',
 ]

@@ -51,9 +51,7 @@ class Feedback:
     """
     What was measured while one plan ran, over one window of about a second.
 
-    A window of no length that names a candidate tells that its plan could not be brought into
-    force (`failed`); one that names none only tells of peers. Tuples with one item a frame are in
-    order of completion.
+    Tuples with one item a frame are in order of completion.
 
     :param plan_seq: the plan that ran
     :param candidate_id: what that plan had chosen and the executor really ran
@@ -81,6 +79,7 @@ class Feedback:
     :param sent_bytes: to peers
     :param received_bytes: from peers
     :param peers: what this robot's channels know of its peers
+    :param failed: the candidate could not be made ready, and what ran before it goes on
     """
 
     plan_seq: int
@@ -108,12 +107,7 @@ class Feedback:
     sent_bytes: int = 0
     received_bytes: int = 0
     peers: Tuple[PeerStatus, ...] = ()
-
-    @property
-    def failed(self) -> bool:
-        """Whether it tells that the candidate could not be made ready to answer."""
-        return (bool(self.candidate_id) and self.window_s == 0.0 and not self.infer_s
-                and not self.superseded_stamps_ns)
+    failed: bool = False
 
 
 @dataclass(frozen=True)

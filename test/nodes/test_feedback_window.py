@@ -156,7 +156,7 @@ def test_the_age_is_that_of_the_oldest_window_that_is_not_reported():
     assert of.age_s == 0.0
 
 
-def test_a_candidate_that_cannot_be_made_ready_is_told_once_in_a_window_of_no_length():
+def test_a_candidate_that_cannot_be_made_ready_is_told_once_by_an_empty_feedback():
     of, clock = window()
     answer(of, 11)
     of.failed('b', 2)

@@ -10,7 +10,7 @@ from crowdhmt_ros.types import Feedback, LeftOut
 
 
 def failed(name, stamp_s):
-    return Feedback(7, name, stamp_s, 0.0)
+    return Feedback(7, name, stamp_s, 0.0, failed=True)
 
 
 def answered(name, stamp_s):

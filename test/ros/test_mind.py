@@ -227,7 +227,7 @@ def test_a_candidate_that_the_camera_cannot_make_ready_is_left_out(planner):
     feedback = planner.publisher(topics.FEEDBACK, Feedback)
     planner.until(lambda: planner.plans and feedback.get_subscription_count())
     last = planner.plans[-1]
-    failed = Feedback(plan_seq=last.plan_seq, candidate_id=last.choice.candidate_id,
+    failed = Feedback(plan_seq=last.plan_seq, candidate_id=last.choice.candidate_id, failed=True,
                       energy_j=NAN, memory_bytes=NAN, luminance_ratio=NAN)
     failed.header.stamp = planner.planner.get_clock().now().to_msg()
     feedback.publish(failed)
