@@ -21,13 +21,14 @@ class Members:
     """The members that a phase trains, in turn."""
 
     def __init__(self, net: Supernet, members: Sequence[Variant], operators: Sequence[str],
-                 trained: AbstractSet[str]) -> None:
+                 trained: AbstractSet[str], *, largest: int = 0) -> None:
         """
         Choose those that suit a phase.
 
         :param members: all that are listed
         :param operators: of the phase: a member has one of them, or none at all
         :param trained: tensors that learn: a member has one of them
+        :param largest: so many, of the most operations, get every second turn; 0 for none
         :raises ExportError: a member does not fit the network
         """
         plans = {member: net.plan(member) for member in members if member != net.whole()}
@@ -35,6 +36,7 @@ class Members:
             member for member, plan in plans.items()
             if _suits(member, operators) and part_names(plan) & trained]
         self._macs = {member: plans[member].macs for member in self._turns}
+        self._largest = sorted(self._turns, key=lambda m: -self._macs[m])[:largest]
 
     def __len__(self) -> int:
         """Count them."""
@@ -47,6 +49,7 @@ class Members:
     def leave_out(self, member: Optional[Variant]) -> None:
         """Give no more turns to a member: it is trained anyway."""
         self._turns = [m for m in self._turns if m != member]
+        self._largest = [m for m in self._largest if m != member]
 
     def turn(self, number: int) -> Variant:
         """
@@ -54,9 +57,14 @@ class Members:
 
         :param number: of the turn; each round has another order, so that neighbours change
         """
-        count = len(self._turns)
-        order = np.random.default_rng(number // count).permutation(count)
-        return self._turns[int(order[number % count])]
+        if not self._largest:
+            return _in_turn(self._turns, number)
+        return _in_turn(self._turns if number % 2 else self._largest, number // 2)
+
+
+def _in_turn(members: Sequence[Variant], number: int) -> Variant:
+    order = np.random.default_rng(number // len(members)).permutation(len(members))
+    return members[int(order[number % len(members)])]
 
 
 def _suits(member: Variant, operators: Sequence[str]) -> bool:

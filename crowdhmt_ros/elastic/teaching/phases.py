@@ -29,10 +29,8 @@ class Phase:
 
     teaches_backbone = True
     """Whether the whole network learns too, from the labels."""
-    transforms = False
-    """Whether the forms are derived from the backbone at the start."""
-    sandwiches = False
-    """Whether the leanest variant is trained at every step."""
+    can_sandwich = False
+    """Whether the leanest variant is trained at every step, unless the recipe says otherwise."""
 
     def __init__(self, net: Supernet, plan: PhaseRecipe, recipe: Recipe,
                  members: Sequence[Variant] = ()) -> None:
@@ -48,11 +46,22 @@ class Phase:
         self.net, self.plan, self.recipe = net, plan, recipe
         self.sampler = Sampler(net, plan.categories, least_ratio=plan.least_ratio,
                                operators=plan.operators)
-        self.members = Members(net, members, self.sampler.operators, self.trained())
+        self.members = Members(net, members, self.sampler.operators, self.trained(),
+                               largest=plan.largest)
         self._leanest: Optional[Variant] = None
         if self.sandwiches:
             self._leanest = self.members.leanest() or self.sampler.leanest()
             self.members.leave_out(self._leanest)
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the forms are derived from the backbone at the start."""
+        return self.plan.transform
+
+    @property
+    def sandwiches(self) -> bool:
+        """Whether the leanest variant is trained at every step."""
+        return self.can_sandwich and self.plan.sandwich
 
     @property
     def is_idle(self) -> bool:
@@ -135,7 +144,11 @@ class TransformationPhase(Phase):
     """
 
     teaches_backbone = False
-    transforms = True
+
+    @property
+    def transforms(self) -> bool:
+        """The forms begin here."""
+        return True
 
     def trained(self) -> Set[str]:
         """Name the forms' own tensors."""
@@ -156,13 +169,13 @@ class DistillationPhase(Phase):
 class MutationPhase(Phase):
     """Channel-wise mutation (eta6): narrower and randomised variants beside the leanest one."""
 
-    sandwiches = True
+    can_sandwich = True
 
 
 class JointPhase(Phase):
     """All operators in combination: largest, leanest and drawn ones (sandwich)."""
 
-    sandwiches = True
+    can_sandwich = True
 
 
 PHASES: Dict[str, Type[Phase]] = {

@@ -44,13 +44,13 @@ def merge(backbone: Sequence[Gradient], variants: Sequence[Gradient], protection
     :param backbone: per parameter
     :param variants: per parameter, summed over the variants
     :param protection: 'none' adds them, 'projection' protects the backbone
-    :param weight: of the variants' gradients
+    :param weight: of the variants' gradients, where the backbone has one
     """
     merged: List[Gradient] = []
     opposed, total = [], []
     for own, others in zip(backbone, variants):
         if others is None or own is None:
-            merged.append(own if others is None else others * weight)
+            merged.append(own if others is None else others)
             continue
         against = _opposing_share(own, others)
         opposed.append(against * against * own.pow(2).sum())

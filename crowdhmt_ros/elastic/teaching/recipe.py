@@ -49,8 +49,14 @@ class PhaseRecipe:
     :param least_ratio: of the channels that a drawn variant keeps, over the backbone's
     :param hard_share: share of the labels' loss in a variant's loss, the rest is distilled
     :param early_exit_weight: of the loss of each earlier exit; 0 leaves them out
-    :param variants_weight: of the variants' gradients, beside the backbone's
+    :param variants_weight: of the variants' gradients of tensors that the backbone has, too;
+        their own tensors learn from the whole gradient
     :param protection: of the tensors that the backbone shares with the variants (`protection`)
+    :param largest: that many of the listed members, those with the most operations, get every
+        second turn; 0 for turns that are all alike
+    :param sandwich: whether mutation and joint phases train the leanest variant at every step
+    :param transform: whether forms of layers are derived from the backbone where the phase
+        begins; a transformation phase always does so
     """
 
     phase: str
@@ -68,6 +74,9 @@ class PhaseRecipe:
     early_exit_weight: float = 0.5
     variants_weight: float = 1.0
     protection: str = 'projection'
+    largest: int = 0
+    sandwich: bool = True
+    transform: bool = False
 
     @property
     def categories(self) -> Tuple[int, ...]:
@@ -133,7 +142,7 @@ _PHASE_CHECKS: Tuple[_Check, ...] = (
     ('least_ratio', *_SHARE), ('members_ratio', *_SHARE), ('end_ratio', *_SHARE),
     ('warm_up_ratio', lambda v: 0.0 <= v < 1.0, 'from 0 to below 1'),
     ('variants', *_NOT_NEGATIVE), ('early_exit_weight', *_NOT_NEGATIVE),
-    ('variants_weight', *_NOT_NEGATIVE))
+    ('variants_weight', *_NOT_NEGATIVE), ('largest', *_NOT_NEGATIVE))
 _RECIPE_CHECKS: Tuple[_Check, ...] = (
     ('batch_size', lambda v: v >= 2, 'at least 2'), ('weight_decay', *_NOT_NEGATIVE),
     ('momentum', lambda v: 0.0 <= v < 1.0, 'from 0 to below 1'),

@@ -13,6 +13,7 @@ from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe, problems_o
 from crowdhmt_ros.errors import ConfigError, all_problems
 
 _WORDS = {'int': 'a whole number', 'float': 'a number', 'str': 'a word',
+          'bool': 'true or false',
           'Tuple[int, ...]': 'a list of whole numbers',
           'Tuple[str, ...]': 'a list of words',
           'Tuple[Tuple[float, int], ...]': 'a list of pairs [share of the epochs, edge]'}
@@ -90,7 +91,7 @@ def _converted(kind: str, value: Any) -> Any:
     :raises TypeError: it is of another type
     :raises ValueError: likewise
     """
-    if kind == 'str' and isinstance(value, str):
+    if (kind == 'str' and isinstance(value, str)) or (kind == 'bool' and isinstance(value, bool)):
         return value
     if kind == 'int' and isinstance(value, int) and not isinstance(value, bool):
         return value

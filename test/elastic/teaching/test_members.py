@@ -72,6 +72,22 @@ def test_a_phase_takes_members_that_have_a_tensor_which_learns_there():
     assert all(part_names(net.plan(m)) - own_tensors(net) for m in taken)
 
 
+def test_the_largest_members_get_every_second_turn():
+    net = family()
+    members = sorted(_members(net), key=lambda m: -net.plan(m).macs)
+    plan = PhaseRecipe('joint', 1, 0.05, variants=4, members_ratio=1.0, largest=2, sandwich=False)
+    taken = _taken(_phase(net, plan, members), 8)
+    assert set(taken[::2]) == set(members[:2])
+    assert [taken.count(m) for m in members] == [12, 12, 4, 4]
+
+
+def test_a_recipe_may_leave_the_leanest_one_to_its_turn():
+    net = family()
+    plan = PhaseRecipe('joint', 1, 0.05, variants=2, members_ratio=1.0, sandwich=False)
+    taken = _taken(_phase(net, plan, _members(net)), 4)
+    assert [taken.count(m) for m in _members(net)] == [2] * 4
+
+
 def test_only_named_operators_are_drawn():
     net = family()
     plan = PhaseRecipe('joint', 1, 0.05, variants=3, operators=('svd', 'channel'))

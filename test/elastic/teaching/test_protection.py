@@ -49,6 +49,6 @@ def test_tensors_of_one_party_pass():
     merged = merge([torch.ones(2), None, None], [None, torch.ones(2), None], 'projection',
                    weight=3.0)
     assert torch.equal(merged.gradients[0], torch.ones(2))
-    assert torch.equal(merged.gradients[1], torch.full((2,), 3.0))
+    assert torch.equal(merged.gradients[1], torch.ones(2))
     assert merged.gradients[2] is None
     assert merged.conflict_ratio is None

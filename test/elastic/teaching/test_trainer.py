@@ -164,3 +164,12 @@ def test_varied_data_is_other_data():
     inputs, labels = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
     assert MemoryBatches(inputs, labels).identity != MemoryBatches(
         inputs, labels, variation='mirrored').identity
+
+
+@pytest.mark.parametrize('transform', [True, False])
+def test_a_joint_phase_derives_the_forms_where_its_recipe_says_so(transform):
+    net = family()
+    before = tensors(net)
+    plan = PhaseRecipe('joint', 1, 0.05, variants=0, sandwich=False, transform=transform)
+    Trainer(net, recipe(plan), batches()).run()
+    assert bool(changed(net, before) - own_tensors(net)) == transform
