@@ -7,7 +7,8 @@ Rewriting once and mapping the result makes a session from a file in millisecond
 weights in clean pages of that file, which all processes share, and takes none of the memory that
 rewriting takes: that is done in a process of its own. What is kept fits one graph, one release of
 the engine, one instruction set and one set of options; anything else is made again. Files appear
-by renaming their folder, so that two processes may make them at once.
+by renaming their folder, so that two processes may make them at once. What a process that was
+killed has left behind goes when the next one comes.
 """
 from __future__ import annotations
 
@@ -18,15 +19,14 @@ import json
 import logging
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
+from crowdhmt_ros.engine.memory.own_folder import own_folder, sweep
 from crowdhmt_ros.engine.memory.room import CHILD_BYTES, RoomError, free_bytes
 from crowdhmt_ros.engine.memory.wire import read_wire
 from crowdhmt_ros.errors import BackendError
@@ -34,6 +34,8 @@ from crowdhmt_ros.types import EngineOptions, Segment, TensorSpec
 
 FOLDER = 'optimised'
 GRAPH_NAME, WEIGHTS_NAME, STAMP_NAME = 'graph.onnx', 'rewritten.bin', 'complete.json'
+OWN, NEW = '.own-', '.new-'
+"""Begin the names of folders of one process: with second names of a graph, and half made."""
 LONGEST_S = 600.0
 REWRITING_TIMES_WEIGHTS = 4
 """What rewriting takes, over the weights: 3.9 with ResNet18 and ONNX Runtime 1.31."""
@@ -67,6 +69,7 @@ def optimised_graph(segment: Segment, options: EngineOptions, engine_version: st
     key = cache_key(segment.sha256, engine_version, instruction_set(), options)
     folder = Path(segment.path).parent / FOLDER / key
     try:
+        sweep(folder.parent, OWN, NEW)
         kept = _kept(segment, folder)
         if kept is not None:
             return kept
@@ -101,24 +104,20 @@ def linked(kept: Optimised) -> Iterator[Optional[Optimised]]:
 
     :returns: None where no such names can be given, with a warning
     """
-    folder: Optional[str] = None
-    own: Optional[Optimised] = None
-    try:
-        paths = [Path(kept.graph_path), Path(kept.weights_path)]
-        folder = tempfile.mkdtemp(prefix='.own-', dir=str(paths[0].parents[1]))
-        for path in paths:
-            os.link(str(path), os.path.join(folder, path.name))
-        own = replace(kept, graph_path=os.path.join(folder, GRAPH_NAME),
-                      weights_path=os.path.join(folder, WEIGHTS_NAME))
-    except OSError as error:
-        _log.warning('%s can have no second name (%s): its weights stay in memory; keep the cache '
-                     'on a file system with hard links that this user may write',
-                     kept.weights_path, error.strerror or error)
-    try:
+    with contextlib.ExitStack() as stack:
+        own: Optional[Optimised] = None
+        try:
+            paths = [Path(kept.graph_path), Path(kept.weights_path)]
+            folder = stack.enter_context(own_folder(paths[0].parents[1], OWN))
+            for path in paths:
+                os.link(str(path), str(folder / path.name))
+            own = replace(kept, graph_path=str(folder / GRAPH_NAME),
+                          weights_path=str(folder / WEIGHTS_NAME))
+        except OSError as error:
+            _log.warning('%s can have no second name (%s): its weights stay in memory; keep the '
+                         'cache on a file system with hard links that this user may write',
+                         kept.weights_path, error.strerror or error)
         yield own
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_key(graph_sha256: str, engine_version: str, instructions: str,
@@ -204,24 +203,20 @@ def _make(segment: Segment, folder: Path) -> Optimised:
                             segment.segment_id, needed >> 20, free >> 20))
     _log.info('rewriting %s for this processor', segment.segment_id)
     source = _source_marks(segment)
-    new = Path(tempfile.mkdtemp(prefix='.new-', dir=str(folder.parent)))
-    try:
+    with own_folder(folder.parent, NEW) as new:
         tensors = _rewritten(segment, new)
         stamp = {'source': source, 'tensors': tensors,
                  'files': _marks(new / GRAPH_NAME, new / WEIGHTS_NAME)}
         (new / STAMP_NAME).write_text(json.dumps(stamp))
         _replace(new, folder)
-    finally:
-        shutil.rmtree(str(new), ignore_errors=True)
     return _optimised(folder, tensors)
 
 
 def _replace(new: Path, folder: Path) -> None:
     """Put a folder in the place of another; who mapped the old files keeps them."""
     if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix='.new-', dir=str(folder.parent)))
-        os.rename(str(folder), str(old / 'old'))
-        shutil.rmtree(str(old), ignore_errors=True)
+        with own_folder(folder.parent, NEW) as old:
+            os.rename(str(folder), str(old / 'old'))
     os.chmod(str(new), 0o755)  # mkdtemp's folders are for their maker alone
     os.rename(str(new), str(folder))
 

@@ -167,3 +167,16 @@ def test_lost_weights_of_the_segment_are_told(segment):
     data.unlink()
     with pytest.raises(BackendError, match='materialise the bundle again'):
         optimised_graph(segment, OPTIONS, '1')
+
+
+def test_what_killed_processes_left_goes_when_the_next_one_opens_the_cache(segment):
+    kept = optimised_graph(segment, OPTIONS, '1')
+    folder = Path(kept.graph_path).parent
+    for name in ('.own-abc', '.new-abc'):
+        (folder.parent / name).mkdir()
+        os.link(kept.weights_path, str(folder.parent / name / 'rewritten.bin'))
+    with optimised.linked(kept) as own:
+        assert optimised_graph(segment, OPTIONS, '1') == kept
+        assert Path(own.weights_path).exists()
+    assert [path.name for path in folder.parent.glob('.*')] == []
+    assert os.stat(kept.weights_path).st_nlink == 1
