@@ -249,7 +249,8 @@ class Pool:
         """
         self._background.ask(candidate, done)
 
-    def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
+    def evict_to(self, budget_bytes: float, keep: Iterable[str] = (),
+                 exactly: Iterable[str] = ()) -> Tuple[str, ...]:
         """
         Let go of executables, the least recently used first, until the rest fits.
 
@@ -257,6 +258,7 @@ class Pool:
 
         :param budget_bytes: what all resident executables may take together
         :param keep: candidate ids whose executables stay in any case
+        :param exactly: more of these; a pool over this one may run others in place of `keep` only
         :returns: candidate ids that cannot be switched to at once any more
         """
         gone: List[Key] = []
@@ -265,7 +267,8 @@ class Pool:
             own = self._own()
         counts = {key: self._count(key).value or 0.0 for key in own}
         with self._lock:
-            kept = {key for name in keep for key in self._candidates.get(name, ())}
+            kept = {key for name in (*keep, *exactly)
+                    for key in self._candidates.get(name, ())}
             own = [key for key in self._own() if key in counts]  # others came after this
             total = sum(counts[key] for key in own)
             for key in sorted(own, key=lambda key: self._resident[key].used):

@@ -159,19 +159,22 @@ class ScheduledPool:
         """See `Pool.missing_bytes`."""
         return self._pool.missing_bytes(self._arranged(candidate))
 
-    def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
+    def evict_to(self, budget_bytes: float, keep: Iterable[str] = (),
+                 exactly: Iterable[str] = ()) -> Tuple[str, ...]:
         """
         See `Pool.evict_to`; what runs in the place of a candidate to be kept is kept.
 
         That is what the schedule wants now and, until it is ready, what answers in its place as
         an earlier schedule wanted it.
+
+        :param exactly: candidate ids that run as they are named, whatever the schedule wants
         """
         named = list(keep)
         names = list(named)
         for candidate in (self._named[name] for name in named if name in self._named):
             names.append(self._scheduler.arranged(candidate).candidate_id)
             names += self._answers(candidate)
-        return self._pool.evict_to(budget_bytes, names)
+        return self._pool.evict_to(budget_bytes, names, exactly)
 
     def _answers(self, candidate: Candidate) -> Tuple[str, ...]:
         """Return the name of what answers now in a candidate's place, () where nothing does."""

@@ -68,7 +68,7 @@ Done = Callable[[Candidate, Optional[Ready], Optional[CrowdHMTError]], None]
 
 class HelpedPlans:
     """
-    Prepares candidates that a peer takes part in.
+    Prepares candidates that a peer takes part in, with the engine options that they name.
 
     `peers` is set once there is a way to them; None means that offloading is off.
 
@@ -106,6 +106,10 @@ class HelpedPlans:
         thread = threading.Thread(target=work, name='lease', daemon=True)
         self._threads.add(thread)
         thread.start()
+
+    def missing_bytes(self, candidate: Candidate, terms: Terms) -> float:
+        """Return what `prepare` is going to take, as far as known."""
+        return self._pool.missing_bytes(terms.fallback) + self._pool.missing_bytes(candidate)
 
     def close(self) -> None:
         """Lease nothing any more and wait for what is being prepared; close the way first."""

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, Iterable, List, Optional, Protocol, Tuple
+from typing import Callable, Deque, Dict, Iterable, Optional, Protocol, Tuple
 
 from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.background import Done
@@ -59,7 +59,8 @@ class Prepares(Protocol):
     def missing_bytes(self, candidate: Candidate) -> float:
         """Return what that is going to take."""
 
-    def evict_to(self, budget_bytes: float, keep: Iterable[str] = ()) -> Tuple[str, ...]:
+    def evict_to(self, budget_bytes: float, keep: Iterable[str] = (),
+                 exactly: Iterable[str] = ()) -> Tuple[str, ...]:
         """Let go of what there is no room for."""
 
 
@@ -255,7 +256,8 @@ class PlanSwitcher:
         Let go of compiled candidates that the budget has no room for.
 
         What answers now, what is being prepared, and `extra` stay; room is made for what is
-        being prepared before it takes it.
+        being prepared before it takes it. A fallback runs as it is named, not as the schedule
+        would have it, so it is that which is counted and kept.
 
         :returns: candidate ids that were let go
         """
@@ -263,17 +265,18 @@ class PlanSwitcher:
             return ()
         with self._lock:
             (wanted, _, terms), ready = self._wish, self._ready
-            keep = {self._in_force_id, self.preparing, *extra, *self._leasing,
-                    *self._leasing.values()}
-        coming: List[Candidate] = [] if wanted is None else [wanted]
-        if terms is not None:
-            coming.append(terms.fallback)
+            keep = {self._in_force_id, self.preparing, *extra, *self._leasing}
+            exactly = set(self._leasing.values())
         if ready is not None:
-            keep.add(ready.terms.fallback.candidate_id)
-        for candidate in coming:
-            keep.add(candidate.candidate_id)
-            budget_bytes -= self._pool.missing_bytes(candidate)
-        return self._pool.evict_to(budget_bytes, keep)
+            exactly.add(ready.terms.fallback.candidate_id)
+        if wanted is not None:
+            keep.add(wanted.candidate_id)
+        if wanted is not None and terms is None:
+            budget_bytes -= self._pool.missing_bytes(wanted)
+        elif wanted is not None and terms is not None and self._helped is not None:
+            exactly.add(terms.fallback.candidate_id)
+            budget_bytes -= self._helped.missing_bytes(wanted, terms)
+        return self._pool.evict_to(budget_bytes, keep, exactly)
 
     def _switch(self, candidate: Candidate, executable: Executable) -> Tuple[bool, bool]:
         """

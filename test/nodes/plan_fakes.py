@@ -30,8 +30,8 @@ class FakePool:
     def missing_bytes(self, wanted):
         return 0.0 if wanted.candidate_id in self.resident else 4.0
 
-    def evict_to(self, budget_bytes, keep):
-        self.kept, self.budget_bytes = set(keep), budget_bytes
+    def evict_to(self, budget_bytes, keep, exactly=()):
+        self.kept, self.budget_bytes = {*keep, *exactly}, budget_bytes
         return ()
 
     def finish(self, error=None):

@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from crowdhmt_ros.engine.pool import Pool
+from crowdhmt_ros.engine.scheduled import ScheduledPool, Scheduler
 from crowdhmt_ros.errors import BackendError, OffloadError
 from crowdhmt_ros.nodes.helped import HelpedPlans, Terms
 from crowdhmt_ros.nodes.switching import PlanSwitcher
 from crowdhmt_ros.types import (
     MEASURED,
     Candidate,
+    CoreLoad,
     EngineOptions,
     Placement,
     Reading,
@@ -279,6 +282,60 @@ def test_head_and_fallback_stay_and_nothing_else_when_memory_is_tight(plans, poo
     switcher.keep_within(15.0)
     assert pool.memory_bytes == SIZES['lean/whole']
     assert peers.parts[0].released == 1
+
+
+QUIET = (CoreLoad(0, 0.0, 1.0), CoreLoad(1, 0.0, 1.0))
+TWO = replace(LEAN, engine=EngineOptions(threads=2))
+ON_TWO = Terms(TWO, 0.2)
+
+
+class NoCrew:
+    allowed = frozenset((0, 1))
+
+    def place(self, cores, *, pinned):
+        """Leave threads where they are."""
+
+
+@pytest.fixture
+def scheduled(pool):
+    """The same pool as the schedule of a quiet machine has it: its threads spin."""
+    scheduler = Scheduler(lambda: QUIET, crew=NoCrew())
+    scheduler.look(TWO)
+    assert scheduler.arranged(TWO).engine.spinning
+    return ScheduledPool(pool, scheduler)
+
+
+def test_room_is_made_for_a_fallback_as_it_runs_not_as_the_schedule_would_run_it(
+        scheduled, pool, plans, peers):
+    """It ran at home a moment ago; with a peer it is another executable, not made yet."""
+    switcher = PlanSwitcher(Frames(), scheduled, in_force_id=TWO.candidate_id, helped=plans)
+    switcher.apply(TWO, 1)
+    wait_until(lambda: scheduled.get(TWO) is not None)
+    pool.prepare(RICH)
+    plans.prepare_in_background = lambda candidate, terms, done: None  # it has not begun yet
+    switcher.apply(CUT, 2, terms=ON_TWO)
+    taken = pool.memory_bytes
+    assert taken == SIZES['lean/whole'] + SIZES['rich/whole']
+    switcher.keep_within(taken + SIZES['rich/head'] + SIZES['lean/whole'] - 1.0)
+    assert pool.get(RICH) is None, 'there is no room for the fallback and all the rest'
+    assert scheduled.get(TWO) is not None, 'it answers still'
+
+
+def test_a_resident_fallback_takes_no_room_and_its_scheduled_likeness_goes(
+        scheduled, pool, plans, peers):
+    frames = Frames()
+    switcher = PlanSwitcher(frames, scheduled, helped=plans)
+    switcher.apply(TWO, 1)
+    wait_until(lambda: frames.in_force is TWO)
+    switcher.apply(CUT, 2, terms=ON_TWO)
+    wait_until(lambda: frames.in_force is CUT)
+    pool.prepare(RICH)
+    switcher.keep_within(2 * SIZES['lean/whole'] + SIZES['rich/head'] + SIZES['rich/whole'])
+    assert pool.get(RICH) is not None, 'nothing is missing, so there is room for all'
+    switcher.keep_within(1.0)
+    assert pool.get(TWO) is not None, 'it answers when the peer fails'
+    assert scheduled.get(TWO) is None, 'nobody asks for this one'
+    assert pool.memory_bytes == SIZES['lean/whole'] + SIZES['rich/head']
 
 
 def test_another_fallback_is_told_so_that_the_old_one_can_go_at_once(plans, pool):

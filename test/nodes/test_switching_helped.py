@@ -41,6 +41,9 @@ class FakeHelped:
     def prepare_in_background(self, wanted, terms, done):
         self.waiting.append((wanted, terms, done))
 
+    def missing_bytes(self, wanted, terms):
+        return 8.0
+
     def finish(self, error=None):
         wanted, terms, done = self.waiting.pop(0)
         if error is not None:
