@@ -108,6 +108,20 @@ def test_judged_again_a_family_reaches_what_its_log_says_and_is_drawn(
     assert len(first) < 60_000
 
 
+def test_variants_that_two_families_of_a_task_share_are_timed_once(trained, monkeypatch):
+    data, kept, folder = trained
+    monkeypatch.setattr(fronts, 'FEW', 0)
+    calls = []
+    measure = fronts.latencies
+    monkeypatch.setattr(fronts, 'latencies', lambda *given, **options: calls.append(given) or
+                        measure(*given, **options))
+    run, timed = logs.read_runs(folder)[0], {}
+    first, again = (fronts.judge(run, kept / 'any.pt', data, rounds=2, timed=timed)
+                    for _ in range(2))
+    assert first.latency_s == again.latency_s
+    assert len(calls) == 1
+
+
 def test_a_family_that_is_not_there_keeps_the_claim_from_holding(trained, tmp_path):
     data, _, folder = trained
     figures = fronts.front_figures(logs.read_runs(folder), tmp_path, data, quick=True)
