@@ -1,6 +1,11 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Measuring this machine before the first run, with progress; later runs read the tables."""
+"""
+Measuring this machine before the first run, with progress; later runs read the tables.
+
+What a robot's planner would do behind its first plans is done here too, so that the first switch
+is as quick as the last and nothing disturbs the run: graphs are rewritten, engines compared.
+"""
 from __future__ import annotations
 
 import sys
@@ -12,8 +17,10 @@ from crowdhmt_ros.bundle.materialise import default_cache_dir
 from crowdhmt_ros.bundle.reader import Bundle
 from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
 from crowdhmt_ros.engine.backends import AUTO, make_backend
+from crowdhmt_ros.engine.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.first_start import Ready, Wishes, first_start
 from crowdhmt_ros.machine_lock import is_held
+from crowdhmt_ros.offload.placement import worth_offering
 
 SAY_EVERY_S = 5.0
 ENGINES_S = 45.0
@@ -61,8 +68,9 @@ def prepare(bundle: Bundle, *, live: bool, backend: str = CAMPUS_BACKEND,
     """
     Return graphs, tables and front of this machine, measuring what is missing.
 
-    With the backend 'auto' engines are compared too, unless something else is being measured on
-    this machine.
+    The graphs that plans may name are rewritten for this processor, and with the backend 'auto'
+    engines are compared: unless something else is being measured on this machine, then the
+    robots do the former themselves.
 
     :param bundle: what will run
     :param live: a bar where there is a terminal
@@ -79,8 +87,11 @@ def prepare(bundle: Bundle, *, live: bool, backend: str = CAMPUS_BACKEND,
                             progress=progress)
         if is_held():
             return ready
-        return choose_engines(bundle, ready, folder, wishes=asked, longest_s=ENGINES_S,
-                              progress=progress)
+        _rewrite(ready, progress)
+        better = choose_engines(bundle, ready, folder, wishes=asked, longest_s=ENGINES_S,
+                                progress=progress)
+        _rewrite(better, progress)
+        return better
 
     if not (live and sys.stdout.isatty()):
         return start(LineProgress())
@@ -98,3 +109,9 @@ def prepare(bundle: Bundle, *, live: bool, backend: str = CAMPUS_BACKEND,
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def _rewrite(ready: Ready, progress: Progress) -> None:
+    """Have what plans may name here rewritten, where it is not kept already."""
+    keep_graphs(graphs_of(ready.front, worth_offering(ready.remote), ready.segments),
+                progress=progress)

@@ -21,11 +21,11 @@ from typing import Callable, NamedTuple, Optional, Tuple
 from crowdhmt_ros.bundle.reader import Bundle, open_bundle
 from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
 from crowdhmt_ros.engine.backends import AUTO, make_backend
+from crowdhmt_ros.engine.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.errors import CalibrationError, ConfigError, CrowdHMTError
 from crowdhmt_ros.first_start import Ready, Wishes, first_start
 from crowdhmt_ros.nodes.engine_room import cache_dir_of
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
-from crowdhmt_ros.nodes.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.nodes.serving import Throttle
 from crowdhmt_ros.offload.placement import worth_offering
 from crowdhmt_ros.profiling.front import front_sha256

@@ -11,16 +11,16 @@ import pytest
 
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle
+from crowdhmt_ros.engine import rewriting
 from crowdhmt_ros.engine.backends import FIRST, make_backend, release
 from crowdhmt_ros.engine.backends.mapped import LEAST_RELEASE, is_supported
 from crowdhmt_ros.engine.memory import optimised
 from crowdhmt_ros.engine.memory.optimised import kept_graph
+from crowdhmt_ros.engine.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.errors import CalibrationError
 from crowdhmt_ros.first_start import COUNTED_TABLES, Wishes, first_start
-from crowdhmt_ros.nodes import rewriting
 from crowdhmt_ros.nodes.mind_start import MindStart
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
-from crowdhmt_ros.nodes.rewriting import graphs_of, keep_graphs
 from crowdhmt_ros.types import EngineOptions
 
 pytestmark = pytest.mark.skipif(not is_supported(release(FIRST)),
@@ -68,10 +68,15 @@ def test_other_engines_and_the_lean_mode_take_nothing_that_is_kept(ready):
 
 def test_all_are_kept_however_small_and_then_take_no_time(graphs, monkeypatch):
     assert kept(graphs) == [False, False]
-    assert keep_graphs(graphs, check=nothing) == len(graphs)
+    told = []
+    assert keep_graphs(graphs, progress=lambda part, text: told.append((part, text))) == 2
+    assert told == [(0.0, 'rewriting ' + graphs[0][0].segment_id),
+                    (0.5, 'rewriting ' + graphs[1][0].segment_id), (1.0, 'rewrote 2 graphs')]
     assert all(kept(graphs))
     monkeypatch.setattr(rewriting, 'hold_machine', None)  # who would hold it fails
-    assert keep_graphs(graphs, check=nothing) == 0
+    assert keep_graphs(graphs, check=nothing, progress=None) == 0
+    assert keep_graphs(graphs, progress=lambda part, text: told.append(text)) == 0
+    assert len(told) == 3, 'nothing is told where nothing is to be done'
 
 
 def test_without_memory_a_graph_waits_for_the_next_start(graphs, caplog, monkeypatch):
