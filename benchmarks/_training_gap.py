@@ -18,10 +18,20 @@ import torch
 
 from benchmarks._training_claims import held
 from benchmarks._training_cost import FAMILY, seconds
-from benchmarks._training_shelf import Plan, Shelf, evaluated, is_done, log_of, material_of
+from benchmarks._training_interference import interference_figures
+from benchmarks._training_shelf import (
+    Plan,
+    Shelf,
+    evaluated,
+    is_done,
+    log_of,
+    material_of,
+    opened,
+)
 from crowdhmt_ros.cli.figures import Figure, inform
 from crowdhmt_ros.machine_lock import hold_machine
 from crowdhmt_ros.tasks.members import read_members
+from crowdhmt_ros.tasks.recipes import named_recipe
 from crowdhmt_ros.tasks.task_file import read_task
 
 TASK, SEEDS = 'cifar100_quarter', (1, 2)
@@ -93,7 +103,9 @@ def gap_figures(shelf: Shelf, say: Callable[[str], None], *, quick: bool = False
     with hold_machine(), one_thread():
         taken_s = seconds(task, material, shelf.variants(task), say=say,
                           **{'rounds': 1, 'steps': 3} if quick else {})
-    return figures_of(found, taken_s)
+        shared = interference_figures(
+            opened(family, shelf).net, named_recipe(task.recipe), shelf.variants(task), material)
+    return [*figures_of(found, taken_s), *shared]
 
 
 @contextlib.contextmanager
