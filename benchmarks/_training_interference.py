@@ -55,8 +55,8 @@ def figures_of(found: Mapping[str, Interference], whole: str) -> List[Figure]:
     :param whole: name of the whole network
     """
     conflicts = [i.conflict_ratio for i in found.values() if i.conflict_ratio is not None]
-    told = ('%d variants, a step of %d inputs each; %s of their squared gradient opposes the whole '
-            "network's" % (len(found), LEARNT, _mean(conflicts, '%.3f')))
+    told = ('%d variants, a step of %d inputs each; %s of their squared gradient opposes the '
+            "whole network's" % (len(found), LEARNT, _mean(conflicts, '%.3f')))
     figures = []
     for protection in PROTECTIONS:
         rises = {name: i.damage(protection) for name, i in found.items()}
