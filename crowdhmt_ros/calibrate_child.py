@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ import numpy as np
 
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.memory.room import be_first_to_go
-from crowdhmt_ros.errors import CalibrationError, CrowdHMTError
+from crowdhmt_ros.errors import CalibrationError, CrowdHMTError, PutOffError
 from crowdhmt_ros.types import Candidate, EngineOptions, Segment, TensorSpec
 
 RUNS = 5
@@ -39,6 +40,7 @@ def memory_of(candidate: Candidate, segment: Segment, *, longest_s: float = LONG
     :param candidate: tells how the engine runs
     :param segment: what it runs, on this device
     :param longest_s: for the whole process
+    :raises PutOffError: when it was killed, which is what the kernel does for want of memory
     :raises CalibrationError: when the process fails or takes too long
     """
     plain = replace(segment, early_exit=None)
@@ -54,6 +56,9 @@ def memory_of(candidate: Candidate, segment: Segment, *, longest_s: float = LONG
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CalibrationError(f'the process that measures {segment.segment_id} did not end: '
                                f'{error.__class__.__name__}') from error
+    if done.returncode == -signal.SIGKILL:  # engines that fail end in other ways
+        raise PutOffError(f'the process that measures {segment.segment_id} was killed, for want '
+                          'of memory it seems')
     try:
         return int(json.loads(done.stdout)['memory_bytes'])
     except (ValueError, KeyError, TypeError) as error:

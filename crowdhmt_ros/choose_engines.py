@@ -5,7 +5,8 @@ The fastest engine of each segment, measured once per device and remembered (P I
 
 Runs behind the robot's back: it answers with the default engine meanwhile. Whole models come
 before heads and one thread before more; what there is no time or no memory for is measured at
-the next start. The machine is held while a segment is measured, so that two robots on one
+the next start, and memory that could not be measured for want of it at every further call. The
+machine is held while a segment is measured, so that two robots on one
 machine, or a bench, do not measure each other.
 """
 from __future__ import annotations
@@ -34,7 +35,7 @@ from crowdhmt_ros.engine.choice import (
 )
 from crowdhmt_ros.engine.memory.optimised import kept_graph, rewriting_bytes
 from crowdhmt_ros.engine.memory.room import CHILD_BYTES, free_bytes
-from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.errors import CalibrationError, PutOffError
 from crowdhmt_ros.first_start import (
     MEASURED_TABLES,
     Ready,
@@ -99,6 +100,9 @@ def choose_engines(bundle: Bundle, ready: Ready, cache_dir: Path, *, wishes: Wis
     with one_at_a_time(path):
         known = kept_engines(bundle, cache_dir, wishes) or EngineTables(
             engines_device(wishes), bundle.sha256)
+        for later in _measured_again(known, bundle, ready, wishes, measure_memory, show, free):
+            known = later
+            _save(known, path)
         before = _chosen_before(Path(cache_dir), bundle.sha256, path)
         items = list(_items(bundle, ready, wishes, known))
         began_s = clock()
@@ -297,9 +301,38 @@ def _with_memory(trial: Trial, candidate: Candidate, segment: Segment,
     try:
         taken = float(measure_memory(asked, segment, longest_s=LONGEST_MEMORY_S))
     except CalibrationError as error:
-        _log.warning('%s is not offered: %s', asked.candidate_id, error)
-        return replace(trial, reason='its memory is not known: %s' % error)
-    return replace(trial, memory_bytes=Estimate(taken, taken, MEASURED))
+        put_off = isinstance(error, PutOffError)
+        _log.warning('%s is not offered: %s%s', asked.candidate_id, error,
+                     '; tried again later' if put_off else '')
+        return replace(trial, reason='its memory is not known: %s' % error, put_off=put_off)
+    return replace(trial, memory_bytes=Estimate(taken, taken, MEASURED), reason='',
+                   put_off=False)
+
+
+def _measured_again(known: EngineTables, bundle: Bundle, ready: Ready, wishes: Wishes,
+                    measure_memory: MeasureMemory, show: Progress, free: Callable[[], int]
+                    ) -> Iterator[EngineTables]:
+    """Yield what is known with each memory that could not be measured before for want of it."""
+    waiting = known.put_off()
+    places = _places(bundle, ready, wishes) if waiting else {}
+    for key, trial in waiting.items():
+        candidate, segment = places[key.split('/')[0]]
+        text = 'memory of %s' % segment.segment_id
+        show(0.0, text)
+        if CHILD_BYTES + segment.weight_bytes > free():
+            continue
+        with hold_machine(lambda text=text: show(0.0, text)):  # type: ignore[misc]
+            found = _with_memory(trial, candidate, segment, measure_memory)
+        known = replace(known, trials={**known.trials, key: found})
+        yield known
+
+
+def _places(bundle: Bundle, ready: Ready, wishes: Wishes) -> Dict[str, Tuple[Candidate, Segment]]:
+    """Return the sha256 of each segment -> a candidate that it belongs to, and the segment."""
+    wholes = bundle.candidates(wishes.threads, (FAST,), all_fusions=True, all_precisions=True)
+    heads = offered_heads(bundle, ready.segments, (FAST,))
+    return {ready.segments[name].sha256: (candidate, ready.segments[name])
+            for candidate in (*wholes, *heads) for name in local_segments(candidate)}
 
 
 def _tell(name: str, default: EngineOptions, results: Sequence[Result],

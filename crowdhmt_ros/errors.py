@@ -51,6 +51,10 @@ class CalibrationError(CrowdHMTError):
     """The tables measured on this device cannot be made or read."""
 
 
+class PutOffError(CalibrationError):
+    """There was too little memory to measure something; later there may be enough."""
+
+
 class OffloadError(CrowdHMTError):
     """A peer does not answer, refuses, or answers what was not asked for."""
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from crowdhmt_ros import calibrate_child
 from crowdhmt_ros.bundle.materialise import materialise
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.calibrate_child import main, memory_of, resident_bytes, segment_from
-from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.errors import CalibrationError, PutOffError
 
 TINY = Path(__file__).resolve().parent / 'bundle' / 'data' / 'tiny'
 PAGE_MAP = """55d0-55e0 r-xp 00000000 08:01 1 /usr/bin/python3
@@ -74,6 +75,20 @@ def test_a_child_that_fails_says_why_in_one_line(tiny):
     assert '\n' not in str(caught.value)
     with pytest.raises(CalibrationError, match='did not end'):
         memory_of(candidate, broken, longest_s=0.001)
+
+
+def test_a_child_that_is_killed_may_be_tried_again(tiny, monkeypatch):
+    bundle, segments = tiny
+    candidate = bundle.candidates((1,), ('lean',))[0]
+    monkeypatch.setattr(calibrate_child.sys, 'executable', '/bin/sh')
+    run = calibrate_child.subprocess.run
+
+    def kill(command, **options):
+        return run([command[0], '-c', 'kill -9 $$'], **options)
+
+    monkeypatch.setattr(calibrate_child.subprocess, 'run', kill)
+    with pytest.raises(PutOffError, match='was killed, for want of memory'):
+        memory_of(candidate, next(iter(segments.values())))
 
 
 def test_the_entry_writes_one_json_object(tiny):

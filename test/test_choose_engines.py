@@ -15,7 +15,7 @@ from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.choose_engines import choose_engines, to_choose_from
 from crowdhmt_ros.engine.backends import make_backend
 from crowdhmt_ros.engine.choice import Entrant, Heat, Result, offers
-from crowdhmt_ros.errors import CalibrationError
+from crowdhmt_ros.errors import CalibrationError, PutOffError
 from crowdhmt_ros.first_start import Wishes, engines_path, first_start
 from crowdhmt_ros.profiling.engine_tables import load_engine_tables
 from crowdhmt_ros.profiling.tables import row_key
@@ -252,6 +252,44 @@ def test_an_engine_whose_memory_is_not_known_is_not_offered(bundle, ready, cache
                     measure_memory=unknown)
     assert better.front == ready.front
     assert any('it did not end' in t.reason for t in better.engines.trials.values())
+
+
+def test_what_was_killed_while_its_memory_was_measured_is_measured_at_the_next_call(
+        bundle, ready, cache_dir, caplog):
+    asked = []
+
+    def killed(candidate, segment, *, longest_s):
+        asked.append((candidate.engine, segment.segment_id))
+        raise PutOffError('it was killed')
+
+    heats = Heats(ncnn=0.5, openvino=1.0)
+    first = choose(bundle, ready, cache_dir, heats, measure_memory=killed)
+    assert first.front == ready.front
+    assert 'it was killed; tried again later' in caplog.text
+    count, failed = len(heats.run), tuple(asked)
+    assert len(first.engines.put_off()) == len(failed) > 0
+    asked.clear()
+    second = choose(bundle, first, cache_dir, heats, measure_memory=killed)
+    assert tuple(sorted(asked)) == tuple(sorted(failed)), 'the same, and each once'
+    assert second.engines.put_off() == first.engines.put_off()
+    third = choose(bundle, second, cache_dir, heats, longest_s=0.0)
+    assert 'ncnn' in backends(third)
+    assert not third.engines.put_off()
+    assert not any(t.reason for t in third.engines.trials.values())
+    assert len(heats.run) == count, 'engines are not compared again for it'
+    again = first_start(bundle, make_backend('auto'), cache_dir, wishes=WISHES)
+    assert again.front == third.front
+
+
+def test_without_room_for_it_memory_is_not_measured_again_yet(bundle, ready, cache_dir):
+    def killed(candidate, segment, *, longest_s):
+        raise PutOffError('it was killed')
+
+    heats = Heats(ncnn=0.5, openvino=1.0)
+    first = choose(bundle, ready, cache_dir, heats, measure_memory=killed)
+    second = choose(bundle, first, cache_dir, heats, free=lambda: 30 << 20,
+                    measure_memory=lambda *asked, **options: pytest.fail('it would be killed'))
+    assert second.engines.put_off() == first.engines.put_off()
 
 
 def test_another_release_is_measured_anew_and_what_was_chosen_before_stays_when_even(

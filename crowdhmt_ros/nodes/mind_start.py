@@ -5,7 +5,7 @@ Makes ready in a thread of its own what the planner chooses from; free of ROS.
 
 Plans are made as soon as there are tables. Behind that come, in this order: rewritten graphs, by
 which every plan is brought into force quickly; the comparison of engines; and the graphs of what
-that has added.
+that has added. What could not be measured for want of memory is tried again after growing waits.
 """
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ from crowdhmt_ros.nodes.engine_room import cache_dir_of
 from crowdhmt_ros.nodes.params import AdaptationPlannerParameters
 from crowdhmt_ros.nodes.serving import Throttle
 from crowdhmt_ros.offload.placement import worth_offering
+from crowdhmt_ros.planner.left_out import hold_s
 from crowdhmt_ros.profiling.front import front_sha256
 from crowdhmt_ros.types import BundleIdentity, FrontEntry, RemoteOption
 
 _log = logging.getLogger(__name__)
 NOT_A_DECISION = ('robot_id', 'cache_dir', 'calibrate_s', 'engines_s', 'fleet_advert_topic')
 PROGRESS_S = 2.0
+AGAIN_TIMES = 30.0
+"""As long as a candidate that failed is left out: each trial takes seconds, and memory again."""
 
 
 class Mind(NamedTuple):
@@ -87,7 +90,7 @@ class MindStart:
                  done: Callable[[Mind], None]) -> None:
         self._parameters = parameters
         self._done = done
-        self._stopping = False
+        self._stop = threading.Event()
         self._throttle = Throttle(PROGRESS_S)
         self._thread = threading.Thread(target=self._work, name='first-start', daemon=True)
         self.progress = 'opening the bundle'
@@ -100,7 +103,7 @@ class MindStart:
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """Ask the thread to end and wait shortly for it."""
-        self._stopping = True
+        self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
@@ -110,15 +113,16 @@ class MindStart:
             mind = self._mind(bundle, ready)
             self._done(mind)
         except CrowdHMTError as error:
-            if not self._stopping:
+            if not self._stop.is_set():
                 self.failure = str(error)
                 _log.error('no plan can be made: %s', error)
             return
         try:
             self._keep(mind, ready)
-            self._choose(bundle, ready)
+            ready = self._choose(bundle, ready, self._parameters.engines_s)
+            self._choose_again(bundle, ready)
         except CrowdHMTError as error:
-            if not self._stopping:
+            if not self._stop.is_set():
                 self.engines = f'engines are not compared: {error}'
                 _log.warning('%s', self.engines)
 
@@ -142,20 +146,29 @@ class MindStart:
         keep_graphs(graphs_of(mind.front, mind.remote, ready.segments), check=self._check)
 
     def _check(self) -> None:
-        if self._stopping:
+        if self._stop.is_set():
             raise CalibrationError('stopped')
 
-    def _choose(self, bundle: Bundle, ready: Ready) -> None:
+    def _choose(self, bundle: Bundle, ready: Ready, longest_s: float) -> Ready:
         """Compare the engines that are installed here while plans are made without them."""
-        wanted = self._parameters
-        better = choose_engines(bundle, ready, cache_dir_of(wanted.cache_dir),
-                                wishes=self._wishes, longest_s=wanted.engines_s,
+        better = choose_engines(bundle, ready, cache_dir_of(self._parameters.cache_dir),
+                                wishes=self._wishes, longest_s=longest_s,
                                 progress=self._show_engines)
         self.engines = _in_words(better)
         if better.front != ready.front or better.remote != ready.remote:
             mind = self._mind(bundle, better)
             self._done(mind)
             self._keep(mind, better)
+        return better
+
+    def _choose_again(self, bundle: Bundle, ready: Ready) -> None:
+        """Measure what there was no memory for, after waits of 1, 2, 4 .. 30 minutes."""
+        times = 0
+        while self._parameters.engines_s > 0.0 and ready.engines and ready.engines.put_off():
+            times += 1
+            self._stop.wait(AGAIN_TIMES * hold_s(times))
+            self._check()
+            ready = self._choose(bundle, ready, 0.0)
 
     def _mind(self, bundle: Bundle, ready: Ready) -> Mind:
         wanted = self._parameters

@@ -5,8 +5,8 @@ What other engines were measured to do, kept beside the tables of the default on
 
 A trial tells how long a segment takes under other engine options, as a share of the time under
 its default ones in the same minutes; times the table's figure that is a row like any other. A
-refusal is kept as well, so that nothing is tried twice. The file belongs to one bundle on one
-device with one set of engines and releases.
+refusal is kept as well, so that nothing is tried twice, but for what only lacked memory. The file
+belongs to one bundle on one device with one set of engines and releases.
 """
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class Trial:
     :param ratio: of the default's time, None where it did not run
     :param samples: that the ratio rests on
     :param memory_bytes: None where it was not worth knowing
-    :param reason: why it did not run, '' where it did
+    :param reason: why it is not offered, '' where it is
+    :param put_off: it runs, and what it takes could not be measured for want of memory: another
+        time it may
     """
 
     options: EngineOptions
@@ -52,6 +54,7 @@ class Trial:
     samples: int = 0
     memory_bytes: Optional[Estimate] = None
     reason: str = ''
+    put_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class EngineTables:
         """Return what may run in place of a default: trials whose memory is known."""
         return {key: trial for key, trial in self.trials.items()
                 if trial.ratio is not None and trial.memory_bytes is not None}
+
+    def put_off(self) -> Dict[str, Trial]:
+        """Return what is not offered only because there was no memory to measure its own."""
+        return {key: trial for key, trial in self.trials.items() if trial.put_off}
 
 
 def engine_tables_path(cache_dir: Path, bundle_sha256: str, device: str) -> Path:
@@ -168,7 +175,7 @@ def all_candidates(bundle: CandidateSource, tables: Tables, segments: Mapping[st
 
 def _trial_out(trial: Trial) -> Dict[str, Any]:
     return {'options': vars(trial.options), 'beside': trial.beside, 'ratio': trial.ratio,
-            'samples': trial.samples, 'reason': trial.reason,
+            'samples': trial.samples, 'reason': trial.reason, 'put_off': trial.put_off,
             'memory_bytes': None if trial.memory_bytes is None
             else estimate_out(trial.memory_bytes)}
 
@@ -179,7 +186,8 @@ def _trial_in(item: Mapping[str, Any]) -> Trial:
         raise ValueError(f'not a ratio: {ratio!r}')
     return Trial(EngineOptions(**item['options']), str(item['beside']),
                  None if ratio is None else float(ratio), int(item['samples']),
-                 None if memory is None else estimate_in(memory), str(item['reason']))
+                 None if memory is None else estimate_in(memory), str(item['reason']),
+                 bool(item.get('put_off', False)))
 
 
 def _tables_in(body: Mapping[str, Any]) -> EngineTables:

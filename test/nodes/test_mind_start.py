@@ -1,6 +1,7 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Plans are made at once, and again from more when engines have been compared."""
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,69 @@ def test_a_comparison_that_fails_leaves_the_plans_as_they_are(tmp_path, monkeypa
     assert start.failure is None
     assert 'no process can be started' in start.engines
     assert 'no process can be started' in caplog.text
+
+
+def short_of_memory(ready):
+    """Return what is chosen from where the memory of one candidate could not be measured."""
+    trials = {'k': Trial(EngineOptions('openvino'), 'b', 0.5, reason='killed', put_off=True)}
+    return replace(ready, engines=EngineTables('d', 's', trials))
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Note for how long is waited for memory, and do not wait."""
+    found = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            found.append(timeout)
+            return self.is_set()
+
+    made = MindStart.__init__
+
+    def without_waiting(self, *arguments):
+        made(self, *arguments)
+        self._stop = Stop()
+
+    monkeypatch.setattr(MindStart, '__init__', without_waiting)
+    return found
+
+
+def test_what_there_was_no_memory_for_is_tried_again_after_growing_waits(
+        tmp_path, monkeypatch, waits):
+    seen = []
+
+    def choose(bundle, ready, cache_dir, *, wishes, longest_s, progress):
+        seen.append(longest_s)
+        return with_ncnn(ready) if len(seen) == 4 else short_of_memory(ready)
+
+    monkeypatch.setattr(mind_start, 'choose_engines', choose)
+    start, minds = started(tmp_path, engines_s=7.0)
+    assert seen == [7.0, 0.0, 0.0, 0.0], 'nothing else is compared meanwhile'
+    assert waits == [60.0, 120.0, 240.0]
+    assert [any(e.candidate.engine.backend == 'ncnn' for e in m.front) for m in minds] == [
+        False, True]
+
+
+def test_a_robot_that_is_to_be_left_alone_tries_nothing_again(tmp_path, monkeypatch, waits):
+    seen = []
+    monkeypatch.setattr(mind_start, 'choose_engines', lambda bundle, ready, cache_dir, **options:
+                        seen.append(options['longest_s']) or short_of_memory(ready))
+    started(tmp_path, engines_s=0.0)
+    assert (seen, waits) == ([0.0], [])
+
+
+def test_who_stops_it_does_not_wait_until_there_is_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(mind_start, 'choose_engines', lambda bundle, ready, cache_dir, **options:
+                        short_of_memory(ready))
+    waiting = threading.Event()
+    monkeypatch.setattr(mind_start, 'hold_s', lambda times: waiting.set() or 60.0)
+    start = MindStart(AdaptationPlannerParameters(
+        bundle=str(TINY), cache_dir=str(tmp_path), threads=(1,), calibrate_s=1.0), lambda m: None)
+    start.start()
+    assert waiting.wait(60.0)
+    start.stop(timeout_s=10.0)
+    assert not start._thread.is_alive()
 
 
 @pytest.mark.parametrize('changes', [{'backend': 'onnxruntime'}, {'pinned_candidate': 'wide'}],

@@ -26,12 +26,14 @@ from crowdhmt_ros.types import (
 )
 
 DEFAULT, NCNN = EngineOptions(), EngineOptions('ncnn')
+LEAN = EngineOptions(memory_mode='mapped')
 BESIDE, KEY = row_key('sha', DEFAULT), row_key('sha', NCNN)
 MEMORY = Estimate(9e6, 9e6, MEASURED)
 TABLES = Tables('device', 'ab' * 32, Estimate(0.001, 0.001), {
     BESIDE: Row(Estimate(0.010, 0.012, MEASURED), Estimate(5e6, 5e6, MEASURED), 20)})
 TRIALS = {
     KEY: Trial(NCNN, BESIDE, 0.5, 30, MEMORY),
+    row_key('sha', LEAN): Trial(LEAN, BESIDE, 1.4, 9, reason='it was killed', put_off=True),
     row_key('sha', EngineOptions('openvino')): Trial(EngineOptions('openvino'), BESIDE, 1.2, 3),
     row_key('sha', EngineOptions('tensorrt')): Trial(
         EngineOptions('tensorrt'), BESIDE, None, reason='it is not installed')}
@@ -41,6 +43,11 @@ ENGINES = EngineTables('device', 'ab' * 32, TRIALS, {BESIDE: KEY})
 def test_trials_come_back_as_they_were_kept(tmp_path):
     save_engine_tables(ENGINES, tmp_path / 'e.json')
     assert load_engine_tables(tmp_path / 'e.json') == ENGINES
+
+
+def test_what_waits_for_memory_is_not_offered():
+    assert set(ENGINES.put_off()) == {row_key('sha', LEAN)}
+    assert set(ENGINES.offered()) == {KEY}
 
 
 @pytest.mark.parametrize('change', [
