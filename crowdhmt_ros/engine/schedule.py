@@ -94,7 +94,7 @@ def decide(work: Work, cores: Sequence[CoreLoad], previous: Optional[Schedule] =
     :param previous: in force while `cores` were looked at
     """
     if work.accelerated:
-        return Schedule(Setting(), reason='another processor computes: one thread feeds it')
+        return _feeding(work)
     if not cores:
         return Schedule(Setting(work.max_threads), reason='nothing is known of the cores: '
                         'threads sleep while they wait')
@@ -108,6 +108,20 @@ def decide(work: Work, cores: Sequence[CoreLoad], previous: Optional[Schedule] =
     return Schedule(best.setting, best.cores, best.pinned, neighbours,
                     best.expected_s if measured else None,
                     _reason(best, neighbours, cores, measured))
+
+
+def _feeding(work: Work) -> Schedule:
+    """
+    Return how an accelerator is fed: by one thread, and none waits for it by spinning.
+
+    The operators that it does not know are computed here. More threads have to be worth it.
+    """
+    known = {s.threads: t for s, t in work.latency_s.items() if not s.spinning}
+    limit_s = min(known.values(), default=math.inf) / WORTH_RATIO
+    threads = min(n for n, t in known.items() if t <= limit_s) if 1 in known else 1
+    return Schedule(Setting(threads), expected_s=known.get(threads), reason=(
+        'another processor computes: one thread feeds it' if threads == 1 else
+        'another processor computes: %d threads feed it and do what it leaves' % threads))
 
 
 def count_neighbours(cores: Sequence[CoreLoad], previous: Optional[Schedule] = None) -> int:

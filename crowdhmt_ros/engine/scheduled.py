@@ -26,6 +26,8 @@ OWN_ENGINE = 'onnxruntime'
 """The engine that gives a choice of spinning and whose threads can be told where to run."""
 MeasuredLatency = Callable[[str, EngineOptions], Optional[float]]
 """Segment and options -> seconds on the idle machine, None where not measured."""
+ComputesElsewhere = Callable[[str], bool]
+"""Name of an engine -> whether another processor than this computes what it runs."""
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,11 @@ def nothing_measured(segment_id: str, options: EngineOptions) -> Optional[float]
     return None
 
 
+def all_computes_here(engine: str) -> bool:
+    """Know no other processor than this."""
+    return False
+
+
 class Scheduler:
     """
     Looks at the cores and says how engines run until the next look.
@@ -46,13 +53,18 @@ class Scheduler:
     :param loads: what the cores did since the last call, () where unknown
     :param infer_s: times of segments, from the tables of this device
     :param crew: engine threads of this process
+    :param elsewhere: tells of each engine whether another processor computes, as far as known:
+        a provider shows only with the first session whether it starts
     """
 
     def __init__(self, loads: Callable[[], Sequence[CoreLoad]], *,
-                 infer_s: MeasuredLatency = nothing_measured, crew: Crew = CREW) -> None:
+                 infer_s: MeasuredLatency = nothing_measured, crew: Crew = CREW,
+                 elsewhere: ComputesElsewhere = all_computes_here) -> None:
         self._loads = loads
         self._infer_s = infer_s
         self._crew = crew
+        self._elsewhere = elsewhere
+        self._accelerated: Dict[str, bool] = {}  # by engine, as of the last look
         self._arranged: Dict[str, Candidate] = {}
         self._ways: Dict[str, Dict[str, Candidate]] = {}  # each candidate's, the latest last
         self._seen: Tuple[Tuple[CoreLoad, ...], Optional[Schedule]] = ((), None)
@@ -66,10 +78,11 @@ class Scheduler:
         :param candidate: in force
         :returns: whether executables of another setting are needed from now on
         """
+        turned = self._look_elsewhere(candidate.engine.backend)
         allowed = self._crew.allowed
         loads = tuple(load for load in self._loads() if load.core in allowed)
         if not loads:
-            return False
+            return turned
         before = self.schedule
         found = decide(self.work(candidate), loads, before)
         self._seen, self.schedule = (loads, before), found
@@ -77,12 +90,26 @@ class Scheduler:
         if found.cores or self._placed not in (None, (found.cores, found.pinned)):
             self._crew.place(found.cores, pinned=found.pinned)
         self._placed = (found.cores, found.pinned)
-        if before is not None and (before.setting, before.neighbours) == (
+        if not turned and before is not None and (before.setting, before.neighbours) == (
                 found.setting, found.neighbours):
             return False
         self._arranged = {}
         _log.info('%s', found.reason)
-        return before is None or before.setting != found.setting
+        return turned or before is None or before.setting != found.setting
+
+    def _look_elsewhere(self, engine: str) -> bool:
+        """Ask anew whether an engine computes elsewhere; True where that is another answer."""
+        known, found = self._accelerated.get(engine), self._elsewhere(engine)
+        self._accelerated[engine] = found
+        if known in (None, found):
+            return False
+        self._arranged = {}
+        return True
+
+    def _is_accelerated(self, engine: str) -> bool:
+        if engine not in self._accelerated:
+            self._accelerated[engine] = self._elsewhere(engine)
+        return self._accelerated[engine]
 
     def arranged(self, candidate: Candidate) -> Candidate:
         """Return what is to run in a candidate's place, itself where nothing is to be changed."""
@@ -90,7 +117,8 @@ class Scheduler:
         if arranged is None:
             known = self._arranged  # taken before what was seen: a look renews it behind that
             (loads, before), arranged = self._seen, candidate
-            if loads and schedulable(candidate):
+            accelerated = self._is_accelerated(candidate.engine.backend)
+            if schedulable(candidate, accelerated) and (loads or accelerated):
                 found = decide(self.work(candidate), loads, before)
                 arranged = replace(candidate, engine=found.arranged(candidate.engine))
             ways = dict(self._ways.get(candidate.candidate_id, {}))
@@ -116,13 +144,18 @@ class Scheduler:
                 if known and len(known) == len(here):
                     times[Setting(threads, spinning)] = sum(known)
         own = engine.backend == OWN_ENGINE
-        return Work(times, engine.threads, may_spin=own, may_place=own)
+        return Work(times, engine.threads, may_spin=own, may_place=own,
+                    accelerated=self._is_accelerated(engine.backend))
 
 
-def schedulable(candidate: Candidate) -> bool:
-    """Whether the schedule may change how a candidate runs: several threads of our engine."""
+def schedulable(candidate: Candidate, accelerated: bool = False) -> bool:
+    """
+    Whether the schedule may change how a candidate runs.
+
+    :param accelerated: whether another processor computes; else only our engine gives a choice
+    """
     engine = candidate.engine
-    return (engine.backend == OWN_ENGINE and engine.threads > 1
+    return ((engine.backend == OWN_ENGINE or accelerated) and engine.threads > 1
             and not candidate.placement.peers)
 
 

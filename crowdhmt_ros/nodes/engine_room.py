@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Protocol, Tuple
 
 from crowdhmt_ros.bundle.reader import Bundle
-from crowdhmt_ros.engine.backends import FIRST
+from crowdhmt_ros.engine.backends import FIRST, computes_elsewhere
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.errors import BundleError, CrowdHMTError
 from crowdhmt_ros.executor import Executor
@@ -128,7 +128,8 @@ def _furnished(engine: Engine, share: EngineShare,
     fallback = leanest(bundle, parameters.fallback, backend=engine.backend.name)
     executor.switch(fallback, pool.prepare(fallback), FIRST_PLAN_SEQ)
     helped = HelpedPlans(pool, engine.segments)
-    schedule = EngineSchedule(engine.infer_s)
+    schedule = EngineSchedule(
+        engine.infer_s, elsewhere=lambda name: computes_elsewhere(engine.backend, name))
     switcher = PlanSwitcher(executor, schedule.over(pool, executor.answering),
                             in_force_id=fallback.candidate_id, helped=helped)
     return EngineRoom(bundle, pool, executor, switcher, schedule, helped, fallback, engine, share)

@@ -11,9 +11,11 @@ from crowdhmt_ros.engine.backend import Executable
 from crowdhmt_ros.engine.crew import CREW
 from crowdhmt_ros.engine.pool import Pool
 from crowdhmt_ros.engine.scheduled import (
+    ComputesElsewhere,
     MeasuredLatency,
     ScheduledPool,
     Scheduler,
+    all_computes_here,
     nothing_answers,
 )
 from crowdhmt_ros.errors import CrowdHMTError
@@ -40,13 +42,16 @@ class EngineSchedule:
     :param infer_s: times of segments, from the tables of this device
     :param loads: what the cores did since the last call, None for this machine's own counters
     :param callers: native ids of the threads that run this robot's own frames
+    :param elsewhere: tells of each engine whether another processor computes
     """
 
     def __init__(self, infer_s: MeasuredLatency,
                  loads: Optional[Callable[[], Sequence[CoreLoad]]] = None, *,
-                 callers: Callable[[], Sequence[int]] = workers) -> None:
+                 callers: Callable[[], Sequence[int]] = workers,
+                 elsewhere: ComputesElsewhere = all_computes_here) -> None:
         CREW.callers = callers
-        self.scheduler = Scheduler(loads or CoreLoads().sample, infer_s=infer_s)
+        self.scheduler = Scheduler(loads or CoreLoads().sample, infer_s=infer_s,
+                                   elsewhere=elsewhere)
         self._pending = False
 
     def over(self, pool: Pool,

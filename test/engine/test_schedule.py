@@ -115,6 +115,19 @@ def test_where_spinning_is_measured_to_gain_nothing_threads_sleep():
 
 def test_an_accelerator_is_fed_by_one_thread():
     assert decide(Work({}, 4, accelerated=True), BUSY).setting == Setting(1)
+    even = Work({Setting(1): 0.0101, Setting(2): 0.01, Setting(2, True): 0.005}, 2,
+                accelerated=True)
+    assert decide(even, QUIET).setting == Setting(1)
+    assert decide(even, QUIET).expected_s == 0.0101
+    assert decide(Work({Setting(2): 0.01}, 2, accelerated=True), QUIET).setting == Setting(1)
+
+
+def test_what_an_accelerator_leaves_to_this_processor_gets_threads_where_they_are_worth_it():
+    found = decide(Work({Setting(1): 0.02, Setting(2): 0.012, Setting(3): 0.0119}, 3,
+                        accelerated=True), BUSY)
+    assert found.setting == Setting(2)
+    assert (found.cores, found.pinned) == ((), False)
+    assert '2 threads feed it' in found.reason
 
 
 def test_without_any_load_to_go_by_threads_sleep():

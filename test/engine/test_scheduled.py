@@ -69,15 +69,18 @@ class World:
 
     def __init__(self):
         self.loads, self.crew = QUIET, FakeCrew()
-        self.scheduler = Scheduler(lambda: self.loads, crew=self.crew)
+        self.providers = {'onnxruntime_cuda': ('CUDAExecutionProvider', 'CPUExecutionProvider')}
+        self.scheduler = Scheduler(
+            lambda: self.loads, crew=self.crew, elsewhere=lambda engine: self.providers.get(
+                engine, ('CPU',))[0] == 'CUDAExecutionProvider')
         segments = {'full': Segment('full', 'ab', '/nowhere', SPECS, SPECS, 0)}
         self.inner = Pool(FakeBackend(), segments)
         self.active = None
         self.pool = ScheduledPool(self.inner, self.scheduler, answering=lambda: self.active)
 
-    def look(self, loads):
+    def look(self, loads, candidate=CANDIDATE):
         self.loads = loads
-        return self.scheduler.look(CANDIDATE)
+        return self.scheduler.look(candidate)
 
     def prepared(self, candidate=CANDIDATE):
         done, told = threading.Event(), []
@@ -177,6 +180,41 @@ def test_an_engine_without_a_choice_keeps_the_plans_options(world):
     away = replace(CANDIDATE, placement=Placement((
         SegmentPlacement('head', 'full'), SegmentPlacement('tail', 'full', 'drone', 'int8'))))
     assert world.scheduler.arranged(away) is away
+
+
+CUDA = replace(CANDIDATE, engine=EngineOptions('onnxruntime_cuda', threads=2))
+
+
+def test_an_accelerator_is_fed_by_one_thread_from_the_first_executable_on(world):
+    """As its two threads and its one are the same work, plans for either share it."""
+    single = replace(CUDA, engine=replace(CUDA.engine, threads=1))
+    candidate, executable, error = world.prepared(CUDA)
+    assert candidate is CUDA
+    assert error is None
+    assert executable.options == single.engine
+    assert world.pool.get(single) is executable
+    world.look(BUSY, CUDA)
+    assert world.pool.get(CUDA) is executable
+    assert 'one thread feeds it' in world.scheduler.schedule.reason
+
+
+def test_threads_of_an_accelerator_are_kept_to_no_core(world):
+    world.look(BUSY)
+    assert world.crew.told[-1] == ((0, 1), True)
+    assert world.look(BUSY, CUDA)
+    assert world.crew.told[-1] == ((), False)
+
+
+@pytest.mark.parametrize('loads', [QUIET, BUSY, ()], ids=['quiet', 'busy', 'unknown'])
+def test_a_provider_that_does_not_start_gives_the_plan_its_threads_back(world, loads):
+    world.look(loads, CANDIDATE)
+    assert world.prepared(CUDA)[1].options.threads == 1
+    world.look(loads, CUDA)
+    world.providers['onnxruntime_cuda'] = ('CPUExecutionProvider',)
+    assert world.look(loads, CUDA)
+    assert world.scheduler.arranged(CUDA) is CUDA
+    assert world.prepared(CUDA)[1].options == CUDA.engine
+    assert not world.look(loads, CUDA)
 
 
 def test_cores_that_the_process_may_not_use_are_not_counted_upon(world):

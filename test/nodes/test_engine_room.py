@@ -1,5 +1,6 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from crowdhmt_ros.first_start import kept_tables_path
 from crowdhmt_ros.nodes.engine_room import open_engine_room
 from crowdhmt_ros.nodes.params import CameraInferenceParameters
 from crowdhmt_ros.profiling.tables import Row, Tables, row_key, save_tables
-from crowdhmt_ros.types import ESTIMATED, MEASURED, Estimate, Reading
+from crowdhmt_ros.types import ESTIMATED, MEASURED, EngineOptions, Estimate, Reading
 
 TINY = Path(__file__).resolve().parents[1] / 'bundle' / 'data' / 'tiny'
 NARROW_BYTES, WIDE_BYTES = 10.0, 30.0
@@ -70,6 +71,18 @@ def test_what_answers_stays_counted_however_small_the_budget(room, tmp_path):
     measure(tmp_path)
     room.switcher.keep_within(1.0)
     assert room.pool.memory == Reading(NARROW_BYTES, MEASURED)
+
+
+def test_an_accelerator_of_this_engine_is_known_to_its_schedule(room, tmp_path):
+    assert not room.schedule.scheduler.work(room.fallback).accelerated
+    auto = open_engine_room(CameraInferenceParameters(
+        bundle=str(TINY), cache_dir=str(tmp_path), backend='auto'))
+    try:
+        elsewhere = replace(room.fallback, engine=EngineOptions('onnxruntime_cuda', threads=2))
+        assert auto.schedule.scheduler.work(elsewhere).accelerated
+        assert auto.schedule.scheduler.arranged(elsewhere).engine.threads == 1
+    finally:
+        auto.close()
 
 
 def test_an_unknown_fallback_names_what_there_is(tmp_path):

@@ -37,6 +37,7 @@ class Engine:
     :param provider: of ONNX Runtime, that must be in the installed build; '' for other engines
     :param gains: what installing it gains, goes on a sentence
     :param install: how to install it
+    :param accelerated: whether it is meant to compute on another processor than this
     """
 
     title: str
@@ -45,6 +46,7 @@ class Engine:
     provider: str = ''
     gains: str = ''
     install: str = ''
+    accelerated: bool = False
 
     @property
     def installed(self) -> bool:
@@ -89,16 +91,16 @@ ENGINES: Mapping[str, Engine] = {
         'TensorRT', _late('tensorrt', 'TensorRtBackend'), 'tensorrt',
         gains='the fastest engine on NVIDIA graphics processors',
         install="install NVIDIA's TensorRT and CUDA bindings (on a Jetson they come with "
-                'JetPack)'),
+                'JetPack)', accelerated=True),
     'onnxruntime_cuda': Engine(
         'ONNX Runtime on CUDA', _with_providers('onnxruntime_cuda', (CUDA, CPU)), 'onnxruntime',
         CUDA, 'NVIDIA graphics processors, ready in seconds',
-        'replace onnxruntime by onnxruntime-gpu'),
+        'replace onnxruntime by onnxruntime-gpu', accelerated=True),
     'onnxruntime_tensorrt': Engine(
         'ONNX Runtime on TensorRT',
         _with_providers('onnxruntime_tensorrt', (TENSORRT, CUDA, CPU)), 'onnxruntime', TENSORRT,
         "NVIDIA graphics processors at TensorRT's speed for models that it takes only in part",
-        'replace onnxruntime by onnxruntime-gpu and install TensorRT'),
+        'replace onnxruntime by onnxruntime-gpu and install TensorRT', accelerated=True),
 }
 
 BACKENDS: Dict[str, Callable[[], Backend]] = {
@@ -119,6 +121,21 @@ def make_backend(name: str, repeat: int = 1) -> Backend:
             name, ', '.join((AUTO, *sorted(BACKENDS)))))
     inner: Backend = SeveralBackend(FIRST, BACKENDS) if name == AUTO else BACKENDS[name]()
     return inner if repeat == 1 else RepeatingBackend(inner, repeat)
+
+
+def computes_elsewhere(backend: Backend, name: str) -> bool:
+    """
+    Tell whether another processor than this one computes what an engine runs.
+
+    :param backend: of `make_backend`
+    :param name: of an engine
+    :returns: by the providers in force; before it has started, by what it is meant for
+    """
+    inner = backend.inner if isinstance(backend, RepeatingBackend) else backend
+    engine = inner.started(name) if isinstance(inner, SeveralBackend) else inner
+    if engine is None:
+        return name in ENGINES and ENGINES[name].accelerated
+    return not engine.providers()[0].startswith('CPU')
 
 
 def release(name: str) -> str:

@@ -60,36 +60,36 @@ class RepeatingBackend:
     def __init__(self, inner: Backend, times: int) -> None:
         if int(times) != times or times < 1:
             raise BackendError('repeat is %r, it must be a whole number of at least 1' % times)
-        self._inner = inner
+        self.inner = inner
         self.times = int(times)
 
     @property
     def name(self) -> str:
         """As of the inner engine: candidates name the engine, not the device."""
-        return self._inner.name
+        return self.inner.name
 
     @property
     def version(self) -> str:
         """As of the inner engine."""
-        return self._inner.version
+        return self.inner.version
 
     @property
     def warnings(self) -> Tuple[str, ...]:
         """As of the inner engine."""
-        return self._inner.warnings
+        return self.inner.warnings
 
     def providers(self) -> Tuple[str, ...]:
         """Return the providers of the inner engine."""
-        return self._inner.providers()
+        return self.inner.providers()
 
     def precisions(self) -> Tuple[str, ...]:
         """Return the precisions of the inner engine."""
-        return self._inner.precisions()
+        return self.inner.precisions()
 
     def refusal(self, segment: Segment, options: EngineOptions) -> str:
         """Return the refusal of the inner engine."""
-        return self._inner.refusal(segment, options)
+        return self.inner.refusal(segment, options)
 
     def compile(self, segment: Segment, options: EngineOptions) -> RepeatingExecutable:
         """Compile with the inner engine; see `Backend.compile`."""
-        return RepeatingExecutable(self._inner.compile(segment, options), self.times)
+        return RepeatingExecutable(self.inner.compile(segment, options), self.times)

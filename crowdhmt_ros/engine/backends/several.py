@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
-from typing import Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -112,6 +112,10 @@ class SeveralBackend:
             if name not in self._engines:
                 self._engines[name] = self._start(name)
             return self._engines[name]
+
+    def started(self, name: str) -> Optional[Backend]:
+        """Return an engine if it runs already; it is not started."""
+        return self._engines.get(name)
 
     def _start(self, name: str) -> Backend:
         if name not in self._makers:

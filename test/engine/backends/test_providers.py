@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from crowdhmt_ros.engine.backends import make_backend
+from crowdhmt_ros.engine.backends import computes_elsewhere, make_backend
 from crowdhmt_ros.engine.backends.onnxruntime import (
     CPU,
     CUDA,
@@ -84,6 +84,21 @@ def test_a_build_without_the_provider_answers_on_the_processor_and_says_so(segme
     assert CUDA in caplog.text
     assert backend.providers() == (CPU,)
     backend.compile(segment, EngineOptions(backend='onnxruntime_cuda'))
+
+
+@pytest.mark.parametrize('repeat', [1, 2])
+def test_who_computes_is_told_by_the_provider_in_force(segment, accelerated, repeat):
+    backend = make_backend('auto', repeat)
+    assert not computes_elsewhere(backend, 'onnxruntime')
+    assert not computes_elsewhere(backend, 'ncnn')
+    assert computes_elsewhere(backend, 'tensorrt'), 'it has not started'
+    options = EngineOptions(backend='onnxruntime_cuda')
+    assert computes_elsewhere(backend, options.backend), 'it has not started'
+    assert backend.refusal(segment, options) == ''
+    assert computes_elsewhere(backend, options.backend), 'it has, and says what it asks for'
+    backend.compile(segment, options)
+    assert not computes_elsewhere(backend, options.backend), 'the session is on the processor'
+    assert computes_elsewhere(make_backend('onnxruntime_cuda', repeat), 'onnxruntime_cuda')
 
 
 def test_fp16_is_for_tensorrt_only(segment, accelerated):
