@@ -6,8 +6,10 @@ An engine beside a busy neighbour, and alone: ONNX Runtime's defaults against th
 Two threads are allowed. The neighbour is an endless loop in a process of its own at the usual
 priority, in the session of the engines: Linux groups processes by session when it shares the
 processor, and robots start all of theirs in one. Both engines stay loaded in processes of their
-own and run in turns, never at once; nothing tells ours of the neighbour but the counters of the
-kernel. The median of a turn is one time; the control is a second process of ONNX Runtime's.
+own and run in turns, never at once; a turn begins when all threads of the one before sleep, for
+those of ONNX Runtime spin on for 50 ms of processor time behind an answer and would be another
+neighbour. Nothing tells ours of the neighbour but the counters of the kernel. The median of a
+turn is one time; the control is a second process of ONNX Runtime's.
 """
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -54,11 +57,14 @@ GAIN, COST = 1.3, 1.03
 CLAIMS: parts.Claims = {
     **{'busy_neighbour_gain/' + name: (GAIN, HIGHER) for name in NETWORKS},
     **{'quiet_cost/' + name: (COST, LOWER) for name in NETWORKS}}
-PROCESSES, MOST_PROCESSES, TURNS, RUNS, ADAPT_EVERY = 5, 6, 20, 5, 10
+PROCESSES, MOST_PROCESSES, TURNS, ADAPT_EVERY = 5, 8, 40, 20
 QUICK_TURNS, INFORMING_TURNS = 3, 8
-GAP_S = 0.01
-"""Between turns: by then threads that spin have stopped."""
+TURN_S, LEAST_RUNS = 0.1, 5
+"""A turn of runs takes so long on the idle machine, or a little more."""
+GAP_S, MOST_GAP_S = 0.01, 5.0
+"""Between turns, and until an engine that does not come to rest is an error."""
 BUSY_LOOP = 'while True: pass'
+RUNNABLE = 'R'
 CLASSES = 1000
 
 
@@ -137,9 +143,14 @@ class Network:
         self.times_s: Mapping[str, float] = timing.in_fresh_process(
             CHILD, {'how': 'alone', 'said': self.said, 'runs': 11 if quick else 31})
 
+    @property
+    def runs(self) -> int:
+        """Return how many runs a turn has."""
+        return max(LEAST_RUNS, math.ceil(TURN_S / min(self.times_s.values())))
+
 
 class Engine:
-    """A child that answers line by line."""
+    """A child that answers line by line, and sleeps between."""
 
     def __init__(self, network: Network, how: str) -> None:
         request = {'how': how, 'said': network.said, 'times_s': network.times_s}
@@ -160,11 +171,32 @@ class Engine:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError('an engine ended with exit code %s' % self._process.wait())
+        until_asleep(self._process.pid)
         return json.loads(line)
 
     def end(self) -> None:
         """End the process."""
         _end(self._process)
+
+
+def until_asleep(pid: int, *, most_s: float = MOST_GAP_S) -> None:
+    """
+    Wait until no thread of a process runs or wants to.
+
+    :raises RuntimeError: after `most_s`
+    """
+    end_s = time.monotonic() + most_s
+    time.sleep(GAP_S)
+    while any(state == RUNNABLE for state in _states(pid)):
+        if time.monotonic() > end_s:
+            raise RuntimeError('an engine that has answered still runs after %.0f s' % most_s)
+        time.sleep(GAP_S)
+
+
+def _states(pid: int) -> Iterator[str]:
+    for path in Path('/proc/%d/task' % pid).glob('*/stat'):
+        with contextlib.suppress(OSError):  # that thread has ended
+            yield path.read_text().rpartition(')')[2].split()[0]
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
@@ -209,8 +241,7 @@ def in_turns(network: Network, condition: Condition, titles: Sequence[str], turn
                 reason = engines[OURS].ask(do='adapt')['reason']
             times_s = {}
             for title in timing.order(titles, turn):
-                time.sleep(GAP_S)
-                times_s[title] = engines[title].ask(do='run', runs=RUNS)
+                times_s[title] = engines[title].ask(do='run', runs=network.runs)
                 found.times_s[title] += times_s[title]
             found.rounds.append({t: statistics.median(s) for t, s in times_s.items()})
         found.reasons.append(reason)
@@ -247,7 +278,7 @@ def busy_figure(network: Network, quick: bool) -> Figure:
         'busy_neighbour_gain/' + network.title, {'': found}, GAIN, better=HIGHER,
         also=ours <= theirs, how="%s, two threads, %s: ONNX Runtime's defaults over ours, whose "
         '95th percentile must not be above theirs; %s' % (
-            network.title, Condition(1), _told(turns)))
+            network.title, Condition(1), _told(network, turns)))
 
 
 def quiet_figure(network: Network, quick: bool) -> Figure:
@@ -256,7 +287,7 @@ def quiet_figure(network: Network, quick: bool) -> Figure:
     return timing.claim_ratio(
         'quiet_cost/' + network.title, {'': found}, COST, better=LOWER,
         how="%s, two threads, nobody else: ours over ONNX Runtime's defaults; %s" % (
-            network.title, _told(turns)))
+            network.title, _told(network, turns)))
 
 
 def _tails_s(turns: Turns) -> Tuple[float, float]:
@@ -264,12 +295,13 @@ def _tails_s(turns: Turns) -> Tuple[float, float]:
     return theirs, ours
 
 
-def _told(turns: Turns) -> str:
+def _told(network: Network, turns: Turns) -> str:
     medians = [statistics.median(turns.times_s[t]) for t in (THEIRS, OURS)]
+    theirs, ours = _tails_s(turns)
     return ('medians %.1f and %.1f ms, 95th percentiles %.1f and %.1f ms, %d runs each in %d '
             'fresh processes, pairs of turns of %d; ours: %s' % (
-                *(1e3 * s for s in (*medians, *_tails_s(turns))), len(turns.times_s[OURS]),
-                len(turns.reasons), RUNS, turns.reasons[-1]))
+                1e3 * medians[0], 1e3 * medians[1], 1e3 * theirs, 1e3 * ours,
+                len(turns.times_s[OURS]), len(turns.reasons), network.runs, turns.reasons[-1]))
 
 
 def other_neighbours(network: Network) -> List[Figure]:
@@ -283,5 +315,5 @@ def other_neighbours(network: Network) -> List[Figure]:
         ratio = timing.median_ratio([(r[OURS], r[THEIRS]) for r in turns.rounds])
         found.append(inform('busy_neighbour_gain_beside/' + title, ratio.value, better=HIGHER,
                             how='%s, %s: %s; %s' % (network.title, condition, ratio.text,
-                                                    _told(turns))))
+                                                    _told(network, turns))))
     return found
