@@ -55,6 +55,29 @@ def test_every_mode_computes_the_model(bundle, segments, image, variant, options
         outputs[0][0], reference(bundle, variant, image), rtol=1e-4, atol=1e-4)
 
 
+def thread_times_s():
+    """Return thread -> seconds of processor time so far, of this process."""
+    return {path.name: int((path / 'schedstat').read_text().split()[0]) / 1e9
+            for path in Path('/proc/self/task').iterdir()}
+
+
+@pytest.mark.skipif(not Path('/proc/self/schedstat').exists(), reason='no times of threads')
+@pytest.mark.parametrize('mode', ['fast', 'mapped'])
+def test_threads_that_spin_stop_with_the_answer(segments, image, mode):
+    before = thread_times_s()
+    executable = OnnxRuntimeBackend().compile(
+        segments['wide/whole'], EngineOptions(threads=2, spinning=True, memory_mode=mode))
+    outputs = make_buffers(executable.outputs)
+    for _ in range(20):
+        executable.run((image,), outputs)
+    answered = thread_times_s()
+    time.sleep(0.3)
+    spent_s = [t - answered[name] for name, t in thread_times_s().items()
+               if name in answered and name not in before]
+    assert spent_s, 'no thread of its own'
+    assert max(spent_s) < 0.01, 'they spin for 0.04 s if nothing stops them'
+
+
 def test_buffers_belong_to_the_caller_and_may_change(segments, image):
     executable = OnnxRuntimeBackend().compile(segments['wide/whole'], EngineOptions())
     first, second = make_buffers(executable.outputs), make_buffers(executable.outputs)

@@ -86,7 +86,7 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
     for key, value in (
             ('session.intra_op.allow_spinning', spinning),
             ('session.inter_op.allow_spinning', spinning),
-            ('session.force_spinning_stop', '1' if graph else '0'),
+            ('session.force_spinning_stop', '1'),
             ('session.disable_prepacking', '1'),
             ('session.model_external_initializers_file_folder_path', folder)):
         chosen.add_session_config_entry(key, value)
