@@ -1,12 +1,14 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Makes benchmarks/variants.yaml: the variants that are compared, chosen before any training.
+Makes benchmarks/variants*.yaml: the variants that are compared, chosen before any training.
 
 `python -m benchmarks._choose_variants --out benchmarks/variants.yaml` measures the proposals on
-an untrained ResNet18 and takes sixteen that are log-spaced in latency. The proposals say what
-should lose least: stages with few places hold most weights and least of the accuracy, so they are
-factorized, separated or squeezed first; stages with many places get narrower or shorter.
+an untrained ResNet18 and takes sixteen that are log-spaced in latency; `--task har --out
+benchmarks/variants_har.yaml` takes all that are proposed for a task with a network of its own.
+The proposals say what should lose least: stages with few places hold most weights and least of
+the accuracy, so they are factorized, separated or squeezed first; stages with many places get
+narrower or shorter.
 """
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import logging
 import os
 import platform
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Dict, Mapping, Sequence
 
 from crowdhmt_ros.report.write import write_whole
 from crowdhmt_ros.types import OperatorChoice, Variant
@@ -25,8 +27,8 @@ CODES = {'w': ('channel', 'ratio', 100), 'v': ('svd', 'rank', 100),
          'f': ('fire', 'squeeze', 1000), 's': ('sparse', 'atoms', 0), 'd': ('depth', 'blocks', 0),
          'k': ('scale', 'kernel', 0), 'x': ('scale', 'stride', 0)}
 PLAIN = {'g': 'ghost', 'a': 'asymmetric'}
-HEAD = """# Variants of ResNet18 (32 pixels) that are compared, fixed before any was trained.
-# Made by: python -m benchmarks._choose_variants. Speed-ups: of the untrained network.
+HEAD = """# Variants of %s that are compared, fixed before any was trained.
+# Made by: python -m benchmarks._choose_variants%s. Speed-ups: of the untrained network.
 """
 PROPOSALS: Sequence[str] = (
     '- - - v50', '- - - f250', 'g g g g', '- - a a', 'w75 w75 w75 w75,v25',
@@ -43,12 +45,25 @@ PROPOSALS: Sequence[str] = (
 """Per stage operators in the short form of `CODES`; those before the comment are wanted."""
 
 
-def proposals() -> Dict[str, Variant]:
-    """Return the proposals by name, in order of preference."""
+OF_TASKS: Mapping[str, Sequence[str]] = {
+    'har': ('- - a', '- a a', 'w50 w50 w50', 'w75,d1 w75,d1 w75,d1', 'w50 w50,a w50,a',
+            'w50,d2 w50,d1 w50,d1', 'w50,a w50,a w50,a', 'w25 w25 w25'),
+    'esc10': ('- - a a', '- a a a', 'w50 w50 w50 w50', 'w50 a a a',
+              'w50,d2 w50,d1 w50,d1 w50,d1', 'a a a a', 'w25 a a a', 'w35 w35 w35 w35',
+              'w38 w50 w50,a w50,a', 'w75,a w75,a w75,a w75,a')}
+"""Likewise; all of them are taken."""
+
+
+def proposals(texts: Sequence[str] = PROPOSALS, exits: int = len(EXITS)) -> Dict[str, Variant]:
+    """
+    Return the proposals by name, in order of preference.
+
+    :param exits: that the network has before its end
+    """
     from crowdhmt_ros.cli.variant_names import variant_names
-    variants = [Variant(tuple(_stage(part) for part in text.split()), len(EXITS))
-                for text in PROPOSALS]
-    return dict(zip(variant_names(variants, len(EXITS) + 1), variants))
+    stages = [tuple(_stage(part) for part in text.split()) for text in texts]
+    variants = [Variant(each, exits) for each in stages]
+    return dict(zip(variant_names(variants, exits + 1), variants))
 
 
 def _stage(text: str) -> tuple[OperatorChoice, ...]:
@@ -67,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, choose and write."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('--width', type=int, default=32, help='channels of the first stage')
+    parser.add_argument('--task', choices=sorted(OF_TASKS), default='')
     parser.add_argument('--rounds', type=int, default=200)
     parser.add_argument('--out', type=Path, required=True)
     given = parser.parse_args(arguments)
@@ -77,16 +93,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from crowdhmt_ros.elastic.store import Reference, elastic_of
     from crowdhmt_ros.machine_lock import hold_machine
-    from crowdhmt_ros.tasks.members import Members, choose, members_text
+    from crowdhmt_ros.tasks.members import Members, choose, members_text, timed
+    from crowdhmt_ros.tasks.task_file import read_task
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    backbone = Reference(BACKBONE, CLASSES, {'width': given.width, 'edge': EDGE})
-    net = elastic_of(backbone, EXITS).eval()
+    backbone, exits = Reference(BACKBONE, CLASSES, {'width': given.width, 'edge': EDGE}), EXITS
+    listing, texts = choose, PROPOSALS
+    if given.task:
+        task, listing, texts = read_task(given.task), timed, OF_TASKS[given.task]
+        backbone, exits = task.backbone, task.exits
+    net = elastic_of(backbone, exits).eval()
     with hold_machine():
-        members = choose(net, proposals(), backbone.example()[:1], rounds=given.rounds)
+        members = listing(net, proposals(texts, len(exits)), backbone.example()[:1],
+                          rounds=given.rounds)
     how = ('ONNX Runtime %s, one thread, single inputs, median of %d interleaved turns, %s' % (
         onnxruntime.__version__, given.rounds, _processor()))
-    write_whole(given.out, HEAD + members_text(Members(backbone, members, how)))
+    head = HEAD % (('the task %s' % given.task, ' --task %s' % given.task) if given.task
+                   else ('ResNet18 (%d pixels)' % EDGE, ''))
+    write_whole(given.out, head + members_text(Members(backbone, members, how)))
     for member in members:
         print('%-24s %6.2f times as fast, %6.2f times fewer operations' % (
             member.name, member.speedup, member.macs_ratio))

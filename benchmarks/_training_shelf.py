@@ -106,7 +106,8 @@ class Shelf:
     :param data: folder with the data
     :param checkpoints: folder of the trained files
     :param logs: folder of the logs
-    :param listed: file of the listed variants
+    :param listed: file of the listed variants; one beside it, named for a task as well, is the
+        task's own
     :param device: where trainings compute, 'cpu' or 'cuda'
     """
 
@@ -130,7 +131,9 @@ class Shelf:
 
         :raises ConfigError: the list is missing, or does not fit
         """
-        return fitted(read_members(self.listed).variants, pattern_of(task))
+        own = self.listed.with_name('%s_%s.yaml' % (self.listed.stem, task.name))
+        return fitted(read_members(own if own.exists() else self.listed).variants,
+                      pattern_of(task))
 
 
 _PATTERNS: Dict[str, Supernet] = {}

@@ -121,8 +121,9 @@ def _fronts(shelf: Shelf, quick: bool) -> List[Figure]:
 
 def _front_plans(shelf: Shelf) -> List[Training]:
     from benchmarks._training_shelf import Plan
-    har = [Plan('har-fold%d-%d' % (f, SEEDS[0]), 'har', SEEDS[0], fold=f) for f in HAR_FOLDS]
-    return [*har, *(Plan('esc10-fold%d-%d' % (f, s), 'esc10', s, fold=f)
+    har = [Plan('har-fold%d-%d' % (f, SEEDS[0]), 'har', SEEDS[0], listed=True, fold=f)
+           for f in HAR_FOLDS]
+    return [*har, *(Plan('esc10-fold%d-%d' % (f, s), 'esc10', s, listed=True, fold=f)
                     for s in SEEDS for f in ESC_FOLDS)]
 
 

@@ -125,19 +125,33 @@ def choose(net: Supernet, proposals: Mapping[str, Variant], example: torch.Tenso
     :returns: from dear to cheap, the whole network first
     :raises ConfigError: the proposals leave a place or a category empty
     """
+    measured = timed(net, proposals, example, rounds=rounds, seed=seed)
+    speedups = {m.name: m.speedup for m in measured}
+    chosen = complete(spaced(speedups, count=count, span=span), speedups,
+                      {m.name: etas_of(m.variant) for m in measured}, needed)
+    known = {m.name: m for m in measured}
+    return tuple(known[name] for name in chosen)
+
+
+def timed(net: Supernet, proposals: Mapping[str, Variant], example: torch.Tensor, *,
+          rounds: int = ROUNDS, seed: int = 0) -> Tuple[Member, ...]:
+    """
+    Measure the whole network and all proposals as members; see `choose`.
+
+    :returns: in the order of the proposals, the whole network first
+    """
     variants = {'full': net.whole(), **proposals}
     draw = torch.Generator().manual_seed(seed)
     images = [torch.randn((MEASURED_BATCH, *example.shape[1:]), generator=draw)]
     seconds = latencies(net, variants, calibrate(net, variants.values(), images), example,
                         rounds=rounds)
-    speedups = {name: seconds['full'] / s for name, s in seconds.items()}
-    for name, speedup in speedups.items():
-        logger.info('%s is %.3f times as fast as the whole network', name, speedup)
-    chosen = complete(spaced(speedups, count=count, span=span), speedups,
-                      {name: etas_of(v) for name, v in variants.items()}, needed)
-    macs = {name: net.plan(variants[name]).macs for name in chosen}
-    return tuple(Member(name, variants[name], round(speedups[name], 3),
-                        round(macs['full'] / macs[name], 3)) for name in chosen)
+    macs = {name: net.plan(variant).macs for name, variant in variants.items()}
+    found = tuple(Member(name, variant, round(seconds['full'] / seconds[name], 3),
+                         round(macs['full'] / macs[name], 3))
+                  for name, variant in variants.items())
+    for member in found:
+        logger.info('%s is %.3f times as fast as the whole network', member.name, member.speedup)
+    return found
 
 
 def spaced(speedups: Mapping[str, float], *, count: int = COUNT, span: float = SPAN
