@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
+import torch
+
 from crowdhmt_ros.elastic.lone import lone
 from crowdhmt_ros.elastic.supernet import Supernet
 from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe, Recipe
@@ -24,7 +26,7 @@ from crowdhmt_ros.tasks.alone import alone_recipe
 from crowdhmt_ros.tasks.material import Material
 from crowdhmt_ros.tasks.recipes import named_recipe
 from crowdhmt_ros.tasks.task import Task
-from crowdhmt_ros.tasks.training import settled, untrained
+from crowdhmt_ros.tasks.training import calibrated, untrained
 from crowdhmt_ros.types import Variant
 
 STEPS, WARM, ROUNDS = 12, 2, 3
@@ -117,7 +119,7 @@ def seconds(task: Task, material: Material, variants: Mapping[str, Variant], *,
             turn.append(timed(Trainer(nets[leg.of], leg.recipe, material.train,
                                       members=members[leg.of]), steps))
         for name, net in nets.items():
-            calibrations[name].append(_settled_s(net, material, recipe, members[name]))
+            calibrations[name].append(_calibration_s(net, material, members[name]))
     taken = {name: statistics.median(found) for name, found in calibrations.items()}
     for turn, leg in zip(turns, legs):
         entering_s, step_s = (statistics.median(column) for column in zip(*turn))
@@ -126,8 +128,8 @@ def seconds(task: Task, material: Material, variants: Mapping[str, Variant], *,
     return taken
 
 
-def _settled_s(net: Supernet, material: Material, recipe: Recipe, members: Sequence[Variant]
-               ) -> float:
+def _calibration_s(net: Supernet, material: Material, members: Sequence[Variant]) -> float:
     begun = time.perf_counter()
-    settled(net, material.train, recipe, members, seed=0)
+    with torch.no_grad():
+        calibrated(net, material.train, [net.whole(), *members])
     return time.perf_counter() - begun

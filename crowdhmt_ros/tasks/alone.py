@@ -42,7 +42,7 @@ def alone_recipe(recipe: Recipe) -> Recipe:
     if not learning:
         raise ConfigError('the recipe has no phase in which the whole network learns')
     first = learning[0]
-    return replace(recipe, tuning_batches=0, phases=(PhaseRecipe(
+    return replace(recipe, phases=(PhaseRecipe(
         'backbone', recipe.epochs, max(p.learning_rate for p in learning), edges=_edges(recipe),
         warm_up_ratio=first.warm_up_ratio * first.epochs / recipe.epochs,
         early_exit_weight=0.0),))

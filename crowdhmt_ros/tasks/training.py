@@ -3,7 +3,6 @@
 """A task's family, trained: network, recipe and data together; then calibrated (E3, P III-A1)."""
 from __future__ import annotations
 
-import itertools
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -16,13 +15,12 @@ import torch
 from crowdhmt_ros.elastic.norms import Statistics
 from crowdhmt_ros.elastic.store import elastic_of, load_tensors
 from crowdhmt_ros.elastic.supernet import Supernet
-from crowdhmt_ros.elastic.teaching.batches import Batches, Draw
+from crowdhmt_ros.elastic.teaching.batches import Batches
 from crowdhmt_ros.elastic.teaching.place import place_for
 from crowdhmt_ros.elastic.teaching.ranks import Ranks
 from crowdhmt_ros.elastic.teaching.recipe import Recipe
 from crowdhmt_ros.elastic.teaching.sampling import Sampler
 from crowdhmt_ros.elastic.teaching.trainer import Progress, Trainer
-from crowdhmt_ros.elastic.teaching.tuning import tune
 from crowdhmt_ros.elastic.transformation import calibrate
 from crowdhmt_ros.errors import ConfigError
 from crowdhmt_ros.tasks.ledger import Ledger, PhaseLog, Watch
@@ -164,31 +162,13 @@ def train_task(task: Task, material: Material, *, seed: int, checkpoint: Optiona
     trainer.run(note)
     net.cpu().eval()
     watch = Watch()
-    statistics = settled(net, material.train, recipe, members, seed=seed) \
+    statistics = calibrated(net, material.train, [net.whole(), *members]) \
         if ranks.is_first else {}
     wall_s, cpu_s = watch.lap()
     epochs = {number: phase.epochs for number, phase in enumerate(recipe.phases)}
     return Trained(net, statistics, TrainingLog(
         task.name, seed, recipe, ledger.phases(epochs), wall_s, cpu_s, material.scaling,
         material.train.identity, device, torch.get_num_threads(), versions()))
-
-
-def settled(net: Supernet, train: Batches, recipe: Recipe, members: Sequence[Variant], *,
-            seed: int) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:
-    """
-    Measure the statistics of the whole network and the members, and tune these.
-
-    :param recipe: says on how many batches, of the size and the variation of its last epoch
-    :param seed: of the training
-    """
-    statistics = calibrated(net, train, [net.whole(), *members])
-    if not (recipe.tuning_batches and members):
-        return statistics
-    last = recipe.phases[-1]
-    draw = Draw(seed, recipe.epochs, recipe.batch_size, last.edge_at(last.epochs - 1))
-    batches = [(inputs, labels) for _, inputs, labels in itertools.islice(
-        train.epoch(draw), recipe.tuning_batches)]
-    return tune(net, members, statistics, batches, hard_share=last.hard_share)
 
 
 def calibrated(net: Supernet, train: Batches, variants: Iterable[Variant],

@@ -200,7 +200,7 @@ def test_the_cost_of_a_training_counts_every_phase_edge_and_calibration(trained,
     assert sum(leg.epochs for leg in legs) == recipe.epochs
     assert sum(leg.enters for leg in legs) == len(recipe.phases)
     monkeypatch.setattr(_training_cost, 'timed', lambda trainer, steps: (2.0, 0.5))
-    monkeypatch.setattr(_training_cost, '_settled_s', lambda *_: 10.0)
+    monkeypatch.setattr(_training_cost, '_calibration_s', lambda *_: 10.0)
     taken = _training_cost.seconds(task, material, shelf.variants(task), rounds=2,
                                    say=lambda line: None)
     steps = material.train.steps(recipe.batch_size) * recipe.epochs

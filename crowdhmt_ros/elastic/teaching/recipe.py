@@ -111,8 +111,6 @@ class Recipe:
     :param gradient_limit: largest norm of a step's gradient
     :param transformation_batches: from which the transformation derives the forms
     :param precision: 'auto' (bfloat16 autocast where the machine has it), 'float32', 'bfloat16'
-    :param tuning_batches: on which the statistics of listed members learn behind the training,
-        see `tuning`; 0 for those that were measured
     """
 
     phases: Tuple[PhaseRecipe, ...]
@@ -124,7 +122,6 @@ class Recipe:
     gradient_limit: float = 10.0
     transformation_batches: int = 8
     precision: str = 'auto'
-    tuning_batches: int = 0
 
     @property
     def epochs(self) -> int:
@@ -150,7 +147,7 @@ _RECIPE_CHECKS: Tuple[_Check, ...] = (
     ('batch_size', lambda v: v >= 2, 'at least 2'), ('weight_decay', *_NOT_NEGATIVE),
     ('momentum', lambda v: 0.0 <= v < 1.0, 'from 0 to below 1'),
     ('label_smoothing', *_SHARE), ('gradient_limit', *_POSITIVE),
-    ('transformation_batches', *_POSITIVE), ('tuning_batches', *_NOT_NEGATIVE))
+    ('transformation_batches', *_POSITIVE))
 
 
 def _out_of_range(thing: object, checks: Tuple[_Check, ...], where: str) -> List[str]:
