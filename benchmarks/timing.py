@@ -99,7 +99,7 @@ class Compared(NamedTuple):
 
     @property
     def conclusive(self) -> bool:
-        """Whether the control is narrow enough for its half-width to be an allowance."""
+        """Whether the control is narrow enough for anything to be said."""
         return self.control.high - self.control.low <= WIDEST_CONTROL
 
     @property
@@ -107,22 +107,19 @@ class Compared(NamedTuple):
         """Short form for people."""
         return '%s, control %s%s' % (
             self.ratio.text, self.control.text,
-            '' if self.conclusive else ', wide: all of it counts against')
+            '' if self.conclusive else ', which is too wide: inconclusive')
 
     def keeps(self, bound: float, better: str) -> bool:
         """
         Tell whether the ratio keeps a bound.
 
-        The worse end of its interval may be beyond the bound by the control's half-width. A
-        control whose interval is wider than 3 % allows nothing: what it strays from 1 could all
-        be in the ratio, which must keep the bound even so.
+        The worse end of its interval may be beyond the bound by the control's half-width; a
+        control whose interval is wider than 3 % is inconclusive, which counts as not held.
 
         :param better: 'lower' or 'higher'
         """
         if not self.conclusive:
-            strays = max(self.control.high, 1.0 / self.control.low)
-            return (self.ratio.high * strays <= bound if better == LOWER
-                    else self.ratio.low / strays >= bound)
+            return False
         if better == LOWER:
             return self.ratio.high <= bound + self.control.half_width
         return self.ratio.low >= bound - self.control.half_width

@@ -11,6 +11,7 @@ machine, or a bench, do not measure each other.
 """
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from dataclasses import replace
@@ -321,7 +322,7 @@ def _measured_again(known: EngineTables, bundle: Bundle, ready: Ready, wishes: W
         show(0.0, text)
         if CHILD_BYTES + segment.weight_bytes > free():
             continue
-        with hold_machine(lambda text=text: show(0.0, text)):  # type: ignore[misc]
+        with hold_machine(functools.partial(show, 0.0, text)):
             found = _with_memory(trial, candidate, segment, measure_memory)
         known = replace(known, trials={**known.trials, key: found})
         yield known
