@@ -8,7 +8,7 @@ member gets its turn every few steps (*reconstructed*).
 """
 from __future__ import annotations
 
-from typing import AbstractSet, List, Optional, Sequence
+from typing import AbstractSet, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class Members:
     """The members that a phase trains, in turn."""
 
     def __init__(self, net: Supernet, members: Sequence[Variant], operators: Sequence[str],
-                 trained: AbstractSet[str], *, largest: int = 0) -> None:
+                 trained: AbstractSet[str], *, largest: int = 0,
+                 every_step: Sequence[str] = ()) -> None:
         """
         Choose those that suit a phase.
 
@@ -29,12 +30,15 @@ class Members:
         :param operators: of the phase: a member has one of them, or none at all
         :param trained: tensors that learn: a member has one of them
         :param largest: so many, of the most operations, get every second turn; 0 for none
+        :param every_step: operators whose members have no turns, since they are trained anyway
         :raises ExportError: a member does not fit the network
         """
         plans = {member: net.plan(member) for member in members if member != net.whole()}
-        self._turns: List[Variant] = [
-            member for member, plan in plans.items()
-            if _suits(member, operators) and part_names(plan) & trained]
+        suited = [member for member, plan in plans.items()
+                  if _suits(member, operators) and part_names(plan) & trained]
+        self.every_step: Tuple[Variant, ...] = tuple(
+            member for member in suited if _has(member, every_step))
+        self._turns: List[Variant] = [m for m in suited if m not in self.every_step]
         self._macs = {member: plans[member].macs for member in self._turns}
         self._largest = sorted(self._turns, key=lambda m: -self._macs[m])[:largest]
 
@@ -68,5 +72,8 @@ def _in_turn(members: Sequence[Variant], number: int) -> Variant:
 
 
 def _suits(member: Variant, operators: Sequence[str]) -> bool:
-    own = {choice.operator for stage in member.stages for choice in stage}
-    return not own or bool(own & set(operators))
+    return not any(member.stages) or _has(member, operators)
+
+
+def _has(member: Variant, operators: Sequence[str]) -> bool:
+    return any(choice.operator in operators for stage in member.stages for choice in stage)

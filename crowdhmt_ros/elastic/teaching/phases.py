@@ -47,7 +47,7 @@ class Phase:
         self.sampler = Sampler(net, plan.categories, least_ratio=plan.least_ratio,
                                operators=plan.operators)
         self.members = Members(net, members, self.sampler.operators, self.trained(),
-                               largest=plan.largest)
+                               largest=plan.largest, every_step=plan.every_step)
         self._leanest: Optional[Variant] = None
         if self.sandwiches:
             self._leanest = self.members.leanest() or self.sampler.leanest()
@@ -79,7 +79,7 @@ class Phase:
 
     def variants(self, step: int, rng: np.random.Generator) -> List[Variant]:
         """
-        Choose the variants of a step, beside the whole network.
+        Choose the variants of a step, beside those that learn at every one.
 
         :param step: counted over the phase; every member gets its turn, and every operator its
             turn as the focus of a random draw

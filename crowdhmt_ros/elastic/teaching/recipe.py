@@ -52,6 +52,8 @@ class PhaseRecipe:
     :param variants_weight: of the variants' gradients of tensors that the backbone has, too;
         their own tensors learn from the whole gradient
     :param protection: of the tensors that the backbone shares with the variants (`protection`)
+    :param every_step: names of operators; listed members with one of them learn at every step with
+        the whole network's weight, not in turn: those that have next to no tensors of their own
     :param largest: that many of the listed members, those with the most operations, get every
         second turn; 0 for turns that are all alike
     :param sandwich: whether mutation and joint phases train the leanest variant at every step
@@ -74,6 +76,7 @@ class PhaseRecipe:
     early_exit_weight: float = 0.5
     variants_weight: float = 1.0
     protection: str = 'projection'
+    every_step: Tuple[str, ...] = ()
     largest: int = 0
     sandwich: bool = True
     transform: bool = False
@@ -175,10 +178,11 @@ def _phase_problems(plan: PhaseRecipe, where: str) -> List[str]:
     if strange:
         found.append('%setas name %s; categories are 1 to 6'
                      % (where, ', '.join(map(str, strange))))
-    unknown = sorted(set(plan.operators) - set(OPERATORS))
-    if unknown:
-        found.append('%soperators name %s; there are %s'
-                     % (where, ', '.join(unknown), ', '.join(sorted(OPERATORS))))
+    for field in ('operators', 'every_step'):
+        unknown = sorted(set(getattr(plan, field)) - set(OPERATORS))
+        if unknown:
+            found.append('%s%s name %s; there are %s'
+                         % (where, field, ', '.join(unknown), ', '.join(sorted(OPERATORS))))
     return found
 
 

@@ -66,24 +66,29 @@ class Teacher:
 
         :param phase: says the losses
         :param parameters: that learn
-        :param variants: beside the whole network
-        :returns: per parameter the whole network's, then those of the variants, summed
+        :param variants: beside the whole network and the members that learn at every step
+        :returns: per parameter those of these, summed, then those of the variants, summed
         """
         losses: Dict[str, torch.Tensor] = {}
         for parameter in parameters:
             parameter.grad = None
         with self._ranks.drawing():
             teachers = self._whole(phase, inputs, labels, losses)
+            shares = [self._variant(phase, v, inputs, teachers, labels)
+                      for v in phase.members.every_step]
             own = self._taken(parameters)
-            shares = []
-            for variant in variants:
-                answers = self._answers(inputs, variant, every_exit=phase.teaches_exits)
-                loss = phase.variant_loss(answers, teachers, labels)
-                loss.backward()  # type: ignore[no-untyped-call]
-                shares.append(loss.detach())
+            shares += [self._variant(phase, v, inputs, teachers, labels) for v in variants]
         if shares:
             losses['variants'] = torch.stack(shares).mean()
         return own, self._taken(parameters), losses
+
+    def _variant(self, phase: Phase, variant: Variant, inputs: torch.Tensor,
+                 teachers: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        """Add a variant's gradient to what is there, and return its loss."""
+        answers = self._answers(inputs, variant, every_exit=phase.teaches_exits)
+        loss = phase.variant_loss(answers, teachers, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _whole(self, phase: Phase, inputs: torch.Tensor, labels: torch.Tensor,
                losses: Dict[str, torch.Tensor]) -> List[torch.Tensor]:

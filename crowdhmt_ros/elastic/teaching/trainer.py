@@ -328,7 +328,7 @@ class _Clock:
 
 def _passes(phase: Phase) -> int:
     """Return how many networks a step runs."""
-    return 1 + len(phase.variants(0, np.random.default_rng(0)))
+    return 1 + len(phase.members.every_step) + len(phase.variants(0, np.random.default_rng(0)))
 
 
 def _optimizer(parameters: List[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -81,6 +81,18 @@ def test_the_largest_members_get_every_second_turn():
     assert [taken.count(m) for m in members] == [12, 12, 4, 4]
 
 
+def test_members_of_an_operator_may_learn_at_every_step_instead_of_in_turn():
+    net = family()
+    members = _members(net)
+    plan = PhaseRecipe('joint', 1, 0.05, variants=2, members_ratio=1.0, sandwich=False,
+                       every_step=('svd',))
+    phase = _phase(net, plan, members)
+    always = [m for m in members if any(c.operator == 'svd' for s in m.stages for c in s)]
+    assert list(phase.members.every_step) == always
+    taken = _taken(phase, 6)
+    assert set(taken) == set(members) - set(always)
+
+
 def test_a_recipe_may_leave_the_leanest_one_to_its_turn():
     net = family()
     plan = PhaseRecipe('joint', 1, 0.05, variants=2, members_ratio=1.0, sandwich=False)

@@ -11,6 +11,7 @@ from crowdhmt_ros.elastic.teaching import checkpoint
 from crowdhmt_ros.elastic.teaching.batches import MemoryBatches
 from crowdhmt_ros.elastic.teaching.phases import own_tensors
 from crowdhmt_ros.elastic.teaching.recipe import PhaseRecipe
+from crowdhmt_ros.elastic.teaching.sampling import Sampler
 from crowdhmt_ros.elastic.teaching.trainer import Trainer
 from crowdhmt_ros.errors import ConfigError, DataError
 
@@ -173,3 +174,20 @@ def test_a_joint_phase_derives_the_forms_where_its_recipe_says_so(transform):
     plan = PhaseRecipe('joint', 1, 0.05, variants=0, sandwich=False, transform=transform)
     Trainer(net, recipe(plan), batches()).run()
     assert bool(changed(net, before) - own_tensors(net)) == transform
+
+
+def test_a_member_of_every_step_counts_as_much_as_the_whole_network():
+    plan = PhaseRecipe('joint', 1, 0.05, variants=0, sandwich=False, variants_weight=0.0,
+                       every_step=('ghost',))
+    found = {}
+    for listed in (False, True):
+        net = family()
+        before = tensors(net)
+        members = [Sampler(net, (4,)).alone('ghost', -1)] if listed else []
+        Trainer(net, recipe(plan), batches(), members=members).run()
+        cheap = {name for name in net.names() if name.endswith('.ghost.cheap')}
+        assert bool(cheap & changed(net, before)) == listed
+        found[listed] = tensors(net)
+    assert any(not torch.equal(found[True]['weights.' + name.replace('.', '/')],
+                               found[False]['weights.' + name.replace('.', '/')])
+               for name in own_tensors(net))
