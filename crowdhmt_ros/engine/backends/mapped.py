@@ -50,6 +50,9 @@ MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
 RUNNING_BYTES = 2 << 20
 """What running takes of a memory group beside arena and weights: frames of the engine, tables."""
+FIRST_CHUNK_BYTES = 1 << 16
+_AS_REQUESTED, _DEFAULT = 1, -1
+"""Of the arena's settings: it would double otherwise."""
 LEAST_RELEASE = (1, 19)
 """Of ONNX Runtime, that writes and maps rewritten graphs; no older one was tried."""
 TOLD_FOLDER_RELEASE = (1, 31)
@@ -81,7 +84,10 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
     chosen.intra_op_num_threads = options.threads
     chosen.inter_op_num_threads = 1
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    chosen.enable_cpu_mem_arena = chosen.enable_mem_pattern = not graph
+    chosen.enable_mem_pattern = not graph
+    if graph:  # pieces never run at once: one small arena serves what all of them hide
+        _register_arena()
+        chosen.add_session_config_entry('session.use_env_allocators', '1')
     spinning = '1' if options.spinning else '0'
     for key, value in (
             ('session.intra_op.allow_spinning', spinning),
@@ -91,6 +97,17 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
             ('session.model_external_initializers_file_folder_path', folder)):
         chosen.add_session_config_entry(key, value)
     return chosen
+
+
+@lru_cache(maxsize=1)
+def _register_arena() -> None:
+    """Give this process an arena that grows by what is asked for, for sessions that want it."""
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo('Cpu', onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
+                                  onnxruntime.OrtMemType.DEFAULT),
+        onnxruntime.OrtArenaCfg({'max_mem': 0, 'arena_extend_strategy': _AS_REQUESTED,
+                                 'initial_chunk_size_bytes': FIRST_CHUNK_BYTES,
+                                 'max_dead_bytes_per_chunk': _DEFAULT}))
 
 
 def is_supported(engine_version: str) -> bool:

@@ -21,7 +21,7 @@ from crowdhmt_ros.engine.memory.wire import WireGraph, WireNode
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import TensorSpec
 
-HIDDEN_SHARE = 1 / 64
+HIDDEN_SHARE = 1 / 12
 """Of the largest live set: what the tensors inside one piece may take together."""
 NCHWC = 'com.microsoft.nchwc'
 ROWS = 'crowdhmt.rows'
@@ -101,10 +101,8 @@ def live_bytes(graph: WireGraph, tensors: Mapping[str, TensorSpec]) -> int:
 
 
 def steps_of(pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec]) -> Tuple[Step, ...]:
-    """Return pieces as steps of a memory plan; one operator alone may work in place."""
-    return tuple(Step(p.nodes[0].name, p.inputs, p.outputs,
-                      _in_place(p.nodes[0], tensors) if len(p.nodes) == 1 else ())
-                 for p in pieces)
+    """Return pieces as steps of a memory plan."""
+    return tuple(Step(p.nodes[0].name, p.inputs, p.outputs, _in_place(p, tensors)) for p in pieces)
 
 
 def _plan(graph: WireGraph, pieces: Sequence[Piece], tensors: Mapping[str, TensorSpec],
@@ -114,19 +112,37 @@ def _plan(graph: WireGraph, pieces: Sequence[Piece], tensors: Mapping[str, Tenso
                        outside=(*graph.inputs, *graph.outputs))
 
 
-def _in_place(node: WireNode, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[str, str], ...]:
-    """Return the operands that the result may be written over: of its very size and type."""
+def _in_place(found: Piece, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[str, str], ...]:
+    """Return (result, operand) of a piece where the one may be written over the other."""
+    return tuple((node.outputs[0], name) for node in found.nodes
+                 for name in dict.fromkeys(_operands(node, tensors))
+                 if name in found.inputs and node.outputs[0] in found.outputs
+                 and _reads_last(found.nodes, node, name))
+
+
+def _operands(node: WireNode, tensors: Mapping[str, TensorSpec]) -> List[str]:
+    """Return what an operator may write its result over: of its very size and type."""
     if node.domain == NCHWC and node.operator == 'Conv':
         operands = node.inputs[_SUM:_SUM + 1]
     elif not node.domain and node.operator in ELEMENT_WISE:
         operands = node.inputs
     else:
-        return ()
+        return []
     result = node.outputs[0]
-    return tuple((result, name) for name in operands
-                 if name in tensors and result in tensors
-                 and bytes_of(tensors[name]) == bytes_of(tensors[result])
-                 and tensors[name].dtype == tensors[result].dtype)
+    return [name for name in operands
+            if name in tensors and result in tensors
+            and bytes_of(tensors[name]) == bytes_of(tensors[result])
+            and tensors[name].dtype == tensors[result].dtype]
+
+
+def _reads_last(nodes: Sequence[WireNode], last: WireNode, name: str) -> bool:
+    """Tell whether all others that read a tensor have run before one, whatever the order."""
+    before = set(last.inputs)
+    for node in reversed(nodes):
+        if before.intersection(node.outputs):
+            before.update(node.inputs)
+    return all(before.intersection(node.outputs) for node in nodes
+               if node is not last and name in node.inputs)
 
 
 def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float,

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from crowdhmt_ros.engine.memory.pieces import NCHWC, plan_pieces, steps_of
+from crowdhmt_ros.engine.memory.pieces import NCHWC, Piece, plan_pieces, steps_of
 from crowdhmt_ros.engine.memory.wire import Place, WireGraph, WireNode
 from crowdhmt_ros.types import TensorSpec
 
@@ -94,3 +94,16 @@ def test_only_what_is_safe_works_in_place(made, pairs):
                        hidden_share_ratio=0.0)
     steps = {s.name: s for s in steps_of(plan.pieces, tensors)}
     assert steps['b'].in_place == pairs
+
+
+@pytest.mark.parametrize(('nodes', 'pairs'), [
+    ([node('Conv', 'a', 'h'), node('Conv', ['h', 'w', '', 'a'], 'b', NCHWC)], (('b', 'a'),)),
+    ([node('Relu', 'a', 'h'), node('Add', 'ha', 'b')], (('b', 'a'),)),
+    ([node('Relu', 'a', 'h'), node('Neg', 'a', 'g'), node('Add', 'ga', 'b'),
+      node('Mul', 'bh', 'k'), node('Add', 'kb', 'c')], ()),
+    ([node('Add', 'aa', 'b'), node('Mul', 'ab', 'c')], (('c', 'a'),))])
+def test_a_result_lies_over_an_operand_that_nothing_reads_any_more(nodes, pairs):
+    tensors = specs(a=800, b=800, c=800, h=4, g=4, k=4)
+    joined = Piece(tuple(nodes), ('a',), tuple(
+        o for n in nodes for o in n.outputs if tensors[o].shape == tensors['a'].shape), 0)
+    assert steps_of([joined], tensors)[0].in_place == pairs
