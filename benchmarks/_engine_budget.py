@@ -7,8 +7,8 @@ The budget is a part of what plain ONNX Runtime grows by, its session made from 
 model. A fresh process enters a memory group
 (cgroup version 1, made as root) after its imports; what it takes from then on is charged there,
 pages of files among it: they are dropped from the page cache before, so that nobody else pays.
-Latencies are those of processes that took turns: plain without a limit, twice, then each mode
-within it; a pair is of the medians of two processes of one round.
+What maps the same weights runs alone, so that each pays for its own pages; then plain without a
+limit, twice, mode streamed and the leaner variant within it stay loaded and take turns.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import onnxruntime
 
@@ -37,6 +37,7 @@ from benchmarks._engine_memory import (
     network,
 )
 from benchmarks._engine_memory_child import segment_of
+from benchmarks.lanes import Lane, turns
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
 from crowdhmt_ros.cli.processes import ProcessError
 from crowdhmt_ros.engine.memory.optimised import optimised_graph
@@ -54,7 +55,8 @@ WIDTHS = (56, 48, 40, 32)
 OF_THE_PROCESS_BYTES = 8e6
 """What a variant takes beside weights and largest live set, a little more than was measured."""
 ANSWERS_DIFFER = 1e-4
-RUNS, ROUNDS, MOST_ROUNDS, QUICK_ROUNDS = 15, 6, 12, 1
+RUNS, TURNS, TURN_RUNS = 15, 12, 6
+SETS, MOST_SETS, QUICK_SETS = 5, 14, 1
 LONGEST_S = 120.0
 """Of one process: with far too little memory the kernel drops code pages again and again."""
 CLAIMS: parts.Claims = {
@@ -62,7 +64,8 @@ CLAIMS: parts.Claims = {
     TIGHTEST + '_variant_latency': (NO_SLOWER, LOWER),
     TIGHTEST + '_streamed_latency': (SLOWER, LOWER),
     TIGHTEST + '_answers_differ': (ANSWERS_DIFFER, LOWER)}
-Rounds = Dict[str, List[Dict[str, Any]]]
+Sets = List[Dict[str, Dict[str, Any]]]
+"""By set of processes: title -> what one took, and of `WAYS` the median seconds of its turns."""
 
 
 class NoGroupsError(RuntimeError):
@@ -111,7 +114,7 @@ def figures(quick: bool) -> List[Figure]:
     """
     with memory_group(1 << 30):
         pass
-    rounds = (QUICK_ROUNDS,) * 2 if quick else (ROUNDS, MOST_ROUNDS)
+    sets = (QUICK_SETS,) * 2 if quick else (SETS, MOST_SETS)
     with tempfile.TemporaryDirectory(prefix='crowdhmt-budget-') as folder:
         said = network(Path(folder), HEAD)
         whole_mb = _grown(said, PLAIN)['peak_mb']
@@ -120,7 +123,7 @@ def figures(quick: bool) -> List[Figure]:
             tightest = share == min(SHARES)
             limit = int(1e6 * share * whole_mb)
             leaner = _leaner(Path(folder), limit) if tightest else None
-            measured = _rounds(said, leaner, limit, rounds if tightest else (QUICK_ROUNDS,) * 2)
+            measured = _sets(said, leaner, limit, sets if tightest else (QUICK_SETS,) * 2)
             found.append(_held_figure(share, measured, limit))
             if tightest:
                 found += _tightest_figures(measured, leaner)
@@ -129,7 +132,7 @@ def figures(quick: bool) -> List[Figure]:
 
 def _beyond_figure(said: Said, limit_bytes: int) -> Figure:
     """Return what a budget costs in which most weights cannot stay."""
-    measured = _rounds(said, None, limit_bytes, (QUICK_ROUNDS,) * 2)
+    measured = _sets(said, None, limit_bytes, (QUICK_SETS,) * 2)
     slower = _slower(measured, STREAMED)
     return inform('budget_12_streamed_latency', None if slower is None else slower.ratio.value,
                   how='%s within %.0f MB: most weights come from the disk at every run; %s' % (
@@ -137,26 +140,37 @@ def _beyond_figure(said: Said, limit_bytes: int) -> Figure:
 
 
 def _grown(said: Said, mode: str) -> Dict[str, Any]:
-    found: Dict[str, Any] = timing.in_fresh_process(
-        CHILD, {'what': 'growth', 'said': said, 'mode': mode, 'runs': RUNS})
+    found: Dict[str, Any] = timing.in_fresh_process(CHILD, _request(said, mode))
     return found
 
 
 def held(said: Said, mode: str, limit_bytes: int) -> Dict[str, Any]:
     """Run a mode within a limit; `result` is None where it was killed or did not get through."""
+    with _limited(said, limit_bytes) as (group, run), \
+            contextlib.suppress(ProcessError, subprocess.TimeoutExpired):
+        run['result'] = timing.in_fresh_process(
+            CHILD, _request(said, mode, group), timeout_s=LONGEST_S)
+    return run
+
+
+@contextlib.contextmanager
+def _limited(said: Said, limit_bytes: int) -> Iterator[Tuple[Path, Dict[str, Any]]]:
+    """Give a memory group, and what is to be told of a run within it when that is over."""
     kept = optimised_graph(segment_of(said), EngineOptions(), str(onnxruntime.__version__))
     for path in (kept.weights_path, said['plain_path']):
         drop_from_cache(path)
+    run: Dict[str, Any] = {'result': None}
     with memory_group(limit_bytes) as group:
-        result: Optional[Mapping[str, Any]] = None
-        with contextlib.suppress(ProcessError, subprocess.TimeoutExpired):
-            result = timing.in_fresh_process(CHILD, {
-                'what': 'in_group', 'said': said, 'mode': mode, 'group': str(group),
-                'runs': RUNS}, timeout_s=LONGEST_S)
+        yield group, run
         kills = re.search(r'oom_kill (\d+)', (group / 'memory.oom_control').read_text())
-        return {'result': result, 'kills': int(kills.group(1)) if kills else 0,
-                'most_mb': int((group / 'memory.max_usage_in_bytes').read_text()) / 1e6,
-                'refused': int((group / 'memory.failcnt').read_text())}
+        run.update(
+            kills=int(kills.group(1)) if kills else 0,
+            most_mb=int((group / 'memory.max_usage_in_bytes').read_text()) / 1e6,
+            refused=int((group / 'memory.failcnt').read_text()))
+
+
+def _request(said: Said, mode: str, group: Union[Path, str] = '') -> Dict[str, Any]:
+    return {'what': 'in_turns', 'said': said, 'mode': mode, 'group': str(group), 'runs': RUNS}
 
 
 def _leaner(folder: Path, limit_bytes: int) -> Said:
@@ -169,35 +183,52 @@ def _leaner(folder: Path, limit_bytes: int) -> Said:
     return said
 
 
-def _rounds(said: Said, leaner: Optional[Said], limit_bytes: int, rounds: Tuple[int, int]
-            ) -> Rounds:
+def _sets(said: Said, leaner: Optional[Said], limit_bytes: int, sets: Tuple[int, int]) -> Sets:
     """
-    Let plain without a limit, each mode within it and the leaner variant take turns.
+    Measure sets of fresh processes.
 
-    :param rounds: at least, and at most, until the control is narrow
+    :param sets: at least, and at most, until the control is narrow
     """
-    def measure() -> List[Dict[str, Dict[str, Any]]]:
-        made: Dict[str, Dict[str, Any]] = {
-            mode: {'result': _grown(said, PLAIN), 'kills': 0} for mode in (PLAIN, AGAIN)}
-        for mode in MODES:
-            made[mode] = held(said, mode, limit_bytes)
-        if leaner is not None:
-            made[VARIANT] = held(leaner, PLANNED, limit_bytes)
-        return [made]
-    found = timing.gathered(measure, lambda made: _over(made, AGAIN), least=rounds[0],
-                            most=rounds[1])
-    return {mode: [made[mode] for made in found] for mode in found[0]}
+    return timing.gathered(lambda: [_set(said, leaner, limit_bytes)],
+                           lambda found: _over(found, AGAIN), least=sets[0], most=sets[1])
 
 
-def _over(rounds: Sequence[Mapping[str, Mapping[str, Any]]], mode: str) -> timing.Ratio:
-    """Return the median latency of a mode over plain's in the same round."""
-    return timing.median_ratio([(r[PLAIN]['result']['median_s'], r[mode]['result']['median_s'])
-                                for r in rounds])
+def _set(said: Said, leaner: Optional[Said], limit_bytes: int) -> Dict[str, Dict[str, Any]]:
+    """Let what keeps the limit take turns with plain, behind what maps the same weights."""
+    made = {PLANNED: held(said, PLANNED, limit_bytes)}
+    within = {STREAMED: (said, STREAMED), **({} if leaner is None else {
+        VARIANT: (leaner, PLANNED)})}
+    with contextlib.ExitStack() as stack:
+        lanes: Dict[str, Lane] = {}
+        for way in (PLAIN, AGAIN):
+            lanes[way] = Lane(CHILD, _request(said, PLAIN))
+            stack.callback(lanes[way].end)
+            made[way] = {'result': lanes[way].first, 'kills': 0}
+        for way, (what, mode) in within.items():
+            group, made[way] = stack.enter_context(_limited(what, limit_bytes))
+            with contextlib.suppress(ProcessError):
+                lanes[way] = Lane(CHILD, _request(what, mode, group))
+                stack.callback(lanes[way].end)
+                made[way]['result'] = lanes[way].first
+        try:
+            rounds = turns(lanes, TURNS, TURN_RUNS)
+        except ProcessError:  # its group tells who was killed
+            rounds = []
+        for way in lanes:
+            made[way]['turns'] = [each[way] for each in rounds]
+            made[way]['result'] = made[way]['result'] if rounds else None
+    return made
 
 
-def _held_figure(share: float, measured: Rounds, limit_bytes: int) -> Figure:
+def _over(sets: Sequence[Mapping[str, Mapping[str, Any]]], way: str) -> timing.Ratio:
+    """Return the median latency over plain's in the same round."""
+    return timing.median_ratio([pair for each in sets for pair in zip(
+        each[PLAIN]['turns'], each[way]['turns'])])
+
+
+def _held_figure(share: float, measured: Sets, limit_bytes: int) -> Figure:
     """Return whether mode streamed is never killed nor kept waiting by the limit."""
-    through = all(_through(run) for run in measured[STREAMED])
+    through = all(_through(each[STREAMED]) for each in measured)
     return claim('budget_%d_held' % round(100 * share), float(through), 1.0, better=HIGHER,
                  how='%s within %.0f MB, %.0f %% of what plain ONNX Runtime grows by: %s' % (
                      HEAD, limit_bytes / 1e6, 100 * share,
@@ -208,28 +239,26 @@ def _through(run: Mapping[str, Any]) -> bool:
     return run['result'] is not None and not run['kills']
 
 
-def _tightest_figures(measured: Rounds, leaner: Optional[Said]) -> List[Figure]:
+def _tightest_figures(measured: Sets, leaner: Optional[Said]) -> List[Figure]:
     """Return what the tightest budget costs, with another variant and with the same."""
-    differ = max((_difference(run['result'], measured[PLAIN][0]['result'])
-                  for run in measured[STREAMED] if _through(run)), default=None)
-    plain_s = _times(measured, PLAIN)
+    differ = max((_difference(each[STREAMED]['result'], each[PLAIN]['result'])
+                  for each in measured if _through(each[STREAMED])), default=None)
     return [
         _latency_claim(TIGHTEST + '_variant_latency', measured, VARIANT,
                        'the variant may change: %s in mode planned; %s' % (
                            (leaner or {}).get('name'), _said(VARIANT, measured))),
         _latency_claim(TIGHTEST + '_streamed_latency', measured, STREAMED,
-                       'the same variant streamed; %s; plain without a limit %.1f ms at best, '
-                       '%.1f in the median' % (_said(STREAMED, measured), 1e3 * plain_s[0],
-                                               1e3 * plain_s[1])),
+                       'the same variant streamed; %s; plain without a limit %.1f ms' % (
+                           _said(STREAMED, measured), 1e3 * _middle_s(measured, PLAIN))),
         claim(TIGHTEST + '_answers_differ', differ, ANSWERS_DIFFER, better=LOWER,
               how='streamed from plain ONNX Runtime, of the largest answer: the engine sums in '
               'another order where it does not pack weights; modes among themselves agree to '
               'the bit (tested)')]
 
 
-def _latency_claim(key: str, measured: Rounds, mode: str, how: str) -> Figure:
+def _latency_claim(key: str, measured: Sets, way: str, how: str) -> Figure:
     target, better = CLAIMS[key]
-    found = _slower(measured, mode)
+    found = _slower(measured, way)
     if found is None:
         return claim(key, None, target, better=better, how=how)
     return timing.claim_ratio(key, {'': found}, target, better=better, how=how)
@@ -240,30 +269,24 @@ def _difference(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
     return float(max(abs(a - b) for a, b in zip(ours['answer'], plain['answer'])) / largest)
 
 
-def _times(measured: Rounds, mode: str) -> Tuple[float, float]:
-    """Return the fastest run and the median of the processes' medians."""
-    results = [run['result'] for run in measured[mode] if run['result'] is not None]
-    if not results:
-        return float('nan'), float('nan')
-    return (min(r['min_s'] for r in results), statistics.median(r['median_s'] for r in results))
+def _middle_s(measured: Sets, way: str) -> float:
+    """Return the median of the processes' medians behind loading."""
+    return float(statistics.median(each[way]['result']['median_s'] for each in measured))
 
 
-def _slower(measured: Rounds, mode: str) -> Optional[timing.Compared]:
+def _slower(measured: Sets, way: str) -> Optional[timing.Compared]:
     """Return latency over plain's in the same round; None where it did not get through."""
-    if not all(_through(run) for run in measured[mode]):
+    if not all(_through(each[way]) for each in measured):
         return None
-    rounds = [dict(zip(measured, runs)) for runs in zip(*measured.values())]
-    return timing.Compared(_over(rounds, mode), _over(rounds, AGAIN))
+    return timing.Compared(_over(measured, way), _over(measured, AGAIN))
 
 
-def _said(mode: str, measured: Rounds) -> str:
-    runs = measured[mode]
+def _said(way: str, measured: Sets) -> str:
+    runs = [each[way] for each in measured]
     if not all(_through(run) for run in runs):
-        return '%s does not get through' % mode
-    fastest, median = (ours / plain for ours, plain in zip(
-        _times(measured, mode), _times(measured, PLAIN)))
+        return '%s does not get through' % way
     return ('%s %.1f MB at most, %.1f MB anonymous, the limit met %d times, %.2f of the latency '
-            'at best and %.2f in the median, %d processes' % (
-                mode, max(r['most_mb'] for r in runs),
+            'behind loading, %d processes' % (
+                way, max(r['most_mb'] for r in runs),
                 max(r['result']['anon_mb'] for r in runs), max(r['refused'] for r in runs),
-                fastest, median, len(runs)))
+                _middle_s(measured, way) / _middle_s(measured, PLAIN), len(runs)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -36,6 +37,7 @@ from benchmarks._engine_precision_networks import (
     saved,
     scenes,
 )
+from benchmarks.lanes import Lane, turns
 from crowdhmt_ros.bundle.reader import open_bundle
 from crowdhmt_ros.bundle.reopen import family_of
 from crowdhmt_ros.cli.build_precision import right_answers
@@ -52,11 +54,11 @@ POINT = ('residual', {'edge': EDGE, 'widths': [24, 48, 96, 192], 'blocks': 1})
 FULL_VARIANT, POINT_VARIANT = 'w100d2', 'w038d1'
 PLAIN, MODE = 'plain', 'fast'
 FULL_WAY, AGAIN, POINT_WAY = 'full', 'full again', 'point'
-PROCESSES, MOST_PROCESSES, QUICK_PROCESSES = 8, 20, 1
-TRAINED_PROCESSES = 5
+PROCESSES, MOST_PROCESSES, QUICK_PROCESSES = 5, 15, 1
+TURNS, RUNS = 12, 6
 TESTS, QUICK_TESTS = 2000, 200
 Round = Mapping[str, Mapping[str, Any]]
-"""Way -> what a process took, each in one of its own, in turns."""
+"""Way -> what its process took, and the median seconds of a turn."""
 
 
 def figures(quick: bool) -> List[Figure]:
@@ -66,8 +68,8 @@ def figures(quick: bool) -> List[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         found = parts.tried(list(CLAIMS), CLAIMS,
                             lambda: gain_figures(Path(folder), processes))
-        return found + trained_figures(Path(folder), QUICK_PROCESSES if quick else
-                                       TRAINED_PROCESSES, QUICK_TESTS if quick else TESTS)
+        return found + trained_figures(Path(folder), processes,
+                                       QUICK_TESTS if quick else TESTS)
 
 
 def gain_figures(folder: Path, processes: Tuple[int, int]) -> List[Figure]:
@@ -107,14 +109,15 @@ def in_turns(full: Mapping[str, Any], point: Mapping[str, Any], processes: Tuple
              ) -> List[Round]:
     """Run both, and the full network again, in fresh processes until its control is narrow."""
     ways = {FULL_WAY: (full, PLAIN), AGAIN: (full, PLAIN), POINT_WAY: (point, MODE)}
-    number = 0
 
     def measure() -> List[Round]:
-        nonlocal number
-        number += 1
-        return [{way: timing.in_fresh_process(CHILD, {
-            'what': 'growth', 'said': ways[way][0], 'mode': ways[way][1]})
-            for way in timing.order(list(ways), number)}]
+        with ExitStack() as stack:
+            loaded = {}
+            for way, (said, mode) in ways.items():
+                loaded[way] = Lane(CHILD, {'what': 'in_turns', 'said': said, 'mode': mode})
+                stack.callback(loaded[way].end)
+            return [{way: {**loaded[way].first, 'median_s': median_s}
+                     for way, median_s in each.items()} for each in turns(loaded, TURNS, RUNS)]
     return timing.gathered(measure, lambda found: _over(found, FULL_WAY, AGAIN),
                            least=processes[0], most=processes[1])
 
@@ -133,10 +136,10 @@ def gains(rounds: Sequence[Round]) -> Tuple[timing.Compared, float, str]:
         '%.2f to %.2f ms, %.1f to %.1f MB private, medians of %d fresh processes in turns, '
         '1 thread, plain session to memory mode %s' % (
             1e3 * full['median_s'], 1e3 * point['median_s'], full['anon_mb'], point['anon_mb'],
-            len(rounds), MODE))
+            len(rounds) // TURNS, MODE))
 
 
-def trained_figures(folder: Path, processes: int, tests: int) -> List[Figure]:
+def trained_figures(folder: Path, processes: Tuple[int, int], tests: int) -> List[Figure]:
     """Return accuracy and gains of the same point of the trained family."""
     bundle, measured, calibrated = family_in_int8(folder, (FULL_VARIANT, POINT_VARIANT))
     models = {g.variant_id: g.model for g in family_of(open_bundle(FAMILY)).graphs}
@@ -147,7 +150,7 @@ def trained_figures(folder: Path, processes: int, tests: int) -> List[Figure]:
     edge, classes = bundle.input.shape[2], len(bundle.classes)
     latency, memory, how = gains(in_turns(
         said(models[FULL_VARIANT], folder / 'trained_full.onnx', edge, classes),
-        said(lowered.model, folder / 'trained_point.onnx', edge, classes), (processes,) * 2))
+        said(lowered.model, folder / 'trained_point.onnx', edge, classes), processes))
     full, plain, near = (right_answers(m, inputs, labels) for m in (
         models[FULL_VARIANT], models[POINT_VARIANT], lowered.model))
     return [

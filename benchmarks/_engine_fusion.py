@@ -32,7 +32,7 @@ CLAIMS: parts.Claims = {
     'fusion_max_abs_diff': (DIFFERENCE, LOWER),
     **{'fusion_family_gain/' + family: (1.0, HIGHER) for family in FAMILY_NAMES}}
 ROUNDS, SPAN_S = 3, 0.25
-MORE_ROUNDS = 2
+MORE_ROUNDS = 6
 """At most, where the control is wide."""
 QUICK_SPAN_S = 0.15
 QUICK = ('resnet18@32', 'motion_cnn', 'detector@224', 'vision_transformer@32', 'variant/fire',
@@ -85,10 +85,14 @@ def measured(chosen: Sequence[Network], folder: Path, *, rounds: int, more: int,
     said = {n.name: place(n) for n in chosen}
     answers: Dict[str, List[Dict[str, Rounds]]] = {name: [] for name in said}
     first: Dict[str, Dict[str, Mapping[str, Rounds]]] = {}
+
+    def pooled(name: str, key: str) -> Rounds:
+        return [row for answer in answers[name] for row in answer.get(key, ())]
     for turn in range(rounds + more):
         left = said if turn < rounds else {
             name: at for name, at in said.items()
-            if not compared([r for a in answers[name] for r in a['harm']]).conclusive}
+            if any(rows and not compared(rows).conclusive for rows in (
+                pooled(name, 'harm'), pooled(name, 'family')))}
         if not left:
             break
         for name, answer in timing.in_fresh_process(
@@ -96,9 +100,6 @@ def measured(chosen: Sequence[Network], folder: Path, *, rounds: int, more: int,
                         'more': turn == 0}, timeout_s=CHILD_S).items():
             first.setdefault(name, answer)
             answers[name].append(answer)
-
-    def pooled(name: str, key: str) -> Rounds:
-        return [row for answer in answers[name] for row in answer.get(key, ())]
     return [Measured(n, operators[n.name], pooled(n.name, 'gain'), pooled(n.name, 'harm'),
                      pooled(n.name, 'family'), first[n.name]['others'],
                      first[n.name]['differences'])  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ over the channel that robots use.
 """
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -36,8 +35,8 @@ from benchmarks._ladder_networks import (
     Said,
     graphs,
 )
+from benchmarks.lanes import Lane
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, claim, inform
-from crowdhmt_ros.cli.processes import ProcessError, ros_environment
 
 GAIN, TIED = 2.07, 1.03
 CLAIMS: parts.Claims = {
@@ -54,13 +53,13 @@ PAPER_SHARED: Mapping[str, float] = {
 """Latency over that of all three, Table V."""
 SHARED = tuple(PAPER_SHARED)
 TURNS, QUICK_TURNS, SETS, QUICK_SETS = 12, 4, 2, 1
-MOST_TURNS, MOST_SHARED_TURNS = 100, 48
+MOST_TURNS, MOST_SHARED_TURNS = 100, 120
 """Of the rows that decide."""
 LOOK_EVERY = 8
-RUNS = 3
-"""In one turn; the first is not counted, its caches were another row's."""
+RUNS, SHARED_RUNS = 3, 9
+"""In one turn; beside other work runs differ more."""
 QUICK_WIDTH = 16
-START_S = 120.0
+CHILD = 'benchmarks._engine_ladder_child'
 ROBOT, PEER = 0, 1
 """Processors of Table V."""
 BUSY = 'import os, sys\nos.sched_setaffinity(0, {%d})\nwhile True: sum(range(100000))' % ROBOT
@@ -86,6 +85,7 @@ def figures(quick: bool) -> List[Figure]:
         keys = [key for key in CLAIMS if key.endswith('_vs_best')]
         return found + parts.tried(keys, CLAIMS, lambda: shared_figures(
             [measured(shared_rows(said), turns, busy=True, control=ALL, deciding=SHARED,
+                      runs=RUNS if quick else SHARED_RUNS,
                       most=turns if quick else MOST_SHARED_TURNS) for _ in range(sets)], width))
 
 
@@ -119,48 +119,9 @@ def shared_rows(said: Mapping[str, Said]) -> Dict[str, Row]:
             ALL + AGAIN: {**shared(SMALL + '+'), **ENGINE}}
 
 
-class Lane:
-    """A row in its process."""
-
-    def __init__(self, row: Row, stack: ExitStack) -> None:
-        """
-        Start it and wait until it is ready.
-
-        :raises ProcessError: it ended before
-        """
-        self._process = subprocess.Popen(
-            [sys.executable, '-m', 'benchmarks._engine_ladder_child', json.dumps(row)],
-            env=ros_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        stack.callback(self._end)
-        self.taken: Dict[str, Any] = self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise ProcessError('a row of the ladder ended by itself')
-        return json.loads(line)
-
-    def turn(self) -> float:
-        """Run a few times; return the median of all but the first, seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write('%d\n' % RUNS)
-        self._process.stdin.flush()
-        times_s: List[float] = self._answer()[1:]
-        return statistics.median(times_s)
-
-    def _end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(START_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
 def measured(rows: Mapping[str, Row], turns: int, *, control: str, deciding: Sequence[str],
-             most: int, busy: bool = False) -> Tuple[Times, Dict[str, Dict[str, Any]]]:
+             most: int, runs: int = RUNS, busy: bool = False
+             ) -> Tuple[Times, Dict[str, Dict[str, Any]]]:
     """
     Run rows in turns.
 
@@ -170,15 +131,18 @@ def measured(rows: Mapping[str, Row], turns: int, *, control: str, deciding: Seq
     :param control: the row that is there twice
     :param deciding: rows that go on with these two until the control is narrow
     :param most: turns of theirs
+    :param runs: in a turn; the first is not counted, its caches were another row's
     :param busy: with other work on the robot's processor
     :returns: row -> seconds of its turns; row -> what it took
     """
     for row in rows.values():
         if row['engine'] != PLAIN:
-            with ExitStack() as stack:
-                Lane(row, stack)
+            Lane(CHILD, row).end()
     with ExitStack() as stack:
-        lanes = {name: Lane(row, stack) for name, row in rows.items()}
+        lanes = {}
+        for name, row in rows.items():
+            lanes[name] = Lane(CHILD, row)
+            stack.callback(lanes[name].end)
         if busy:
             other = subprocess.Popen([sys.executable, '-c', BUSY])
             stack.callback(other.wait)
@@ -191,8 +155,8 @@ def measured(rows: Mapping[str, Row], turns: int, *, control: str, deciding: Seq
             if turn >= turns and turn % LOOK_EVERY == 0 and _narrow(times, control):
                 break
             for name in timing.order(left, turn):
-                times[name].append(lanes[name].turn())
-        return times, {name: lane.taken for name, lane in lanes.items()}
+                times[name].append(statistics.median(lanes[name].ask(runs)[1:]))
+        return times, {name: lane.first for name, lane in lanes.items()}
 
 
 def _narrow(times: Times, name: str) -> bool:

@@ -5,9 +5,9 @@ One measurement of memory or time in a process of its own.
 
     python -m benchmarks._engine_memory_child '{"what": ..., ...}'
 
-prints one JSON object. Memory is what the process itself grows by, from the imported engine and
-made inputs on: anonymous pages (its own), resident pages (mapped files among them), and their
-highest point.
+prints one JSON object, and a line for each turn where it runs in turns. Memory is what the process
+itself grows by, from the imported engine and made inputs on: anonymous pages (its own), resident
+pages (mapped files among them), and their highest point.
 """
 from __future__ import annotations
 
@@ -109,6 +109,12 @@ def buffers_of(said: Mapping[str, Any]) -> Tuple[Arrays, Arrays]:
 
 def growth(said: Mapping[str, Any], mode: str, runs: int = RUNS) -> Dict[str, Any]:
     """Return what loading and running takes, and the answer."""
+    return _grown(said, mode, runs)[1]
+
+
+def _grown(said: Mapping[str, Any], mode: str, runs: int
+           ) -> Tuple[Callable[[], float], Dict[str, Any]]:
+    """Return also what runs once more and tells the seconds."""
     inputs, outputs = buffers_of(said)
     library_mb, before = resident_mb(_state.__file__), memory_mb()
     _highest_point_anew()
@@ -123,7 +129,8 @@ def growth(said: Mapping[str, Any], mode: str, runs: int = RUNS) -> Dict[str, An
     after = memory_mb()
     # Code that importing brought and loading gave back is no gain of the segment's.
     given_back_mb = max(0.0, library_mb - resident_mb(_state.__file__))
-    return {'load_anon_mb': loaded['anon'] - before['anon'],
+    return timing.timed(lambda: executable.run(inputs, outputs)), {
+            'load_anon_mb': loaded['anon'] - before['anon'],
             'run_anon_mb': after['anon'] - loaded['anon'],
             'anon_mb': after['anon'] - before['anon'],
             'rss_mb': after['rss'] - before['rss'],
@@ -166,22 +173,34 @@ def latencies(said: Mapping[str, Any], modes: Mapping[str, str], count: int) -> 
     return {'rounds': timing.in_rounds({t: run_of(mode) for t, mode in modes.items()}, count)}
 
 
-def in_group(said: Mapping[str, Any], mode: str, group: str, runs: int) -> Dict[str, Any]:
+def in_turns(said: Mapping[str, Any], mode: str, runs: int = RUNS, group: str = '') -> None:
     """
-    Load and run within a memory group of the kernel.
+    Say what loading and running takes, then run as often as each line of the input says.
 
-    :param group: folder of the group; what this process took before does not count there
+    :param group: folder of a memory group of the kernel that loading and running belong to, ''
+        for none; what this process took before does not count there
     """
-    inputs, _ = buffers_of(said)  # touched before, as a frame is
-    del inputs
-    Path(group, 'cgroup.procs').write_text(str(os.getpid()))
-    return growth(said, mode, runs)
+    if group:
+        inputs, _ = buffers_of(said)  # touched before, as a frame is
+        del inputs
+        Path(group, 'cgroup.procs').write_text(str(os.getpid()))
+    once, found = _grown(said, mode, runs)
+    print(json.dumps(found), flush=True)
+    for line in sys.stdin:
+        print(json.dumps([once() for _ in range(int(line))]), flush=True)
 
 
-TASKS: Mapping[str, Callable[..., Dict[str, Any]]] = {
-    'growth': growth, 'latencies': latencies, 'in_group': in_group}
+TASKS: Mapping[str, Callable[..., Dict[str, Any]]] = {'growth': growth, 'latencies': latencies}
+
+
+def main(request: Dict[str, Any]) -> None:
+    """Do what is asked for, once or in turns."""
+    what = request.pop('what')
+    if what == 'in_turns':
+        in_turns(**request)
+    else:
+        print(json.dumps(TASKS[what](**request)))
 
 
 if __name__ == '__main__':
-    request = json.loads(sys.argv[1])
-    print(json.dumps(TASKS[request.pop('what')](**request)))
+    main(json.loads(sys.argv[1]))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import math
 import os
 import statistics
@@ -43,8 +42,8 @@ import onnx
 import torch
 
 from benchmarks import parts, timing
+from benchmarks.lanes import Lane
 from crowdhmt_ros.cli.figures import HIGHER, LOWER, Figure, inform
-from crowdhmt_ros.cli.processes import ros_environment
 from crowdhmt_ros.elastic.backbones import BACKBONES
 from crowdhmt_ros.elastic.export import to_onnx
 
@@ -57,10 +56,11 @@ GAIN, COST = 1.3, 1.03
 CLAIMS: parts.Claims = {
     **{'busy_neighbour_gain/' + name: (GAIN, HIGHER) for name in NETWORKS},
     **{'quiet_cost/' + name: (COST, LOWER) for name in NETWORKS}}
-PROCESSES, MOST_PROCESSES, TURNS, ADAPT_EVERY = 5, 8, 40, 20
+PROCESSES, MOST_PROCESSES, TURNS, ADAPT_EVERY = 5, 12, 40, 20
 QUICK_TURNS, INFORMING_TURNS = 3, 8
-TURN_S, LEAST_RUNS = 0.1, 5
-"""A turn of runs takes so long on the idle machine, or a little more."""
+TURN_S, BUSY_TURN_S, LEAST_RUNS = 0.1, 0.4, 5
+"""A turn of runs would take so long on the idle machine, or a little more; beside a neighbour
+it is longer, as the system moves threads in periods of its own."""
 GAP_S, MOST_GAP_S = 0.01, 5.0
 """Between turns, and until an engine that does not come to rest is an error."""
 BUSY_LOOP = 'while True: pass'
@@ -143,40 +143,10 @@ class Network:
         self.times_s: Mapping[str, float] = timing.in_fresh_process(
             CHILD, {'how': 'alone', 'said': self.said, 'runs': 11 if quick else 31})
 
-    @property
-    def runs(self) -> int:
-        """Return how many runs a turn has."""
-        return max(LEAST_RUNS, math.ceil(TURN_S / min(self.times_s.values())))
-
-
-class Engine:
-    """A child that answers line by line, and sleeps between."""
-
-    def __init__(self, network: Network, how: str) -> None:
-        request = {'how': how, 'said': network.said, 'times_s': network.times_s}
-        self._process = subprocess.Popen(
-            [sys.executable, '-m', CHILD, json.dumps(request)], env=ros_environment(), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self._read()
-
-    def ask(self, **request: Any) -> Any:
-        """Send a request and return the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + '\n')
-        self._process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError('an engine ended with exit code %s' % self._process.wait())
-        until_asleep(self._process.pid)
-        return json.loads(line)
-
-    def end(self) -> None:
-        """End the process."""
-        _end(self._process)
+    def runs(self, condition: Condition) -> int:
+        """Return how many runs a turn has beside neighbours, or alone."""
+        turn_s = BUSY_TURN_S if condition.neighbours else TURN_S
+        return max(LEAST_RUNS, math.ceil(turn_s / min(self.times_s.values())))
 
 
 def until_asleep(pid: int, *, most_s: float = MOST_GAP_S) -> None:
@@ -232,16 +202,19 @@ def in_turns(network: Network, condition: Condition, titles: Sequence[str], turn
     """
     found = Turns([], {title: [] for title in titles}, [])
     with beside(condition), contextlib.ExitStack() as stack:
-        engines: Dict[str, Engine] = {}
+        engines: Dict[str, Lane] = {}
         for title in titles:
-            engines[title] = Engine(network, OURS if title == OURS else THEIRS)
+            engines[title] = Lane(CHILD, {
+                'how': OURS if title == OURS else THEIRS, 'said': network.said,
+                'times_s': network.times_s}, rest=until_asleep)
             stack.callback(engines[title].end)
+        runs = network.runs(condition)
         for turn in range(turns):
             if turn % ADAPT_EVERY == 0:
-                reason = engines[OURS].ask(do='adapt')['reason']
+                reason = engines[OURS].ask({'do': 'adapt'})['reason']
             times_s = {}
             for title in timing.order(titles, turn):
-                times_s[title] = engines[title].ask(do='run', runs=network.runs)
+                times_s[title] = engines[title].ask({'do': 'run', 'runs': runs})
                 found.times_s[title] += times_s[title]
             found.rounds.append({t: statistics.median(s) for t, s in times_s.items()})
         found.reasons.append(reason)
@@ -278,7 +251,7 @@ def busy_figure(network: Network, quick: bool) -> Figure:
         'busy_neighbour_gain/' + network.title, {'': found}, GAIN, better=HIGHER,
         also=ours <= theirs, how="%s, two threads, %s: ONNX Runtime's defaults over ours, whose "
         '95th percentile must not be above theirs; %s' % (
-            network.title, Condition(1), _told(network, turns)))
+            network.title, Condition(1), _told(network, Condition(1), turns)))
 
 
 def quiet_figure(network: Network, quick: bool) -> Figure:
@@ -287,7 +260,7 @@ def quiet_figure(network: Network, quick: bool) -> Figure:
     return timing.claim_ratio(
         'quiet_cost/' + network.title, {'': found}, COST, better=LOWER,
         how="%s, two threads, nobody else: ours over ONNX Runtime's defaults; %s" % (
-            network.title, _told(network, turns)))
+            network.title, _told(network, Condition(0), turns)))
 
 
 def _tails_s(turns: Turns) -> Tuple[float, float]:
@@ -295,13 +268,14 @@ def _tails_s(turns: Turns) -> Tuple[float, float]:
     return theirs, ours
 
 
-def _told(network: Network, turns: Turns) -> str:
+def _told(network: Network, condition: Condition, turns: Turns) -> str:
     medians = [statistics.median(turns.times_s[t]) for t in (THEIRS, OURS)]
     theirs, ours = _tails_s(turns)
     return ('medians %.1f and %.1f ms, 95th percentiles %.1f and %.1f ms, %d runs each in %d '
             'fresh processes, pairs of turns of %d; ours: %s' % (
                 1e3 * medians[0], 1e3 * medians[1], 1e3 * theirs, 1e3 * ours,
-                len(turns.times_s[OURS]), len(turns.reasons), network.runs, turns.reasons[-1]))
+                len(turns.times_s[OURS]), len(turns.reasons), network.runs(condition),
+                turns.reasons[-1]))
 
 
 def other_neighbours(network: Network) -> List[Figure]:
@@ -315,5 +289,5 @@ def other_neighbours(network: Network) -> List[Figure]:
         ratio = timing.median_ratio([(r[OURS], r[THEIRS]) for r in turns.rounds])
         found.append(inform('busy_neighbour_gain_beside/' + title, ratio.value, better=HIGHER,
                             how='%s, %s: %s; %s' % (network.title, condition, ratio.text,
-                                                    _told(network, turns))))
+                                                    _told(network, condition, turns))))
     return found

@@ -32,7 +32,7 @@ COMPILED = 'torch.compile'
 TITLES = {'onnxruntime': 'ONNX Runtime', 'openvino': 'OpenVINO f32', 'ncnn': 'ncnn',
           COMPILED: COMPILED}
 QUICK_NETWORKS = ('resnet18@32',)
-PROCESSES, MOST_PROCESSES = 5, 7
+PROCESSES, MOST_PROCESSES = 6, 12
 SPAN_S, QUICK_SPAN_S, FIRST_SPAN_S = 4.0, 1.0, 3.0
 """Of a process, and of the first, in which all peers are."""
 ROUNDS, FIRST_ROUNDS = 12, 4
@@ -108,13 +108,15 @@ def measured(said: Said, backbone: str, edge: int, *, threads: int, processes: T
     """
     found = Measured(choose(said, threads))
     peers = [p for p in TITLES if compiled or p != COMPILED]
+    number = 0
 
     def one_process() -> List[Dict[str, float]]:
-        nonlocal peers
+        nonlocal peers, number
+        number += 1
         first = not found.rounds and processes[1] > 1
         answer: Dict[str, Any] = timing.in_fresh_process(CHILD, {
             'said': said, 'backbone': backbone, 'edge': edge, 'threads': threads,
-            'options': asdict(found.options), 'peers': peers,
+            'options': asdict(found.options), 'peers': peers, 'number': number,
             'span_s': min(span_s, FIRST_SPAN_S) if first else span_s,
             'rounds': FIRST_ROUNDS if first else ROUNDS}, timeout_s=CHILD_S)
         times: Mapping[str, Sequence[float]] = answer['times']

@@ -238,7 +238,7 @@ def in_fresh_process(module: str, options: Mapping[str, Any], *, timeout_s: floa
     """
     done = subprocess.run([sys.executable, '-m', module, json.dumps(dict(options))],
                           env=ros_environment(), capture_output=True, text=True,
-                          timeout=timeout_s, check=False)
+                          stdin=subprocess.DEVNULL, timeout=timeout_s, check=False)
     if done.returncode:
         raise ProcessError('%s failed: %s' % (module, ' / '.join(
             done.stderr.strip().splitlines()[-3:])))

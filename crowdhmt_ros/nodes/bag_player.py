@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
@@ -55,6 +56,9 @@ BATTERY_AGAIN_S = 0.2
 """Before the start the first battery message is repeated for those who come late."""
 SETTLE_S = 0.02
 """A battery message gets this long to arrive before the clock reaches its time."""
+ACKNOWLEDGED_S = 1.0
+"""So long the clock waits besides for those who listen reliably: a message lost on its way comes
+again only later."""
 EXIT_FAILED = 2
 DEPTH = 50
 NS = 1000000000
@@ -318,6 +322,7 @@ class BagPlayerNode(Node):
             data = serialize_message(battery)
         self._batteries.publish(data)
         if self._playing and self._clock is not None:
+            self._batteries.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
             self._stopping.wait(SETTLE_S)
             self._tick(message.time_ns)
 

@@ -66,6 +66,7 @@ def test_an_engine_that_never_comes_to_rest_is_an_error(bench, answered):
 
 def test_a_turn_takes_as_many_runs_as_its_time_wants_and_five_at_least(bench):
     network = object.__new__(bench.Network)
-    for fastest_s, runs in ((0.007, 15), (0.026, 5)):
-        network.times_s = {'1': 0.04, '2': fastest_s}
-        assert network.runs == runs
+    for fastest_s, alone, beside in ((0.007, 15, 58), (0.026, 5, 16), (0.3, 5, 5)):
+        network.times_s = {'1': 0.4, '2': fastest_s}
+        assert network.runs(bench.Condition(0)) == alone
+        assert network.runs(bench.Condition(1)) == beside

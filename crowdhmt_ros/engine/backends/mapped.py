@@ -48,7 +48,7 @@ PROVIDERS = ('CPUExecutionProvider',)
 FATAL_ONLY = 4
 MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
-RUNNING_BYTES = 2 << 20
+RUNNING_BYTES = 3 << 20
 """What running takes of a memory group beside arena and weights: frames of the engine, tables."""
 FIRST_CHUNK_BYTES = 1 << 16
 _AS_REQUESTED, _DEFAULT = 1, -1
