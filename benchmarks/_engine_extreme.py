@@ -55,7 +55,7 @@ FULL_VARIANT, POINT_VARIANT = 'w100d2', 'w038d1'
 PLAIN, MODE = 'plain', 'fast'
 FULL_WAY, AGAIN, POINT_WAY = 'full', 'full again', 'point'
 PROCESSES, MOST_PROCESSES, QUICK_PROCESSES = 5, 15, 1
-TURNS, RUNS = 12, 6
+TURNS, RUNS = 40, 6
 TESTS, QUICK_TESTS = 2000, 200
 Round = Mapping[str, Mapping[str, Any]]
 """Way -> what its process took, and the median seconds of a turn."""
@@ -112,10 +112,9 @@ def in_turns(full: Mapping[str, Any], point: Mapping[str, Any], processes: Tuple
 
     def measure() -> List[Round]:
         with ExitStack() as stack:
-            loaded = {}
-            for way, (said, mode) in ways.items():
-                loaded[way] = Lane(CHILD, {'what': 'in_turns', 'said': said, 'mode': mode})
-                stack.callback(loaded[way].end)
+            loaded = {way: stack.enter_context(Lane(CHILD, {
+                'what': 'in_turns', 'said': said, 'mode': mode}))
+                for way, (said, mode) in ways.items()}
             return [{way: {**loaded[way].first, 'median_s': median_s}
                      for way, median_s in each.items()} for each in turns(loaded, TURNS, RUNS)]
     return timing.gathered(measure, lambda found: _over(found, FULL_WAY, AGAIN),

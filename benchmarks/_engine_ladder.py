@@ -137,12 +137,10 @@ def measured(rows: Mapping[str, Row], turns: int, *, control: str, deciding: Seq
     """
     for row in rows.values():
         if row['engine'] != PLAIN:
-            Lane(CHILD, row).end()
+            with Lane(CHILD, row):
+                pass
     with ExitStack() as stack:
-        lanes = {}
-        for name, row in rows.items():
-            lanes[name] = Lane(CHILD, row)
-            stack.callback(lanes[name].end)
+        lanes = {name: stack.enter_context(Lane(CHILD, row)) for name, row in rows.items()}
         if busy:
             other = subprocess.Popen([sys.executable, '-c', BUSY])
             stack.callback(other.wait)

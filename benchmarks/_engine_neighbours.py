@@ -202,12 +202,9 @@ def in_turns(network: Network, condition: Condition, titles: Sequence[str], turn
     """
     found = Turns([], {title: [] for title in titles}, [])
     with beside(condition), contextlib.ExitStack() as stack:
-        engines: Dict[str, Lane] = {}
-        for title in titles:
-            engines[title] = Lane(CHILD, {
-                'how': OURS if title == OURS else THEIRS, 'said': network.said,
-                'times_s': network.times_s}, rest=until_asleep)
-            stack.callback(engines[title].end)
+        engines = {title: stack.enter_context(Lane(CHILD, {
+            'how': OURS if title == OURS else THEIRS, 'said': network.said,
+            'times_s': network.times_s}, rest=until_asleep)) for title in titles}
         runs = network.runs(condition)
         for turn in range(turns):
             if turn % ADAPT_EVERY == 0:

@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-import numpy as np
-
 from benchmarks import parts, timing
 from benchmarks._engine_memory import NETWORKS, Said, network
 from benchmarks._engine_memory_child import segment_of
@@ -32,7 +30,7 @@ COMPILED = 'torch.compile'
 TITLES = {'onnxruntime': 'ONNX Runtime', 'openvino': 'OpenVINO f32', 'ncnn': 'ncnn',
           COMPILED: COMPILED}
 QUICK_NETWORKS = ('resnet18@32',)
-PROCESSES, MOST_PROCESSES = 6, 12
+PROCESSES, MOST_PROCESSES = 6, 16
 SPAN_S, QUICK_SPAN_S, FIRST_SPAN_S = 4.0, 1.0, 3.0
 """Of a process, and of the first, in which all peers are."""
 ROUNDS, FIRST_ROUNDS = 12, 4
@@ -40,7 +38,7 @@ ROUNDS, FIRST_ROUNDS = 12, 4
 CHILD_S = 400.0
 MOST = 1.03
 SLOWER_FILTER = 1.2
-"""A peer that is so far behind in the first process is not loaded again."""
+"""A peer that is so far behind, the worse end of its interval too, is not loaded again."""
 CLAIMS: parts.Claims = {'fp32_vs_best_peer/' + name: (MOST, LOWER) for name in NETWORKS}
 
 
@@ -124,8 +122,9 @@ def measured(said: Said, backbone: str, edge: int, *, threads: int, processes: T
             found.missing = answer['missing']
         rounds = [dict(zip(times, each)) for each in zip(*times.values())]
         found.rounds += rounds
-        peers = [p for p in peers if p in times and np.median(
-            np.divide(times[OURS], times[p])) > 1 / SLOWER_FILTER] or peers
+        against = found.ratios()
+        peers = [p for p in peers if p in times
+                 and against[p].ratio.high > 1 / SLOWER_FILTER] or peers
         return rounds
 
     timing.gathered(one_process, lambda _: found.control(), least=processes[0],

@@ -103,6 +103,9 @@ PEERS: Mapping[str, Callable[[Mapping[str, Any], np.ndarray], Run]] = {
     'torch.compile': compiled_peer}
 
 
+RUNNERS = {OURS: ours, AGAIN: ours, **PEERS}
+
+
 def measure(request: Mapping[str, Any]) -> Dict[str, Any]:
     """
     Return engine -> seconds a turn, and who is missing for what reason.
@@ -116,10 +119,12 @@ def measure(request: Mapping[str, Any]) -> Dict[str, Any]:
     missing: Dict[str, str] = {}
     for name in timing.order([OURS, *request['peers'], AGAIN], request['number']):
         try:
-            run = PEERS.get(name, ours)(request, image)
+            run = RUNNERS[name](request, image)
             run()
             runs[name] = run
         except (ImportError, BackendError, RuntimeError, OSError) as error:
+            if name not in PEERS:
+                raise
             missing[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     gc.collect()
     gc.disable()

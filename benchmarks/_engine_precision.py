@@ -15,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -48,9 +48,10 @@ from crowdhmt_ros.types import EngineOptions, Segment
 ERROR_AT_MOST, SLOWER_AT_MOST, AGREEMENT_AT_LEAST = 1e-2, 1.05, 0.99
 ERROR_SOUGHT = 0.85e-2
 """On the pictures that operators are chosen on: it is a little more on others."""
+SPEED, ERROR = 'any_precision_vs_best_peer/', 'int8_output_error/'
 CLAIMS: parts.Claims = {
-    **{'any_precision_vs_best_peer/' + n: (SLOWER_AT_MOST, LOWER) for n in NETWORKS},
-    **{'int8_output_error/' + n: (ERROR_AT_MOST, LOWER) for n in NETWORKS},
+    **{SPEED + n: (SLOWER_AT_MOST, LOWER) for n in NETWORKS},
+    **{ERROR + n: (ERROR_AT_MOST, LOWER) for n in NETWORKS},
     'int8_top1_agreement': (AGREEMENT_AT_LEAST, HIGHER)}
 CHILD = 'benchmarks._engine_precision_child'
 WAYS = ('openvino/int8', 'onnxruntime/int8', 'ncnn/fp32', 'openvino/fp32', 'onnxruntime/fp32')
@@ -71,22 +72,39 @@ Errors = Mapping[str, Mapping[str, float]]
 def figures(quick: bool) -> List[Figure]:
     """Measure every figure of the part; quick: one network, one variant, few inputs."""
     torch.set_num_threads(1)
-    found: List[Figure] = []
+    names = QUICK if quick else tuple(NETWORKS)
+    ready: Dict[str, Ready] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in QUICK if quick else NETWORKS:
-            keys = [k for k in CLAIMS if k.endswith('/' + name)]
-            found += parts.tried(keys, CLAIMS, lambda n=name: network_figures(  # type: ignore
-                n, Path(folder), (1, 1) if quick else (PROCESSES, MOST_PROCESSES)))
+        found = [f for name in names for f in parts.tried(
+            [ERROR + name, SPEED + name], CLAIMS,
+            lambda n=name: prepared(n, Path(folder), ready))]  # type: ignore[misc]
         found += parts.tried(['int8_top1_agreement'], CLAIMS,
                              lambda: family_figures(Path(folder), quick))
-    return found
+        parts.say('int8: all graphs are made; from here on a machine needs to be quiet')
+        return found + [f for name in ready for f in parts.tried(
+            [SPEED + name], CLAIMS, lambda n=name: _latencies(  # type: ignore[misc]
+                n, ready[n], (1, 1) if quick else (PROCESSES, MOST_PROCESSES)))]
 
 
-def network_figures(name: str, folder: Path, processes: Tuple[int, int]) -> List[Figure]:
+class Ready(NamedTuple):
     """
-    Return the figures of one network.
+    A network in all its forms.
 
-    :param processes: at least, and at most
+    :param said: what a child is told of it
+    :param files: form -> path
+    :param errors: what the forms in int8 cost
+    """
+
+    said: Mapping[str, Any]
+    files: Mapping[str, str]
+    errors: Errors
+
+
+def prepared(name: str, folder: Path, ready: Dict[str, Ready]) -> List[Figure]:
+    """
+    Make the forms of a network and return the figures of their errors.
+
+    :param ready: takes the network
     """
     backbone, settings = NETWORKS[name]
     count = COUNTS.get(name, Counts())
@@ -104,14 +122,12 @@ def network_figures(name: str, folder: Path, processes: Tuple[int, int]) -> List
     errors = {'onnxruntime': _errors(wanted, {form: outputs(m, given(tested))
                                               for form, m in models.items() if form != F32}),
               'openvino': _errors(wanted, _answers_of_the_peer(files, tested, folder))}
-    found = [*error_figures(name, lowered, errors, len(tested), len(units(model))),
-             *_latencies(name, said, files, errors, processes)]
+    found = error_figures(name, lowered, errors, len(tested), len(units(model)))
     if name in QUICK:
         found += [inform('%s_output_error/%s/%s' % (f.precision, f.engine, name), f.output_error,
                          how='%d pictures, as for int8' % f.count)
                   for f in engine_figures(model, given(tested))]
-    for path in files.values():
-        Path(path).unlink()
+    ready[name] = Ready(said, files, errors)
     return found
 
 
@@ -143,7 +159,7 @@ def error_figures(name: str, lowered: Lowered, errors: Errors, tested: int, coun
     worst = {form: max(each[form] for each in errors.values()) for form in (MIXED, ALL)}
     each = ', '.join('%s %.4f' % (engine, e[MIXED]) for engine, e in errors.items())
     return [
-        claim('int8_output_error/' + name, worst[MIXED], ERROR_AT_MOST, better=LOWER,
+        claim(ERROR + name, worst[MIXED], ERROR_AT_MOST, better=LOWER,
               how='root mean square over the largest output, %d pictures that neither ranges nor '
               'operators were chosen on, the worse of %s; %.4f on the %d that operators were '
               'chosen on; ranges by %s, %d of %d operators stay in fp32' % (
@@ -153,8 +169,13 @@ def error_figures(name: str, lowered: Lowered, errors: Errors, tested: int, coun
                how='the same with every operator in int8')]
 
 
-def _latencies(name: str, said: Mapping[str, Any], files: Mapping[str, str], errors: Errors,
-               processes: Tuple[int, int]) -> List[Figure]:
+def _latencies(name: str, ready: Ready, processes: Tuple[int, int]) -> List[Figure]:
+    """
+    Return what is faster than what.
+
+    :param processes: at least, and at most
+    """
+    said, files, errors = ready
     peers = [form for form in (ALL, MIXED) if errors['openvino'][form] <= ERROR_AT_MOST] or [F32]
     first = _times(said, list(WAYS), files, 1)
     middle = {way: float(np.median(times)) for way, times in first.items()}
@@ -169,7 +190,7 @@ def _latencies(name: str, said: Mapping[str, Any], files: Mapping[str, str], err
     two = _compared(said, best, files[peer], (1, 1), 2)
     return [
         timing.claim_ratio(
-            'any_precision_vs_best_peer/' + name, {'': found[peer]}, SLOWER_AT_MOST, better=LOWER,
+            SPEED + name, {'': found[peer]}, SLOWER_AT_MOST, better=LOWER,
             how='%s %.2f ms over %s, the fastest form whose error is at most %g, 1 thread (%s)' % (
                 best, 1e3 * middle[best], _title(peer), ERROR_AT_MOST, each)),
         inform('any_precision_vs_all_int8/' + name, found[ALL].ratio.value,

@@ -13,31 +13,51 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import Any, Callable, Dict, List, Mapping
 
 from benchmarks import timing
 from crowdhmt_ros.cli.processes import ProcessError, ros_environment
 
-END_S = 20.0
+END_S, LONGEST_S = 20.0, 600.0
 
 
 class Lane:
     """A child that answers each line of JSON with one, the first when it is ready."""
 
-    def __init__(self, module: str, request: Any, *,
+    def __init__(self, module: str, request: Any, *, timeout_s: float = LONGEST_S,
                  rest: Callable[[int], None] = lambda pid: None) -> None:
         """
         Start `python -m MODULE REQUEST` and wait until it is ready.
 
+        :param timeout_s: within which an answer comes, else the process is killed
         :param rest: called with its process identifier behind each answer
         :raises ProcessError: it ended before
         """
-        self._module, self._rest = module, rest
+        self._module, self._timeout_s, self._rest = module, timeout_s, rest
         self._said = tempfile.TemporaryFile('w+', errors='replace')  # noqa: SIM115 - see end()
         self._process = subprocess.Popen(
             [sys.executable, '-m', module, json.dumps(request)], env=ros_environment(),
             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
-        self.first: Any = self._read()
+        try:
+            self.first: Any = self._read()
+        except BaseException:
+            self._process.kill()
+            self.end()
+            raise
+
+    def __enter__(self) -> Lane:
+        """Return itself; it is ended behind."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End it."""
+        self.end()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
 
     def ask(self, request: Any) -> Any:
         """
@@ -55,7 +75,10 @@ class Lane:
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
+        timer = threading.Timer(self._timeout_s, self._process.kill)
+        timer.start()
         line = self._process.stdout.readline()
+        timer.cancel()
         if not line:
             raise ProcessError(self._ended())
         self._rest(self._process.pid)

@@ -155,13 +155,6 @@ class AnswerPublisher:
             for label, score in zip(self._labels, message.scores)])
 
 
-def wait_for_acknowledged(publisher: Any, timeout_s: float = 0.3) -> None:
-    """Give reliable subscribers time to fetch what was published last."""
-    from rclpy.duration import Duration
-    if hasattr(publisher, 'wait_for_all_acked'):
-        publisher.wait_for_all_acked(Duration(nanoseconds=int(timeout_s * 1e9)))
-
-
 def label_info(bundle: Bundle, stamp: Time) -> LabelInfo:
     """Return the class names behind the scores."""
     return LabelInfo(header=Header(stamp=stamp), bundle_name=bundle.manifest.name,

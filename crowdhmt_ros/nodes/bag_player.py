@@ -15,7 +15,6 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
@@ -38,7 +37,7 @@ from crowdhmt_ros.nodes.bag_file import (
 from crowdhmt_ros.nodes.declare import declare
 from crowdhmt_ros.nodes.params import BagPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
-from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.qos import is_acknowledged, profile_of
 from crowdhmt_ros.nodes.scalars import ns_to_time, time_to_ns
 from crowdhmt_ros.nodes.serving import SourceLog
 
@@ -322,9 +321,19 @@ class BagPlayerNode(Node):
             data = serialize_message(battery)
         self._batteries.publish(data)
         if self._playing and self._clock is not None:
-            self._batteries.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
-            self._stopping.wait(SETTLE_S)
+            self._settle()
             self._tick(message.time_ns)
+
+    def _settle(self) -> None:
+        until_s = time.monotonic() + ACKNOWLEDGED_S
+        self._stopping.wait(SETTLE_S)
+        while not (self._stopping.is_set() or is_acknowledged(self._batteries)):
+            if time.monotonic() > until_s:
+                self.get_logger().warning(
+                    f'a battery message was not fetched within {ACKNOWLEDGED_S:g} s, the clock '
+                    'goes on without', throttle_duration_sec=NO_PLANNER_S)
+                return
+            self._stopping.wait(TICK_S)
 
     def _await_answer(self, stamp_ns: int) -> None:
         with self._answered:

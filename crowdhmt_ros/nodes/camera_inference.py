@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from crowdhmt_ros.errors import CrowdHMTError
 from crowdhmt_ros.msg import LabelInfo, Plan
 from crowdhmt_ros.nodes import log_bridge, topics
-from crowdhmt_ros.nodes.answers import AnswerPublisher, label_info, wait_for_acknowledged
+from crowdhmt_ros.nodes.answers import AnswerPublisher, label_info
 from crowdhmt_ros.nodes.camera_health import (
     UNCONFIGURED,
     FrameCounts,
@@ -43,7 +43,7 @@ from crowdhmt_ros.nodes.plan_door import PlanDoor
 from crowdhmt_ros.nodes.plan_figures import PlanFigures
 from crowdhmt_ros.nodes.process import main_of
 from crowdhmt_ros.nodes.progress import bundle_progress
-from crowdhmt_ros.nodes.qos import profile_of
+from crowdhmt_ros.nodes.qos import profile_of, wait_for_acknowledged
 from crowdhmt_ros.nodes.scalars import time_to_ns
 from crowdhmt_ros.nodes.serving import Server, SourceLog, SourceThread, Throttle
 from crowdhmt_ros.vision.frame import Frame

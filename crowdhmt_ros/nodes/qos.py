@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Tuple
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
@@ -69,3 +70,15 @@ def _policy(event: Any) -> str:
 
 def _name(policy: Any) -> str:
     return str(getattr(policy, 'name', policy)).lower()
+
+
+def is_acknowledged(publisher: Any) -> bool:
+    """Whether reliable subscribers have fetched everything, as far as can be asked."""
+    return not hasattr(publisher, 'wait_for_all_acked') or bool(
+        publisher.wait_for_all_acked(Duration(nanoseconds=0)))
+
+
+def wait_for_acknowledged(publisher: Any, timeout_s: float = 0.3) -> None:
+    """Give reliable subscribers time to fetch what was published last."""
+    if hasattr(publisher, 'wait_for_all_acked'):
+        publisher.wait_for_all_acked(Duration(nanoseconds=int(timeout_s * 1e9)))

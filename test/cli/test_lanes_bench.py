@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes of the bench that run in turns."""
 import json
+import os
 import sys
+import time
 
 import pytest
 
@@ -15,25 +17,36 @@ CHILD = 'test.cli.test_lanes_bench'
 
 def test_lanes_run_in_turns_and_the_first_run_of_a_turn_is_not_counted():
     rested = []
-    lanes = {name: Lane(CHILD, {'seconds': seconds}, rest=rested.append)
-             for name, seconds in (('slow', 2.0), ('fast', 1.0))}
-    try:
-        assert {name: lane.first for name, lane in lanes.items()} == {
-            'slow': {'ready': 2.0}, 'fast': {'ready': 1.0}}
-        assert turns(lanes, 3, 4) == [{'slow': 2.0, 'fast': 1.0}] * 3
+    with Lane(CHILD, {'seconds': 2.0}, rest=rested.append) as slow, \
+            Lane(CHILD, {'seconds': 1.0}, rest=rested.append) as fast:
+        assert (slow.first, fast.first) == ({'ready': 2.0}, {'ready': 1.0})
+        assert turns({'slow': slow, 'fast': fast}, 3, 4) == [{'slow': 2.0, 'fast': 1.0}] * 3
         assert len(rested) == 2 + 6
-    finally:
-        for lane in lanes.values():
-            lane.end()
+    assert not slow.alive
+    assert not fast.alive
+
+
+def test_a_lane_that_does_not_answer_or_does_not_come_to_rest_is_ended():
+    with Lane(CHILD, {'seconds': 1.0}, timeout_s=1.0) as lane:
+        with pytest.raises(ProcessError, match='exit code -9'):
+            lane.ask(-1)
+        assert not lane.alive
+    seen = []
+
+    def never(pid):
+        seen.append(pid)
+        raise RuntimeError('still runs')
+    with pytest.raises(RuntimeError, match='still runs'):
+        Lane(CHILD, {'seconds': 1.0}, rest=never)
+    assert not os.path.exists('/proc/%d' % seen[0])
 
 
 def test_a_lane_that_ends_is_an_error_with_its_last_words():
     with pytest.raises(ProcessError, match='exit code 3: no such thing'):
         Lane(CHILD, {'seconds': None})
-    lane = Lane(CHILD, {'seconds': 1.0})
-    with pytest.raises(ProcessError, match='exit code 4'):
+    with Lane(CHILD, {'seconds': 1.0}) as lane, \
+            pytest.raises(ProcessError, match='exit code 4'):
         lane.ask(0)
-    lane.end()
 
 
 def main(request):
@@ -44,6 +57,8 @@ def main(request):
     for line in sys.stdin:
         if not int(line):
             sys.exit(4)
+        if int(line) < 0:
+            time.sleep(60.0)
         print(json.dumps([9.0] + [request['seconds']] * (int(line) - 1)), flush=True)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from crowdhmt_ros.elastic.norms import BatchNorms
 from crowdhmt_ros.elastic.supernet import Supernet
+from crowdhmt_ros.elastic.teaching.members import has_any
 from crowdhmt_ros.elastic.teaching.phases import PHASES
 from crowdhmt_ros.elastic.teaching.place import Place
 from crowdhmt_ros.elastic.teaching.protection import Gradient, merge
@@ -54,7 +55,8 @@ def interference(net: Supernet, recipe: Recipe, *, plan: PhaseRecipe, variant: V
     Measure what one step of a variant does to others, without protection and with it.
 
     The step is the variant's part of a training step alone, plain descent at the phase's peak
-    learning rate; the whole network's own part would hide it. The tensors are left as they were,
+    learning rate; the whole network's own part would hide it. One that learns at every step counts
+    as the recipe has it: wholly, and unprotected. The tensors are left as they were,
     and so is the state of the random numbers.
 
     :param net: the family, on the device of the inputs
@@ -70,14 +72,17 @@ def interference(net: Supernet, recipe: Recipe, *, plan: PhaseRecipe, variant: V
     parameters = [net.tensor(name) for name in sorted(phase.trained())]
     was_training = net.training
     with torch.random.fork_rng():
-        own, theirs, _ = Teacher(net.train(), Place(), Ranks()).gradients(
+        found = Teacher(net.train(), Place(), Ranks()).gradients(
             phase, parameters, [variant], *learnt)
+    own, theirs = found.own, found.others
+    steady = has_any(variant, plan.every_step)
     net.eval()
     before = _losses(net, others, judged)
     ratio: Gradient = None
     after: Dict[str, Dict[str, float]] = {}
     for protection in PROTECTIONS:
-        merged = merge(own, theirs, protection, weight=plan.variants_weight)
+        merged = merge(own, theirs, 'none' if steady else protection,
+                       weight=1.0 if steady else plan.variants_weight)
         ratio = merged.conflict_ratio
         after[protection] = _after(net, parameters, _parts(own, theirs, merged.gradients),
                                    plan.learning_rate, others, judged)

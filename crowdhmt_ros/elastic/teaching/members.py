@@ -18,7 +18,7 @@ from crowdhmt_ros.types import Variant
 
 
 class Members:
-    """The members that a phase trains, in turn."""
+    """The members that a phase trains: some at every step, the others in turn."""
 
     def __init__(self, net: Supernet, members: Sequence[Variant], operators: Sequence[str],
                  trained: AbstractSet[str], *, largest: int = 0,
@@ -37,13 +37,13 @@ class Members:
         suited = [member for member, plan in plans.items()
                   if _suits(member, operators) and part_names(plan) & trained]
         self.every_step: Tuple[Variant, ...] = tuple(
-            member for member in suited if _has(member, every_step))
+            member for member in suited if has_any(member, every_step))
         self._turns: List[Variant] = [m for m in suited if m not in self.every_step]
         self._macs = {member: plans[member].macs for member in self._turns}
         self._largest = sorted(self._turns, key=lambda m: -self._macs[m])[:largest]
 
     def __len__(self) -> int:
-        """Count them."""
+        """Count those that have turns."""
         return len(self._turns)
 
     def leanest(self) -> Optional[Variant]:
@@ -72,8 +72,9 @@ def _in_turn(members: Sequence[Variant], number: int) -> Variant:
 
 
 def _suits(member: Variant, operators: Sequence[str]) -> bool:
-    return not any(member.stages) or _has(member, operators)
+    return not any(member.stages) or has_any(member, operators)
 
 
-def _has(member: Variant, operators: Sequence[str]) -> bool:
+def has_any(member: Variant, operators: Sequence[str]) -> bool:
+    """Tell whether a variant has one of some operators."""
     return any(choice.operator in operators for stage in member.stages for choice in stage)

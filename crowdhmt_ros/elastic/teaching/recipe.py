@@ -45,7 +45,7 @@ class PhaseRecipe:
     :param etas: categories of operators that are drawn; empty for the phase's own
     :param operators: names of operators that may be drawn; empty for all of the categories
     :param members_ratio: share of the draws that are listed members of the family, each in its
-        turn; without members all are random
+        turn; without members that have turns all are random
     :param least_ratio: of the channels that a drawn variant keeps, over the backbone's
     :param hard_share: share of the labels' loss in a variant's loss, the rest is distilled
     :param early_exit_weight: of the loss of each earlier exit; 0 leaves them out
@@ -53,7 +53,8 @@ class PhaseRecipe:
         their own tensors learn from the whole gradient
     :param protection: of the tensors that the backbone shares with the variants (`protection`)
     :param every_step: names of operators; listed members with one of them learn at every step with
-        the whole network's weight, not in turn: those that have next to no tensors of their own
+        the whole network's weight and unprotected, not in turn: those that have next to no tensors
+        of their own
     :param largest: that many of the listed members, those with the most operations, get every
         second turn; 0 for turns that are all alike
     :param sandwich: whether mutation and joint phases train the leanest variant at every step
@@ -178,6 +179,12 @@ def _phase_problems(plan: PhaseRecipe, where: str) -> List[str]:
     if strange:
         found.append('%setas name %s; categories are 1 to 6'
                      % (where, ', '.join(map(str, strange))))
+    others = sorted(name for name in plan.every_step if name in OPERATORS and (
+        OPERATORS[name].eta not in (plan.etas or ETAS.get(plan.phase, ()))
+        or (plan.operators and name not in plan.operators)))
+    if others:
+        found.append('%severy_step names %s, which the phase does not train; leave it out or add '
+                     'it to operators or etas' % (where, ', '.join(others)))
     for field in ('operators', 'every_step'):
         unknown = sorted(set(getattr(plan, field)) - set(OPERATORS))
         if unknown:

@@ -1,9 +1,9 @@
 # Copyright 2026 The crowdhmt_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a phase: the gradients of the whole network and of its variants, joined."""
+"""One step of a phase: the gradients of the whole network and of others, joined."""
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,22 @@ class Taught(NamedTuple):
     conflict_ratio: Optional[torch.Tensor]
 
 
+class Parties(NamedTuple):
+    """
+    Gradients of one step by whose they are, each per parameter, before they are joined.
+
+    :param own: the whole network's
+    :param steady: of the members that learn at every step, summed
+    :param others: of the step's variants, summed
+    :param losses: as `Taught` has them
+    """
+
+    own: List[Gradient]
+    steady: List[Gradient]
+    others: List[Gradient]
+    losses: Dict[str, torch.Tensor]
+
+
 class Teacher:
     """Runs the networks of a step and leaves its gradient in the parameters."""
 
@@ -49,38 +65,40 @@ class Teacher:
 
         :param phase: says the losses
         :param parameters: that learn
-        :param variants: beside the whole network
+        :param variants: beside the whole network and the members that learn at every step
         """
-        own, others, losses = self.gradients(phase, parameters, variants, inputs, labels)
-        merged = merge(own, others, phase.plan.protection, weight=phase.plan.variants_weight)
-        for parameter, gradient in zip(parameters, merged.gradients):
-            parameter.grad = gradient
-        self._ranks.average(list(losses.values()))
-        return Taught(losses, merged.conflict_ratio)
+        found = self.gradients(phase, parameters, variants, inputs, labels)
+        merged = merge(found.own, found.others, phase.plan.protection,
+                       weight=phase.plan.variants_weight)
+        for parameter, gradient, steady in zip(parameters, merged.gradients, found.steady):
+            parameter.grad = steady if gradient is None else (
+                gradient if steady is None else gradient + steady)
+        self._ranks.average(list(found.losses.values()))
+        return Taught(found.losses, merged.conflict_ratio)
 
     def gradients(self, phase: Phase, parameters: Sequence[nn.Parameter],
                   variants: Sequence[Variant], inputs: torch.Tensor, labels: torch.Tensor
-                  ) -> Tuple[List[Gradient], List[Gradient], Dict[str, torch.Tensor]]:
+                  ) -> Parties:
         """
-        Return both parties' gradients of one step, before they are joined, and their losses.
+        Return the gradients of one step, before they are joined, and the losses.
 
         :param phase: says the losses
         :param parameters: that learn
         :param variants: beside the whole network and the members that learn at every step
-        :returns: per parameter those of these, summed, then those of the variants, summed
         """
         losses: Dict[str, torch.Tensor] = {}
         for parameter in parameters:
             parameter.grad = None
         with self._ranks.drawing():
             teachers = self._whole(phase, inputs, labels, losses)
+            own = self._taken(parameters)
             shares = [self._variant(phase, v, inputs, teachers, labels)
                       for v in phase.members.every_step]
-            own = self._taken(parameters)
+            steady = self._taken(parameters)
             shares += [self._variant(phase, v, inputs, teachers, labels) for v in variants]
         if shares:
             losses['variants'] = torch.stack(shares).mean()
-        return own, self._taken(parameters), losses
+        return Parties(own, steady, self._taken(parameters), losses)
 
     def _variant(self, phase: Phase, variant: Variant, inputs: torch.Tensor,
                  teachers: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ ONNX Runtime in little memory: memory modes 'mapped', 'planned' and 'streamed' (
 
 All run the graph that the engine rewrote once for this processor, on weights that stay in their
 file, without repacked copies. 'mapped' runs it whole: ready in milliseconds. 'planned' runs it in
-pieces over one planned arena, without one of the engine's own. 'streamed' moreover computes the
+pieces over one planned arena; for what a piece hides the engine has a small one, the same for all
+pieces of the process. 'streamed' moreover computes the
 largest tensors in stripes and gives the weights of each piece back behind it, all that do not fit
 the memory group of the process: slower, and the least memory.
 """
@@ -50,7 +51,8 @@ MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
 RUNNING_BYTES = 3 << 20
 """What running takes of a memory group beside arena and weights: frames of the engine, tables."""
-FIRST_CHUNK_BYTES = 1 << 16
+FIRST_CHUNK_BYTES = 8 << 20
+"""Addresses, not memory: a page comes with its first use, and what is freed is used again."""
 _AS_REQUESTED, _DEFAULT = 1, -1
 """Of the arena's settings: it would double otherwise."""
 LEAST_RELEASE = (1, 19)
@@ -85,7 +87,7 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
     chosen.inter_op_num_threads = 1
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen.enable_mem_pattern = not graph
-    if graph:  # pieces never run at once: one small arena serves what all of them hide
+    if graph:  # pieces run one by one: a small arena serves what any of them hides
         _register_arena()
         chosen.add_session_config_entry('session.use_env_allocators', '1')
     spinning = '1' if options.spinning else '0'
@@ -101,7 +103,11 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
 
 @lru_cache(maxsize=1)
 def _register_arena() -> None:
-    """Give this process an arena that grows by what is asked for, for sessions that want it."""
+    """
+    Give this process an arena that grows by what is asked for, for sessions that want it.
+
+    It keeps what the largest piece of any of them has needed.
+    """
     onnxruntime.create_and_register_allocator(
         onnxruntime.OrtMemoryInfo('Cpu', onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
                                   onnxruntime.OrtMemType.DEFAULT),
@@ -164,7 +170,8 @@ def _in_pieces(segment: Segment, options: EngineOptions, optimised: Optimised, b
     _compare(segment, graph, sessions)
     release_code(_state.__file__)
     weights = (max(p.weight_bytes for p in plan.pieces) if may_release else least_bytes(segment))
-    taken = max(weights, resident_bytes() - before_bytes) + plan.memory.arena_bytes
+    taken = (max(weights, resident_bytes() - before_bytes) + plan.memory.arena_bytes
+             + plan.hidden_bytes)
     return PieceExecutable(
         segment, plan, sessions, tensors=flows.tensors, memory_bytes=taken, errors=errors,
         copies=flows.copies, blocks=_blocks(graph, flows.copies),

@@ -21,17 +21,18 @@ from crowdhmt_ros.engine.memory.wire import WireGraph, WireNode
 from crowdhmt_ros.engine.memory_plan import MemoryPlan, Step, plan_memory
 from crowdhmt_ros.types import TensorSpec
 
-HIDDEN_SHARE = 1 / 12
-"""Of the largest live set: what the tensors inside one piece may take together."""
+HIDDEN_SHARE = 1 / 8
+"""Of the largest live set: what the tensors inside one piece may take at once."""
 NCHWC = 'com.microsoft.nchwc'
 ROWS = 'crowdhmt.rows'
 """Domain of copies of rows: no engine runs them, so that they are pieces of their own."""
 _SUM = 3
 """Input of a convolution in NCHWc layout that is added to its result, in place if it may be."""
-ELEMENT_WISE = frozenset((
+VIEWS = frozenset(('Identity', 'Dropout', 'Flatten', 'Reshape', 'Squeeze', 'Unsqueeze'))
+"""Their results may be the very memory of their first operand."""
+ELEMENT_WISE = VIEWS | frozenset((
     'Relu', 'LeakyRelu', 'Sigmoid', 'Tanh', 'Clip', 'HardSwish', 'HardSigmoid', 'Elu', 'Selu',
-    'Softplus', 'Neg', 'Abs', 'Sqrt', 'Exp', 'Add', 'Sub', 'Mul', 'Div', 'Identity', 'Dropout',
-    'Flatten', 'Reshape', 'Squeeze', 'Unsqueeze'))
+    'Softplus', 'Neg', 'Abs', 'Sqrt', 'Exp', 'Add', 'Sub', 'Mul', 'Div'))
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,12 @@ class PiecePlan:
 
     :param pieces: in the order in which they run
     :param memory: where each tensor between pieces lies
+    :param hidden_bytes: the most that tensors inside a piece take at once
     """
 
     pieces: Tuple[Piece, ...]
     memory: MemoryPlan
+    hidden_bytes: int = 0
 
 
 def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
@@ -72,7 +75,7 @@ def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
 
     :param graph: in the order in which it runs
     :param tensors: of all that flows between operators; without them there is one piece
-    :param hidden_share_ratio: of the largest live set that may lie hidden in one piece
+    :param hidden_share_ratio: of the largest live set that may lie hidden in one piece at once
     :param most_weight_bytes: of one piece of more than one operator, None without a limit
     """
     if not tensors:
@@ -82,7 +85,10 @@ def plan_pieces(graph: WireGraph, tensors: Mapping[str, TensorSpec], *,
     ranges = _joined(graph, sizes, hidden_share_ratio * apart.bound_bytes, apart.bound_bytes,
                      most_weight_bytes)
     pieces = _pieces(graph, ranges)
-    return PiecePlan(pieces, _plan(graph, pieces, tensors, sizes))
+    hidden = max(_most_at_once(p.nodes, {
+        name: sizes[name] for node in p.nodes for name in node.outputs
+        if name in sizes and name not in p.outputs}) for p in pieces)
+    return PiecePlan(pieces, _plan(graph, pieces, tensors, sizes), hidden)
 
 
 def plan_operators(graph: WireGraph, tensors: Mapping[str, TensorSpec]) -> MemoryPlan:
@@ -123,7 +129,7 @@ def _in_place(found: Piece, tensors: Mapping[str, TensorSpec]) -> Tuple[Tuple[st
 def _operands(node: WireNode, tensors: Mapping[str, TensorSpec]) -> List[str]:
     """Return what an operator may write its result over: of its very size and type."""
     if node.domain == NCHWC and node.operator == 'Conv':
-        operands = node.inputs[_SUM:_SUM + 1]
+        operands = tuple(n for n in node.inputs[_SUM:_SUM + 1] if n not in node.inputs[:_SUM])
     elif not node.domain and node.operator in ELEMENT_WISE:
         operands = node.inputs
     else:
@@ -137,12 +143,16 @@ def _operands(node: WireNode, tensors: Mapping[str, TensorSpec]) -> List[str]:
 
 def _reads_last(nodes: Sequence[WireNode], last: WireNode, name: str) -> bool:
     """Tell whether all others that read a tensor have run before one, whatever the order."""
-    before = set(last.inputs)
+    before, same = set(last.inputs), {name}
     for node in reversed(nodes):
         if before.intersection(node.outputs):
             before.update(node.inputs)
+    for node in nodes:
+        if (node is not last and not node.domain and node.operator in VIEWS
+                and same.intersection(node.inputs)):
+            same.update(node.outputs)
     return all(before.intersection(node.outputs) for node in nodes
-               if node is not last and name in node.inputs)
+               if node is not last and same.intersection(node.inputs))
 
 
 def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float,
@@ -164,7 +174,7 @@ def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float
                   if name in sizes and last.get(name, -1) >= start}
         visible = (before | given) - hidden - set(graph.outputs)
         fits = (ROWS not in (nodes[0].domain, nodes[-1].domain)
-                and sum(sizes[n] for n in hidden) <= most_hidden_bytes
+                and _most_at_once(nodes, {n: sizes[n] for n in hidden}) <= most_hidden_bytes
                 and sum(sizes[n] for n in visible) <= most_live_bytes
                 and (most_weight_bytes is None
                      or sum(graph.weight_bytes(n) for n in nodes) <= most_weight_bytes))
@@ -172,6 +182,18 @@ def _joined(graph: WireGraph, sizes: Mapping[str, int], most_hidden_bytes: float
             ranges.append((start, index))
             start = index
     return [*ranges, (start, len(graph.nodes))]
+
+
+def _most_at_once(nodes: Sequence[WireNode], hidden: Mapping[str, int]) -> int:
+    """Return the most that tensors inside a piece take while its operators run in order."""
+    last = {name: node for node in nodes for name in node.inputs}
+    most = live = 0
+    for node in nodes:
+        live += sum(hidden.get(name, 0) for name in dict.fromkeys(node.outputs))
+        most = max(most, live)
+        live -= sum(hidden.get(name, 0) for name in dict.fromkeys((*node.inputs, *node.outputs))
+                    if last.get(name, node) is node)
+    return most
 
 
 def _last_readers(graph: WireGraph) -> Dict[str, int]:

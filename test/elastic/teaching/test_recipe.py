@@ -59,6 +59,16 @@ def test_everything_out_of_range_is_said_in_one_line():
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(('options', 'said'), [
+    ({'every_step': ('gost',)}, 'every_step name gost; there are asymmetric'),
+    ({'every_step': ('ghost',), 'etas': (1, 2)}, 'every_step names ghost, which the phase does'),
+    ({'every_step': ('ghost',), 'operators': ('svd',)}, 'every_step names ghost')])
+def test_members_of_every_step_are_of_operators_that_the_phase_trains(options, said):
+    with pytest.raises(ConfigError, match=said):
+        check(Recipe((PhaseRecipe('joint', 1, 0.1, **options),)))
+    check(Recipe((PhaseRecipe('joint', 1, 0.1, every_step=('ghost',)),)))
+
+
 @pytest.mark.parametrize(('text', 'said'), [
     ('[1, 2]', 'must be a mapping'), ('{phases: 3}', 'must be a list of mappings'),
     ('{', 'is not YAML'), ('batch_size: 8', 'phases are missing'),

@@ -101,7 +101,10 @@ def test_only_what_is_safe_works_in_place(made, pairs):
     ([node('Relu', 'a', 'h'), node('Add', 'ha', 'b')], (('b', 'a'),)),
     ([node('Relu', 'a', 'h'), node('Neg', 'a', 'g'), node('Add', 'ga', 'b'),
       node('Mul', 'bh', 'k'), node('Add', 'kb', 'c')], ()),
-    ([node('Add', 'aa', 'b'), node('Mul', 'ab', 'c')], (('c', 'a'),))])
+    ([node('Add', 'aa', 'b'), node('Mul', 'ab', 'c')], (('c', 'a'),)),
+    ([node('Reshape', 'a', 'h'), node('ReduceMean', 'h', 'g'), node('Mul', 'ag', 'b'),
+      node('MatMul', 'hw', 'k')], ()),
+    ([node('Conv', ['a', 'w', '', 'a'], 'b', NCHWC)], ())])
 def test_a_result_lies_over_an_operand_that_nothing_reads_any_more(nodes, pairs):
     tensors = specs(a=800, b=800, c=800, h=4, g=4, k=4)
     joined = Piece(tuple(nodes), ('a',), tuple(
