@@ -51,10 +51,11 @@ MOST_STREAMED_BYTES = 4 << 20
 """Weights of one streamed piece of several operators."""
 RUNNING_BYTES = 3 << 20
 """What running takes of a memory group beside arena and weights: frames of the engine, tables."""
-FIRST_CHUNK_BYTES = 8 << 20
-"""Addresses, not memory: a page comes with its first use, and what is freed is used again."""
-_AS_REQUESTED, _DEFAULT = 1, -1
-"""Of the arena's settings: it would double otherwise."""
+FIRST_CHUNK_BYTES = 2 << 20
+"""Of the arena within pieces: addresses, of which only used pages are memory. What comes as one
+chunk is joined again when it is free; what is asked for piece by piece never is."""
+_DOUBLED, _DEFAULT = 0, -1
+"""Of its settings."""
 LEAST_RELEASE = (1, 19)
 """Of ONNX Runtime, that writes and maps rewritten graphs; no older one was tried."""
 TOLD_FOLDER_RELEASE = (1, 31)
@@ -104,14 +105,14 @@ def _options(graph: bytes, folder: str, options: EngineOptions) -> onnxruntime.S
 @lru_cache(maxsize=1)
 def _register_arena() -> None:
     """
-    Give this process an arena that grows by what is asked for, for sessions that want it.
+    Give this process an arena for sessions that want it.
 
     It keeps what the largest piece of any of them has needed.
     """
     onnxruntime.create_and_register_allocator(
         onnxruntime.OrtMemoryInfo('Cpu', onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
                                   onnxruntime.OrtMemType.DEFAULT),
-        onnxruntime.OrtArenaCfg({'max_mem': 0, 'arena_extend_strategy': _AS_REQUESTED,
+        onnxruntime.OrtArenaCfg({'max_mem': 0, 'arena_extend_strategy': _DOUBLED,
                                  'initial_chunk_size_bytes': FIRST_CHUNK_BYTES,
                                  'max_dead_bytes_per_chunk': _DEFAULT}))
 
