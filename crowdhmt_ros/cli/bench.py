@@ -18,7 +18,7 @@ from crowdhmt_ros.machine_lock import hold_machine, is_held
 from crowdhmt_ros.report.write import write_whole
 
 FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
-HELPERS = ('parts', 'timing')
+HELPERS = ('lanes', 'parts', 'timing')
 
 
 def bench_names() -> Sequence[str]:
