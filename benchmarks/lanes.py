@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from benchmarks import timing
 from crowdhmt_ros.cli.processes import ProcessError, ros_environment
@@ -59,10 +59,11 @@ class Lane:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
-    def ask(self, request: Any) -> Any:
+    def ask(self, request: Any, *, timeout_s: Optional[float] = None) -> Any:
         """
         Send a request and return the answer.
 
+        :param timeout_s: instead of that of all answers
         :raises ProcessError: the process has ended
         """
         assert self._process.stdin is not None
@@ -71,11 +72,11 @@ class Lane:
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise ProcessError(self._ended()) from error
-        return self._read()
+        return self._read(timeout_s)
 
-    def _read(self) -> Any:
+    def _read(self, timeout_s: Optional[float] = None) -> Any:
         assert self._process.stdout is not None
-        timer = threading.Timer(self._timeout_s, self._process.kill)
+        timer = threading.Timer(timeout_s or self._timeout_s, self._process.kill)
         timer.start()
         line = self._process.stdout.readline()
         timer.cancel()

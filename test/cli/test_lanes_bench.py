@@ -27,9 +27,9 @@ def test_lanes_run_in_turns_and_the_first_run_of_a_turn_is_not_counted():
 
 
 def test_a_lane_that_does_not_answer_or_does_not_come_to_rest_is_ended():
-    with Lane(CHILD, {'seconds': 1.0}, timeout_s=1.0) as lane:
+    with Lane(CHILD, {'seconds': 1.0}) as lane:
         with pytest.raises(ProcessError, match='exit code -9'):
-            lane.ask(-1)
+            lane.ask(-1, timeout_s=0.5)
         assert not lane.alive
     seen = []
 
