@@ -37,7 +37,7 @@ from crowdhmt_ros.nodes.bag_file import (
 from crowdhmt_ros.nodes.declare import declare
 from crowdhmt_ros.nodes.params import BagPlayerParameters
 from crowdhmt_ros.nodes.process import main_of
-from crowdhmt_ros.nodes.qos import is_acknowledged, profile_of
+from crowdhmt_ros.nodes.qos import profile_of
 from crowdhmt_ros.nodes.scalars import ns_to_time, time_to_ns
 from crowdhmt_ros.nodes.serving import SourceLog
 
@@ -55,9 +55,6 @@ BATTERY_AGAIN_S = 0.2
 """Before the start the first battery message is repeated for those who come late."""
 SETTLE_S = 0.02
 """A battery message gets this long to arrive before the clock reaches its time."""
-ACKNOWLEDGED_S = 1.0
-"""So long the clock waits besides for those who listen reliably: a message lost on its way comes
-again only later."""
 EXIT_FAILED = 2
 DEPTH = 50
 NS = 1000000000
@@ -321,19 +318,8 @@ class BagPlayerNode(Node):
             data = serialize_message(battery)
         self._batteries.publish(data)
         if self._playing and self._clock is not None:
-            self._settle()
+            self._stopping.wait(SETTLE_S)
             self._tick(message.time_ns)
-
-    def _settle(self) -> None:
-        until_s = time.monotonic() + ACKNOWLEDGED_S
-        self._stopping.wait(SETTLE_S)
-        while not (self._stopping.is_set() or is_acknowledged(self._batteries)):
-            if time.monotonic() > until_s:
-                self.get_logger().warning(
-                    f'a battery message was not fetched within {ACKNOWLEDGED_S:g} s, the clock '
-                    'goes on without', throttle_duration_sec=NO_PLANNER_S)
-                return
-            self._stopping.wait(TICK_S)
 
     def _await_answer(self, stamp_ns: int) -> None:
         with self._answered:

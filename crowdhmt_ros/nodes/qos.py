@@ -72,12 +72,6 @@ def _name(policy: Any) -> str:
     return str(getattr(policy, 'name', policy)).lower()
 
 
-def is_acknowledged(publisher: Any) -> bool:
-    """Whether reliable subscribers have fetched everything, as far as can be asked."""
-    return not hasattr(publisher, 'wait_for_all_acked') or bool(
-        publisher.wait_for_all_acked(Duration(nanoseconds=0)))
-
-
 def wait_for_acknowledged(publisher: Any, timeout_s: float = 0.3) -> None:
     """Give reliable subscribers time to fetch what was published last."""
     if hasattr(publisher, 'wait_for_all_acked'):
