@@ -12,6 +12,7 @@ int8 and run as a robot does, on photos that nothing was chosen on.
 """
 from __future__ import annotations
 
+import functools
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -77,13 +78,14 @@ def figures(quick: bool) -> List[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         found = [f for name in names for f in parts.tried(
             [ERROR + name, SPEED + name], CLAIMS,
-            lambda n=name: prepared(n, Path(folder), ready))]  # type: ignore[misc]
+            functools.partial(prepared, name, Path(folder), ready))]
         found += parts.tried(['int8_top1_agreement'], CLAIMS,
                              lambda: family_figures(Path(folder), quick))
         parts.say('int8: all graphs are made; from here on a machine needs to be quiet')
         return found + [f for name in ready for f in parts.tried(
-            [SPEED + name], CLAIMS, lambda n=name: _latencies(  # type: ignore[misc]
-                n, ready[n], (1, 1) if quick else (PROCESSES, MOST_PROCESSES)))]
+            [SPEED + name], CLAIMS, functools.partial(
+                _latencies, name, ready[name],
+                (1, 1) if quick else (PROCESSES, MOST_PROCESSES)))]
 
 
 class Ready(NamedTuple):

@@ -37,9 +37,7 @@ def test_a_run_loses_no_frame_and_ctrl_c_ends_every_process_cleanly(processes, t
     assert ratios[-1] < ratios[0]
     asked = {d.accuracy_floor for d in recording.decisions}
     assert len(asked - {None}) >= 2
-    allotted = [s.memory_allotted_bytes for s in recording.samples
-                if s.memory_allotted_bytes is not None]  # the world starts last
-    assert allotted[-1] < allotted[0]
+    assert recording.samples[-1].memory_allotted_bytes < recording.samples[0].memory_allotted_bytes
 
 
 def test_sigterm_in_the_middle_tells_every_frame(processes, tmp_path):
